@@ -1,0 +1,102 @@
+"""Counts streamed from an h5ad file in blocks of rows: memory never grows with the number of cells."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.sparse as sp
+
+from plumbline.errors import UserError
+
+BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Counts:
+    """An open-on-demand view of a CSR or dense h5ad.
+
+    cell_id (n_cells,), ensembl_id (n_genes,) and symbol (n_genes,) are string arrays ('' where unknown).
+    """
+
+    path: Path
+    cell_id: np.ndarray
+    ensembl_id: np.ndarray
+    symbol: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_cells, n_genes)."""
+        return len(self.cell_id), len(self.ensembl_id)
+
+    def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
+        """Yield (row numbers, float32 CSR block) over all rows, or over ``rows`` in the given order, ``size`` at a time."""
+        rows = np.arange(len(self.cell_id)) if rows is None else np.asarray(rows)
+        with h5py.File(self.path, "r") as file:
+            for start in range(0, len(rows), size):
+                chunk = rows[start : start + size]
+                yield chunk, _read_rows(file["X"], chunk, self.shape[1])
+
+
+def open_counts(path: Path | str) -> Counts:
+    """Open an h5ad with raw counts in X. Raises UserError if the file is truncated or X is no matrix of a kind we stream."""
+    path = Path(path)
+    try:
+        with h5py.File(path, "r") as file:
+            cell_id = _index(file["obs"])
+            ensembl, symbol = gene_names(file["var"])
+            kind = file["X"].attrs.get("encoding-type", "array")
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path} cannot be read as h5ad ({error}). Is the file complete?") from error
+    if kind not in ("csr_matrix", "array"):
+        raise UserError(f"{path}: X is stored as {kind}; run it through PREPARE (or write X as CSR) first.")
+    return Counts(path, cell_id, ensembl, symbol)
+
+
+def gene_names(var: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
+    """(Ensembl ids, symbols) of a var table: named columns first, else the index for whichever it looks like."""
+    index = _index(var)
+    ensembl = _first_column(var, ("ensembl_id", "gene_ids", "gene_id", "ensembl_gene_id", "feature_id"))
+    symbol = _first_column(var, ("symbol", "gene_symbol", "gene_symbols", "gene_name", "feature_name"))
+    index_is_ensembl = np.mean([name.upper().startswith("ENS") for name in index]) > 0.5 if len(index) else False
+    nothing = np.full(len(index), "", dtype=object).astype(str)
+    ensembl = ensembl if ensembl is not None else (index if index_is_ensembl else nothing)
+    symbol = symbol if symbol is not None else (nothing if index_is_ensembl else index)
+    return ensembl, symbol
+
+
+def _index(group: h5py.Group) -> np.ndarray:
+    return _strings(group[group.attrs.get("_index", "_index")])
+
+
+def _first_column(group: h5py.Group, names: tuple[str, ...]) -> np.ndarray | None:
+    return next((_strings(group[name]) for name in names if name in group), None)
+
+
+def _strings(node: h5py.Dataset | h5py.Group) -> np.ndarray:
+    if isinstance(node, h5py.Group):  # categorical, or a nullable string array
+        if "categories" in node:
+            categories, codes = _strings(node["categories"]), node["codes"][:]
+            return np.where(codes < 0, "", categories[np.maximum(codes, 0)]).astype(str)
+        return np.where(node["mask"][:], "", _strings(node["values"])).astype(str)
+    return node.asstr()[:].astype(str) if node.dtype.kind in "OS" else node[:].astype(str)
+
+
+def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray, n_genes: int) -> sp.csr_matrix:
+    low, high = int(rows.min()), int(rows.max()) + 1
+    if isinstance(matrix, h5py.Dataset):
+        order = np.argsort(rows)  # h5py wants increasing row numbers
+        dense = matrix[low:high] if high - low <= 2 * len(rows) else matrix[rows[order]]
+        dense = dense[rows - low] if high - low <= 2 * len(rows) else dense[np.argsort(order)]
+        return sp.csr_matrix(dense, dtype=np.float32)
+    indptr = matrix["indptr"][low : high + 1]
+    if high - low <= 4 * len(rows):  # nearly contiguous: one read, then pick
+        start, stop = int(indptr[0]), int(indptr[-1])
+        parts = (matrix["data"][start:stop].astype(np.float32), matrix["indices"][start:stop], indptr - indptr[0])
+        block = sp.csr_matrix(parts, shape=(high - low, n_genes))
+        return block if len(rows) == high - low and (np.diff(rows) == 1).all() else block[rows - low]
+    spans = [(int(indptr[row - low]), int(indptr[row - low + 1])) for row in rows]
+    data = np.concatenate([matrix["data"][a:b] for a, b in spans]).astype(np.float32)
+    indices = np.concatenate([matrix["indices"][a:b] for a, b in spans])
+    return sp.csr_matrix((data, indices, np.cumsum([0] + [b - a for a, b in spans])), shape=(len(rows), n_genes))

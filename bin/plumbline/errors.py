@@ -1,0 +1,34 @@
+"""The two ways a step may end other than by success, and how a script turns them into an exit code."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Bad input. The message says what is wrong, where, and what to do next."""
+
+
+class NotApplicable(Exception):
+    """The question does not apply to this input (a result with a reason, not a crash)."""
+
+
+OUT_OF_MEMORY = 66  # exit code of a step that ran out of GPU memory: conf/base.config retries it with smaller batches
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run ``main``; a UserError becomes one clear message on stderr and exit code 1."""
+    try:
+        main()
+    except UserError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A hint for a mistyped name: ' Did you mean ...?' or the list of known names."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    if close:
+        return f" Did you mean {' or '.join(repr(name) for name in close)}?"
+    return f" Known: {', '.join(known[:30])}{' ...' if len(known) > 30 else ''}."

@@ -1,0 +1,67 @@
+"""A score and what it is made of.
+
+Every metric of plumbline is an affine function of a ratio of sums over exchangeable units,
+``value = offset + scale * sum(numerator) / sum(denominator)``: accuracy over perturbations, mean LISI over batches,
+structural integrity over batches, recall over gene pairs. One form serves intervals, paired differences and drill-down.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+COLUMNS = (
+    "dataset model variant fit_on postprocess seed protocol task task_version metric "
+    "value ci_low ci_high n status reason code"
+).split()
+PROTOCOLS = ("paper", "corrected")
+STATUSES = ("ok", "not_applicable", "failed")
+
+
+@dataclass(frozen=True)
+class Items:
+    """The units behind a score.
+
+    kind: what a unit is: 'perturbation', 'batch', 'gene', 'cell' or 'pair'.
+    unit (k,): names. For kind 'pair', ``unit2`` (k,) names the second gene and intervals resample genes, not pairs.
+    numerator, denominator (k,): float64; the score is ``offset + scale * numerator.sum() / denominator.sum()``.
+    extra: further columns of the item table, each (k,), such as 'p', 'q', 'n_cells', 'value'.
+    """
+
+    kind: str
+    unit: np.ndarray
+    numerator: np.ndarray
+    denominator: np.ndarray
+    unit2: np.ndarray | None = None
+    offset: float = 0.0
+    scale: float = 1.0
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """The score these items add up to; NaN if the denominator is zero."""
+        total = self.denominator.sum()
+        return float(self.offset + self.scale * self.numerator.sum() / total) if total else float("nan")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value of one metric. ``items`` is None only for 'not_applicable' scores, which carry a ``reason``."""
+
+    metric: str
+    value: float
+    n: int
+    items: Items | None = None
+    status: str = "ok"
+    reason: str = ""
+
+    @staticmethod
+    def of(metric: str, items: Items, n: int | None = None, reason: str = "") -> "Score":
+        """A score from its items; ``n`` defaults to the number of units. A score without units is not applicable."""
+        if not len(items.unit) or not items.denominator.sum():
+            return Score.absent(metric, reason or "nothing to score")
+        return Score(metric, items.value, len(items.unit) if n is None else n, items, "ok", reason)
+
+    @staticmethod
+    def absent(metric: str, reason: str) -> "Score":
+        """A score that does not apply here, and why."""
+        return Score(metric, float("nan"), 0, None, "not_applicable", reason)
