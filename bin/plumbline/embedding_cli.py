@@ -1,6 +1,6 @@
 """The command line every ``bin/embed_<model>.py`` shares, and the provenance every embedding carries.
 
-    run("scgpt", embed)      # embed(counts: Counts, options: Options) -> Result
+run("scgpt", embed)      # embed(counts: Counts, options: Options) -> Result
 """
 
 import argparse
@@ -71,7 +71,7 @@ def _main(model: str, embed: Callable[[Counts, Options], Result], known_settings
     options = _options(arguments, known_settings)
     _limit_threads(options.threads)
     start = time.monotonic()
-    about = {"model": model, "variant": options.variant, "seed": options.seed, "fit_on": options.fit_on, "settings": options.settings}
+    about = {"model": model} | {name: getattr(options, name) for name in ("variant", "seed", "fit_on", "settings")}
     counts = open_counts(arguments.counts)
     try:
         result = embed(counts, options)
@@ -88,7 +88,8 @@ def _main(model: str, embed: Callable[[Counts, Options], Result], known_settings
         **result.extra,
     }
     write_embedding(arguments.output, counts.cell_id, result.values, about)
-    print(f"{model}: {len(counts.cell_id)} cells, {about['seconds']:.1f} s, {about['cells_per_second']:.0f} cells/s", file=sys.stderr)
+    speed = f"{about['seconds']:.1f} s, {about['cells_per_second']:.0f} cells/s"
+    print(f"{model}: {len(counts.cell_id)} cells, {speed}", file=sys.stderr)
 
 
 def _parser(model: str, known_settings: tuple[str, ...]) -> argparse.ArgumentParser:

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-COLUMNS = (
-    "dataset model variant fit_on postprocess seed protocol task task_version metric "
-    "value ci_low ci_high n status reason code"
-).split()
+KEYS = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "task_version", "metric"]
+COLUMNS = [*KEYS, "value", "ci_low", "ci_high", "n", "status", "reason", "code"]
 PROTOCOLS = ("paper", "corrected")
 STATUSES = ("ok", "not_applicable", "failed")
 

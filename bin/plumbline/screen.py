@@ -68,9 +68,8 @@ class View:
 
     def take(self, rows: np.ndarray) -> "View":
         """The view on a subset of its cells (index array or mask)."""
-        return replace(
-            self, embedding=self.embedding[rows], screen=self.screen.take(rows), split=self.split.take(rows), rows=self.rows[rows]
-        )
+        cells = {"screen": self.screen.take(rows), "split": self.split.take(rows)}
+        return replace(self, embedding=self.embedding[rows], rows=self.rows[rows], **cells)
 
 
 def read_screen(tables: Path | str) -> Screen:
