@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Score one embedding on one task: every seed, protocol and post-processing, with intervals and per-item values."""
+
+import argparse
+from pathlib import Path
+
+from plumbline.errors import UserError, run_script
+
+ABOUT = ("dataset", "model", "variant", "fit_on", "code")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--embedding", type=Path, required=True, help="embedding.npz (its JSON lies beside it)")
+    parser.add_argument("--tables", type=Path, required=True, help="the tables folder that prepare_dataset.py wrote")
+    parser.add_argument("--counts", type=Path, help="counts.h5ad; only the reconstruction task reads it")
+    parser.add_argument("--task", required=True, help="a file of bin/plumbline/tasks")
+    parser.add_argument("--seeds", required=True, help="split seeds, separated by commas")
+    parser.add_argument("--protocols", default="paper,corrected")
+    parser.add_argument("--n-draws", type=int, default=1000, help="size of permutation nulls")
+    parser.add_argument("--n-boot", type=int, default=1000, help="bootstrap resamples of an interval")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    for name in ABOUT:
+        parser.add_argument(f"--{name.replace('_', '-')}", default="", help="copied into every row")
+    parser.add_argument("--output", required=True, help="prefix: PREFIX.scores.parquet and PREFIX.items.parquet")
+    return parser.parse_args()
+
+
+def rows_of(args: argparse.Namespace) -> list:
+    """Every row: scores where the task applies, reasons where it does not."""
+    import numpy as np
+
+    from plumbline import tasks
+    from plumbline.contract import align, read_embedding
+    from plumbline.evaluation import absent_rows, embedded_part, evaluate
+    from plumbline.screen import Screen, View, read_screen, read_split
+
+    task, seeds, protocols = tasks.load(args.task), [int(seed) for seed in args.seeds.split(",")], args.protocols.split(",")
+    screen, embedding = read_screen(args.tables), read_embedding(args.embedding)
+    if embedding.provenance["status"] != "ok":
+        return absent_rows(task, seeds, protocols, embedding.provenance["reason"])
+    if task.NEEDS_COUNTS and args.counts is None:
+        raise UserError(f"the task {args.task} reads expression: give --counts counts.h5ad.")
+    values = align(embedding, screen.cell_id, str(args.embedding))
+    predictor = embedding.provenance.get("predictor", "")
+    splits = [read_split(args.tables, seed) for seed in seeds]
+
+    def view_of(part: Screen, array: np.ndarray, rows: np.ndarray) -> View:
+        return View(array, part, splits[0].take(rows), rows, protocols[0], seeds[0], args.counts, predictor, args.n_draws,
+                    args.threads, device_of(args.device))  # fmt: skip
+
+    view = embedded_part(view_of, screen, values)
+    return evaluate(view, task, [split.take(view.rows) for split in splits], protocols)
+
+
+def device_of(option: str) -> str:
+    """'cuda' where one is visible; torch is asked only if the driver's device file exists, for its import is slow."""
+    if option != "auto":
+        return option
+    if not Path("/dev/nvidiactl").exists():
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def write_tables(rows: list, args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from plumbline import tasks
+    from plumbline.evaluation import item_frames, score_rows
+    from plumbline.files import whole_file
+    from plumbline.scores import COLUMNS
+
+    about = {name: getattr(args, name) for name in ABOUT} | {"task": args.task}
+    version = tasks.load(args.task).VERSION
+    scores = pd.DataFrame(list(score_rows(rows, args.n_boot))).assign(**about, task_version=version)[COLUMNS]
+    frames = list(item_frames(rows))
+    items = pd.concat(frames, ignore_index=True).assign(**about) if frames else pd.DataFrame({"task": []})
+    for name, frame in (("scores", scores), ("items", items.drop(columns="code", errors="ignore"))):
+        with whole_file(f"{args.output}.{name}.parquet") as temporary:
+            frame.to_parquet(temporary, index=False)
+
+
+def main() -> None:
+    args = arguments()
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(args.threads):
+        write_tables(rows_of(args), args)
+
+
+if __name__ == "__main__":
+    run_script(main)

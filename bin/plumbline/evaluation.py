@@ -1,0 +1,146 @@
+"""The evaluation of one embedding on one task: seeds x protocols x post-processings, with intervals.
+
+`paper` scores all four post-processings on everything and calls the best of them `best`, as the paper does. `corrected`
+chooses a post-processing on the validation part and reports it, as `selected`, on the rest (docs/protocol.md).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+
+from plumbline.errors import NotApplicable
+from plumbline.postprocess import METHODS, postprocess
+from plumbline.scores import Score
+from plumbline.screen import Screen, Split, View
+from plumbline.stats import interval
+
+CHOSEN = {"paper": "best", "corrected": "selected"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score under one seed, protocol and post-processing."""
+
+    seed: int
+    protocol: str
+    postprocess: str
+    score: Score
+
+
+def main_metric(task: ModuleType, facts: dict) -> str:
+    """The metric that ranks post-processings and models on this data set."""
+    choose: Callable[[dict], str] | None = getattr(task, "main_metric", None)
+    return choose(facts) if choose else task.MAIN_METRIC
+
+
+def absent_rows(task: ModuleType, seeds: list[int], protocols: list[str], reason: str) -> list[Row]:
+    """What is reported where a task or a model does not apply: every metric, with the reason."""
+    scores = [Score.absent(metric, reason) for metric in task.METRICS]
+    return [Row(seed, protocol, CHOSEN[protocol], score) for seed in seeds for protocol in protocols for score in scores]
+
+
+def evaluate(view: View, task: ModuleType, splits: list[Split], protocols: list[str]) -> list[Row]:
+    """All rows of one embedding (``view.embedding``, not yet post-processed) on one task."""
+    reason = task.not_applicable(view.screen.facts)
+    if reason:
+        return absent_rows(task, [split.seed for split in splits], protocols, reason)
+    processed, refused = _postprocessed(view)
+    rows: list[Row] = []
+    for protocol in protocols:
+        # without a split the paper's protocol has nothing that depends on the seed
+        needed = splits if task.USES_SPLIT or protocol == "corrected" else splits[:1]
+        for split in needed:
+            base = replace(view, split=split, protocol=protocol, seed=split.seed)
+            rows += _one_split(base, task, processed)
+    return rows + [Row(s.seed, p, m, Score.absent(main_metric(task, view.screen.facts), why))
+                   for s in splits[:1] for p in protocols for m, why in refused.items()]  # fmt: skip
+
+
+def _postprocessed(view: View) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The embedding under every post-processing, and why some cannot be had."""
+    processed, refused = {}, {}
+    for method in METHODS if view.embedding.shape[1] else ("none",):
+        try:
+            processed[method], _ = postprocess(view.embedding, view.screen.is_control, view.screen.batch, method)
+        except NotApplicable as why:
+            refused[method] = str(why)
+    return processed, refused
+
+
+def _one_split(base: View, task: ModuleType, processed: dict[str, np.ndarray]) -> list[Row]:
+    split, protocol = base.split, base.protocol
+    selects = protocol == "corrected" and len(processed) > 1 and split.validation.any()
+    chosen, why = _select(base, task, processed) if selects else ("none", "no validation part to choose a post-processing on")
+    reported = {m: _run(base, task, array, selects, part="report") for m, array in processed.items()}
+    if protocol == "paper" and len(processed) > 1:
+        chosen, why = _best(reported, task, base.screen.facts), "best of the four on the scored cells themselves"
+    elif len(processed) == 1:
+        why = ""
+    rows = [Row(split.seed, protocol, m, score) for m, scores in reported.items() for score in scores]
+    return rows + [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in reported[chosen]]
+
+
+def _run(base: View, task: ModuleType, array: np.ndarray, selects: bool, part: str) -> list[Score]:
+    view = replace(base, embedding=array)
+    if not selects:
+        return task.run(view)
+    keep = base.split.validation if part == "validation" else ~base.split.validation
+    if not task.USES_SPLIT:
+        return task.run(view.take(np.flatnonzero(keep)))
+    return task.run(replace(view, split=replace(base.split, test1=base.split.test1 & keep, test2=base.split.test2 & keep)))
+
+
+def _select(base: View, task: ModuleType, processed: dict[str, np.ndarray]) -> tuple[str, str]:
+    scores = {m: _run(base, task, array, True, part="validation") for m, array in processed.items()}
+    metric = main_metric(task, base.screen.facts)
+    if all(np.isnan(_value(found, metric)) for found in scores.values()):
+        return "none", f"{metric} cannot be scored on the validation part"
+    return _best(scores, task, base.screen.facts), f"chosen by {metric} on the validation part"
+
+
+def _best(scores: dict[str, list[Score]], task: ModuleType, facts: dict) -> str:
+    metric = main_metric(task, facts)
+    worth = {m: task.METRICS[metric] * _value(found, metric) for m, found in scores.items()}
+    known = {m: value for m, value in worth.items() if not np.isnan(value)}
+    return max(known, key=lambda m: known[m]) if known else "none"  # ties go to the simpler method, which comes first
+
+
+def _value(scores: list[Score], metric: str) -> float:
+    return next((score.value for score in scores if score.metric == metric), float("nan"))
+
+
+def _because(score: Score, chosen: str, why: str) -> Score:
+    note = f"{chosen}: {why}" if why else ""
+    return replace(score, reason="; ".join(part for part in (note, score.reason) if part))
+
+
+def score_rows(rows: list[Row], n_boot: int) -> Iterator[dict]:
+    """The rows of the score table, each with its 95 % interval."""
+    for row in rows:
+        score = row.score
+        low, high = interval(score.items, n_boot=n_boot, seed=row.seed) if score.items else (np.nan, np.nan)
+        yield {"seed": row.seed, "protocol": row.protocol, "postprocess": row.postprocess, "metric": score.metric,
+               "value": score.value, "ci_low": low, "ci_high": high, "n": score.n, "status": score.status,
+               "reason": score.reason}  # fmt: skip
+
+
+def item_frames(rows: list[Row]) -> Iterator[pd.DataFrame]:
+    """The rows of the item table: what each score is made of."""
+    for row in rows:
+        items = row.score.items
+        if items is None:
+            continue
+        about = {"seed": row.seed, "protocol": row.protocol, "postprocess": row.postprocess, "metric": row.score.metric}
+        about |= {"unit_kind": items.kind, "offset": items.offset, "scale": items.scale}
+        columns = {"unit": items.unit, "unit2": "" if items.unit2 is None else items.unit2}
+        columns |= {"numerator": items.numerator, "denominator": items.denominator, **items.extra}
+        yield pd.DataFrame(columns).assign(**about)
+
+
+def embedded_part(view_of: Callable[[Screen, np.ndarray, np.ndarray], View], screen: Screen, values: np.ndarray) -> View:
+    """The view of the cells that the model could embed: rows that are not NaN."""
+    rows = np.flatnonzero(np.isfinite(values).all(axis=1))
+    return view_of(screen.take(rows), values[rows], rows)

@@ -1,0 +1,104 @@
+#!/usr/bin/env nextflow
+
+//
+// plumbline: does this cell embedding beat one PCA on perturbation data?
+// PREPARE a data set -> EMBED it with every model -> EVALUATE every embedding on every task -> SUMMARISE -> REPORT
+//
+
+include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
+include { EMBED } from './subworkflows/local/embed/main'
+include { EVALUATE } from './modules/local/evaluate/main'
+include { FETCH } from './modules/local/fetch/main'
+include { MULTIQC } from './modules/nf-core/multiqc/main'
+include { PREPARE } from './modules/local/prepare/main'
+include { REPORT } from './modules/local/report/main'
+include { SUMMARISE } from './modules/local/summarise/main'
+include { codeDigest } from './subworkflows/local/utils_code/main'
+include { checkKnown ; embedRequests ; evaluateMeta ; selectedDatasets ; selectedEmbeddings ; selectedModels ; taskNames ; words } from './subworkflows/local/utils_plumbline/main'
+include { paramsHelp ; validateParameters } from './subworkflows/local/utils_schema/main'
+
+workflow PLUMBLINE {
+    take:
+    datasets // list of [ meta, file or [] ]: [ [id: 'kang', row: [...], seeds: '42,43', code: 'ab12..'], kang.h5ad ]
+    requests // list of [ meta, weights or [], role ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], [], 'baseline' ]
+    task_names // list: ['recall', 'separability']
+    opts // typed parameters
+
+    main:
+    def assets = file("${projectDir}/assets")
+    ch_datasets = channel
+        .fromList(datasets)
+        .branch { _meta, path ->
+            named: !path
+            given: true
+        }
+    FETCH(ch_datasets.named.map { meta, _none -> [meta, assets.resolve('catalogue.csv')] })
+    PREPARE(ch_datasets.given.mix(FETCH.out.file), assets.resolve('catalogue.csv'))
+
+    // [ 'kang', counts.h5ad, tables ]
+    ch_prepared = PREPARE.out.prepared.map { meta, counts, tables -> [meta.id, counts, tables] }
+    ch_requests = channel
+        .fromList(requests)
+        .map { meta, weights, _role -> [meta.dataset, meta, weights] }
+        .combine(ch_prepared, by: 0)
+        .map { _id, meta, weights, counts, tables -> [meta, counts, tables, weights] }
+    EMBED(ch_requests)
+
+    // one digest per task, so that editing a task repeats that task alone
+    def digests = task_names.collectEntries { task -> [task, codeDigest(['evaluate_embedding.py', "plumbline/tasks/${task}.py"])] }
+    ch_evaluations = EMBED.out.embeddings
+        .map { meta, embedding, provenance -> [meta.dataset, meta, embedding, provenance] }
+        .combine(ch_prepared, by: 0)
+        .flatMap { _id, meta, embedding, provenance, counts, tables ->
+            task_names.collect { task ->
+                [evaluateMeta(meta, task, digests[task], opts), embedding, provenance, tables, task == 'reconstruction' ? counts : []]
+            }
+        }
+    EVALUATE(ch_evaluations)
+
+    // every cell of the grid, so that one that is lost becomes a row that says so
+    def expected = requests.collectMany { meta, _weights, role ->
+        task_names.collect { task -> meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds']) + [task: task, role: role] }
+    }
+    ch_expected = channel.of(groovy.json.JsonOutput.toJson(expected)).collectFile(name: 'expected.json', newLine: true)
+
+    SUMMARISE(
+        [baseline: opts.baseline, code: codeDigest(['summarise_scores.py'] + task_names.collect { task -> "plumbline/tasks/${task}.py" })],
+        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
+        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
+        EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
+        ch_prepared.toSortedList { a, b -> a[0] <=> b[0] }.map { rows -> rows.collect { row -> row[2] } },
+        ch_expected,
+        assets.resolve('models.csv'),
+        assets.resolve('published_scores.csv'),
+    )
+    REPORT([code: codeDigest(['report_scores.py'])], SUMMARISE.out.summary)
+
+    ABOUT_RUN(opts)
+    MULTIQC(
+        REPORT.out.sections.mix(ABOUT_RUN.out.sections).flatten().toSortedList { a, b -> a.name <=> b.name }.map { sections -> [[id: 'plumbline'], sections, assets.resolve('multiqc_config.yml'), [], [], []] }
+    )
+
+    emit:
+    report = MULTIQC.out.report
+    summary = SUMMARISE.out.summary
+    text = REPORT.out.text
+}
+
+workflow {
+    if (params.help) {
+        log.info(paramsHelp("${projectDir}/nextflow_schema.json", 'nextflow run . -profile docker --input samplesheet.csv --outdir results', false))
+        exit(0)
+    }
+    def opts = validateParameters(params, "${projectDir}/nextflow_schema.json")
+    def prepare_code = codeDigest(['prepare_dataset.py'])
+    def datasets = selectedDatasets(opts).collect { meta, path -> [meta + [code: prepare_code], path] }
+    def ids = datasets.collect { meta, _path -> meta.id }
+    def models = selectedModels(opts) + selectedEmbeddings(opts, ids)
+    checkKnown('baseline (it must be among --models)', [opts.baseline], models.collect { spec -> spec.variant })
+    def task_names = opts.tasks == 'all' ? taskNames() : checkKnown('task', words(opts.tasks), taskNames())
+
+    PLUMBLINE(datasets, embedRequests(ids, models, opts), task_names, opts)
+
+    PLUMBLINE.out.text.view { text -> text.text }
+}

@@ -1,0 +1,30 @@
+process PREPARE {
+    tag "${meta.id}"
+    label 'env_base'
+    label 'process_medium'
+    container "${params.container_prefix}base:${workflow.manifest.version}"
+
+    input:
+    tuple val(meta), path(input, stageAs: 'input/*')
+    path catalogue
+
+    output:
+    tuple val(meta), path("${meta.id}/counts.h5ad"), path("${meta.id}/tables"), emit: prepared
+    tuple val("${task.process}"), val('anndata'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"anndata\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+
+    script:
+    // the row of the sheet travels as a file: a title may hold any character
+    def row = groovy.json.JsonOutput.toJson(meta.row).replace("'", "'\\''")
+    """
+    printf '%s' '${row}' > row.json
+    prepare_dataset.py \\
+        --row row.json --input ${input} --catalogue ${catalogue} --seeds ${meta.seeds} \\
+        --outdir ${meta.id} ${task.ext.args ?: ''}
+    """
+
+    stub:
+    """
+    mkdir -p ${meta.id}/tables
+    touch ${meta.id}/counts.h5ad ${meta.id}/tables/cells.parquet
+    """
+}

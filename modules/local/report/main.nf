@@ -1,0 +1,25 @@
+process REPORT {
+    label 'env_base'
+    label 'process_single'
+    container "${params.container_prefix}base:${workflow.manifest.version}"
+
+    input:
+    val meta
+    path summary
+
+    output:
+    path 'report/*_mqc.*', emit: sections
+    path 'report/summary.md', emit: text
+    tuple val("${task.process}"), val('matplotlib'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"matplotlib\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+
+    script:
+    """
+    report_scores.py --summary ${summary} --outdir report ${task.ext.args ?: ''}
+    """
+
+    stub:
+    """
+    mkdir report
+    touch report/verdicts_mqc.json report/summary.md
+    """
+}

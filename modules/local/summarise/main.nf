@@ -1,0 +1,32 @@
+process SUMMARISE {
+    label 'env_base'
+    label 'process_medium'
+    container "${params.container_prefix}base:${workflow.manifest.version}"
+
+    input:
+    val meta
+    path scores, stageAs: 'scores/*'
+    path items, stageAs: 'items/*'
+    path provenance, stageAs: 'provenance/*'
+    path tables, stageAs: 'tables/*/*'
+    path expected
+    path models
+    path published
+
+    output:
+    path 'summary', emit: summary
+    tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+
+    script:
+    """
+    summarise_scores.py \\
+        --scores scores --items items --provenance provenance --data-reports tables --expected ${expected} \\
+        --models ${models} --published ${published} --baseline ${meta.baseline} --outdir summary ${task.ext.args ?: ''}
+    """
+
+    stub:
+    """
+    mkdir summary
+    touch summary/scores.parquet summary/scores.tsv
+    """
+}

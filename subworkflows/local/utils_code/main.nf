@@ -1,0 +1,39 @@
+//
+// A digest of the code a stage runs, so that -resume is never stale: Nextflow hashes only the script it starts, not
+// what that script imports. The digest follows the `import plumbline...` lines, so a stage re-runs exactly when a
+// file that it imports changes.
+//
+
+// the files of bin/plumbline that one Python file imports
+def importedFiles(source) {
+    def bin = file("${projectDir}/bin")
+    def matcher = source.text =~ /(?m)^[ \t]*(?:from[ \t]+(plumbline[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+(plumbline[\w.]+))/
+    def modules = matcher
+        .collect { found ->
+            def base = found[1] ?: found[3]
+            def names = (found[2] ?: '').findAll(/\w+/)
+            [base] + names.collect { name -> "${base}.${name}".toString() }
+        }
+        .flatten()
+    return modules
+        .collect { name -> name.replace('.', '/') }
+        .collectMany { path -> [bin.resolve("${path}.py"), bin.resolve("${path}/__init__.py")] }
+        .findAll { candidate -> candidate.exists() }
+}
+
+// every file reachable from the given ones
+def importClosure(pending, seen) {
+    def fresh = pending.collectMany { source -> importedFiles(source) }.unique().findAll { found -> !seen.contains(found) }
+    return fresh ? importClosure(fresh, seen + fresh) : seen
+}
+
+// 12 hex digits for a script of bin/ and, for what it imports by name at run time, further roots
+def codeDigest(roots) {
+    def sources = roots.collect { name -> file("${projectDir}/bin/${name}", checkIfExists: true) }
+    return importClosure(sources, sources)
+        .sort { source -> source.toString() }
+        .collect { source -> source.text }
+        .join('\n')
+        .md5()
+        .substring(0, 12)
+}

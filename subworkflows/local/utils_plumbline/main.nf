@@ -1,0 +1,139 @@
+//
+// What the user asked for, as lists: data sets, models, tasks. Everything wrong with the request is said here, before
+// the first task starts.
+//
+
+include { codeDigest } from '../utils_code/main'
+include { samplesheetToList } from '../utils_schema/main'
+
+// 'a, b' -> ['a', 'b']
+def words(text) {
+    return (text ?: '').toString().tokenize(',').collect { word -> word.trim() }.findAll { word -> word }
+}
+
+// stop with a message that names what is known
+def checkKnown(kind, wanted, known) {
+    def strange = wanted.findAll { name -> !(name in known) }
+    if (strange) {
+        error("Unknown ${kind}: ${strange.join(', ')}. Known: ${known.sort().join(', ')}.")
+    }
+    return wanted
+}
+
+// CSV of assets/ -> list of maps
+def readTable(path) {
+    return file(path, checkIfExists: true).text.replace('\r\n', '\n').splitCsv(header: true, quote: '"')
+}
+
+// the tasks are the files of bin/plumbline/tasks
+def taskNames() {
+    return files("${projectDir}/bin/plumbline/tasks/*.py").collect { task -> task.baseName }.findAll { name -> name != '__init__' }.sort()
+}
+
+// rows of assets/models.csv that the user selected, in the user's order, with the --model_settings merged in
+def selectedModels(opts) {
+    def table = readTable("${projectDir}/assets/models.csv").collectEntries { row -> [row.id, row] }
+    def extra = words(opts.model_settings).collect { pair -> [pair.tokenize(':')[0], pair.substring(pair.indexOf(':') + 1)] }
+    checkKnown('model in --model_settings', extra.collect { pair -> pair[0] }.unique(), table.keySet() as List)
+    return checkKnown('model', words(opts.models).unique(), table.keySet() as List).collect { id ->
+        def row = table[id]
+        def settings = (row.settings ?: '').tokenize(';') + extra.findAll { pair -> pair[0] == id }.collect { pair -> pair[1] }
+        [
+            model: row.model.toString(),
+            variant: id.toString(),
+            role: row.role.toString(),
+            fit_on: (row.fit_on ?: 'none').toString(),
+            seeded: row.seeded == 'true',
+            settings: settings.collect { setting -> setting.toString() },
+            weights: weightsOf(row, opts),
+        ]
+    }
+}
+
+// folder of a checkpoint under --weights; foundation models need one
+def weightsOf(row, opts) {
+    if (row.role != 'foundation') {
+        return []
+    }
+    if (!opts.weights) {
+        error("The model ${row.id} needs its authors' checkpoint: fetch it (./plumb fetch ${row.id} --output WEIGHTS) and give --weights WEIGHTS.")
+    }
+    def folder = file("${opts.weights}/${row.weights_dir ?: row.model}")
+    if (!folder.exists()) {
+        error("No checkpoint of ${row.id} at ${folder}. Fetch it: ./plumb fetch ${row.id} --output ${opts.weights}")
+    }
+    return folder
+}
+
+// rows of the sheet of data sets: [ [id, row, fetched, seeds], file or [] ]
+def selectedDatasets(opts) {
+    def catalogue = readTable("${projectDir}/assets/catalogue.csv").collect { row -> row.name }
+    return samplesheetToList(opts.input, "${projectDir}/assets/schema_input.json").collect { meta, path ->
+        if (!path && !(meta.name in catalogue)) {
+            error("The data set ${meta.name} has no path and is not in the catalogue. Give a path, or one of: ${catalogue.join(', ')}.")
+        }
+        if (path && !path.exists()) {
+            error("The data set ${meta.name}: no file at ${path}. Paths in the sheet are absolute, or relative to where you start the run.")
+        }
+        def row = meta.findAll { _key, value -> value != null }
+        [[id: meta.name.toString(), row: row, seeds: words(opts.seeds).join(',')], path ?: []]
+    }
+}
+
+// rows of the sheet of embeddings, as variants that apply to one data set
+def selectedEmbeddings(opts, dataset_ids) {
+    if (!opts.embeddings) {
+        return []
+    }
+    return samplesheetToList(opts.embeddings, "${projectDir}/assets/schema_embeddings.json").collect { meta, path ->
+        checkKnown("data set in ${opts.embeddings}", [meta.dataset], dataset_ids)
+        if (!path.exists()) {
+            error("The embedding ${meta.name}: no file at ${path}.")
+        }
+        def settings = meta.key ? ["key=${meta.key}".toString()] : []
+        [
+            model: 'external',
+            variant: meta.name.toString(),
+            role: 'external',
+            fit_on: (meta.fit_on ?: 'none').toString(),
+            seeded: false,
+            settings: settings,
+            weights: path,
+            only: meta.dataset.toString(),
+        ]
+    }
+}
+
+// one meta map for every data set x model x seed
+def embedRequests(dataset_ids, models, opts) {
+    def digests = models.collect { spec -> spec.model }.unique().collectEntries { model -> [model, codeDigest(["embed_${model}.py"])] }
+    def seeds = words(opts.seeds)
+    return [dataset_ids, models]
+        .combinations()
+        .findAll { id, spec -> !spec.only || spec.only == id }
+        .collectMany { id, spec ->
+            (spec.seeded ? seeds : [seeds[0]]).collect { seed ->
+                def name = spec.seeded ? "${id}.${spec.variant}.${seed}" : "${id}.${spec.variant}"
+                def meta = [
+                    id: name.toString(),
+                    dataset: id,
+                    model: spec.model,
+                    variant: spec.variant,
+                    fit_on: spec.fit_on,
+                    seed: seed,
+                    seeds: (spec.seeded ? seed : seeds.join(',')).toString(),
+                    settings: spec.settings,
+                    batch_size: opts.batch_size,
+                    code: digests[spec.model],
+                ]
+                [meta, spec.weights, spec.role]
+            }
+        }
+}
+
+// one meta map for every embedding x task
+def evaluateMeta(meta, task, digest, opts) {
+    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds'])
+    def options = [protocols: words(opts.protocols).join(','), n_draws: opts.n_draws, n_boot: opts.n_boot]
+    return about + options + [id: "${meta.id}.${task}".toString(), task: task, code: digest]
+}
