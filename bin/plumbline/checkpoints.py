@@ -34,7 +34,7 @@ def known_checkpoints(table: Path = MODELS) -> dict[str, Checkpoint]:
     if not table.exists():
         return {}
     with open(table, newline="") as stream:
-        return {row["variant"]: _checkpoint(row) for row in csv.DictReader(stream) if row.get("weights_files")}
+        return {row["id"]: _checkpoint(row) for row in csv.DictReader(stream) if row.get("weights_files")}
 
 
 def known_checkpoint(variant: str, table: Path = MODELS) -> Checkpoint:
@@ -59,11 +59,11 @@ def _checkpoint(row: dict[str, str]) -> Checkpoint:
     hashes = _column(row, "weights_sha256", len(paths))
     sizes = _column(row, "weights_bytes", len(paths))
     files = (KnownFile(path, sha, int(size or 0)) for path, sha, size in zip(paths, hashes, sizes, strict=True))
-    return Checkpoint(row["variant"], row["weights_source"], row.get("weights_revision", ""), tuple(files), row)
+    return Checkpoint(row["id"], row["weights_source"], row.get("weights_revision", ""), tuple(files), row)
 
 
 def _column(row: dict[str, str], name: str, n: int) -> list[str]:
     values = row[name].split(";") if row.get(name) else [""] * n
     if len(values) != n:
-        raise UserError(f"assets/models.csv, {row['variant']}: {name} has {len(values)} entries for {n} weights_files.")
+        raise UserError(f"assets/models.csv, {row["id"]}: {name} has {len(values)} entries for {n} weights_files.")
     return values
