@@ -1,0 +1,99 @@
+"""Where set-up lives ($PLUMBLINE_HOME), and how a part of it is built: whole or not at all, by one process at a time."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbline.errors import UserError
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def home() -> Path:
+    """The folder of everything that set-up fetches; deleting it undoes set-up."""
+    return Path(os.environ.get("PLUMBLINE_HOME") or "~/.cache/plumbline").expanduser().absolute()
+
+
+def digest(*inputs: str | Path) -> str:
+    """12 hex digits of texts and file contents: a part is named by what it was made from, so it is never stale."""
+    total = hashlib.sha256()
+    for item in inputs:
+        total.update(item.read_bytes() if isinstance(item, Path) else item.encode())
+        total.update(b"\0")
+    return total.hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something set-up provides: a folder that exists only when it is complete."""
+
+    title: str
+    path: Path
+    build: Callable[[Path], None]  # fills an empty folder, which is then renamed to ``path``
+
+
+def provide(parts: list[Part]) -> None:
+    """Build the parts that are missing, in order, with a line of progress each. Safe to interrupt and to repeat."""
+    missing = [part for part in parts if not part.path.exists()]
+    for number, part in enumerate(missing, 1):
+        say(f"[{number}/{len(missing)}] {part.title} ...", end="")
+        start = time.monotonic()
+        with _only_one(part.path):
+            if not part.path.exists():  # another plumb may have made it while this one waited
+                _build(part)
+        say(f" {time.monotonic() - start:.0f} s")
+
+
+def _build(part: Part) -> None:
+    unfinished = part.path.with_name(f".unfinished-{part.path.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        part.build(unfinished)
+        unfinished.rename(part.path)
+    except BaseException:
+        say(" stopped")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".lock-{path.name}").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(" (waiting for another plumb)", end="")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Progress goes to stderr: stdout belongs to what the user asked for."""
+    print(text, end=end, file=sys.stderr, flush=True)
+
+
+def command(arguments: list[str | Path], advice: str, **environment: str) -> str:
+    """Run a command silently and return its output; a UserError with its last lines and ``advice`` when it fails."""
+    result = subprocess.run(
+        [str(word) for word in arguments],
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if result.returncode != 0:
+        tail = "\n  ".join(result.stdout.strip().splitlines()[-15:])
+        raise UserError(f"{Path(arguments[0]).name} failed (exit code {result.returncode}):\n  {tail}\n{advice}")
+    return result.stdout

@@ -1,0 +1,67 @@
+"""Which environments a run needs: the models it names, looked up in assets/models.csv."""
+
+import csv
+import re
+from pathlib import Path
+
+from launcher.home import REPO
+from plumbline.errors import UserError, did_you_mean
+
+ENGINES = ("docker", "podman", "singularity", "apptainer", "charliecloud", "conda", "mamba", "wave")
+
+
+def rows() -> list[dict[str, str]]:
+    """The model table, a variant a row."""
+    with (REPO / "assets/models.csv").open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def variant(name: str) -> dict[str, str]:
+    """The row of a variant. Raises UserError on an unknown name."""
+    known = {row["id"]: row for row in rows()}
+    if name not in known:
+        raise UserError(f"There is no model {name!r} in assets/models.csv.{did_you_mean(name, list(known))}")
+    return known[name]
+
+
+def value(arguments: list[str], option: str) -> str | None:
+    """The value of an option, given as `-o value` or `-o=value`; the last one counts."""
+    found = None
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == option:
+            found = following
+        elif word.startswith(f"{option}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def without(arguments: list[str], option: str) -> list[str]:
+    """The arguments less an option and its value."""
+    kept, skip = [], False
+    for word in arguments:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        skip = word == option
+    return kept
+
+
+def parameter(arguments: list[str], profiles: list[str], name: str) -> str | None:
+    """A pipeline parameter as Nextflow would see it: command line, -params-file, -c, profiles, nextflow.config."""
+    given = value(arguments, f"--{name}")
+    if given is not None:
+        return given
+    pattern = re.compile(rf"""^\s*["']?{name}["']?\s*[:=]\s*["']?([^"'\n/]+)""", re.MULTILINE)
+    files = [value(arguments, "-params-file"), value(arguments, "-c")]
+    files += [REPO / "conf" / f"{profile}.config" for profile in reversed(profiles)] + [REPO / "nextflow.config"]
+    for file in filter(None, files):
+        found = pattern.search(Path(file).read_text()) if Path(file).is_file() else None
+        if found:
+            return found[1].strip()
+    return None
+
+
+def environments(arguments: list[str], profiles: list[str]) -> list[str]:
+    """The environments of a run, the tools' own included. Unknown models are left to the pipeline, which explains them."""
+    wanted = {name.strip() for name in (parameter(arguments, profiles, "models") or "all").split(",")}
+    needed = [row["env"] for row in rows() if "all" in wanted or {row["id"], row["model"]} & wanted]
+    return list(dict.fromkeys(["base", *needed, "multiqc"]))

@@ -1,0 +1,174 @@
+"""The commands of ./plumb. Each is a thin door: the work is done by Nextflow, pytest or a script of bin/."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from launcher import doctor, environments, models
+from launcher.home import REPO, home, say
+from launcher.nextflow import nextflow, tool
+from plumbline import __version__
+from plumbline.errors import UserError
+
+DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation data?"
+EPILOG = """Set-up happens by itself, in $PLUMBLINE_HOME (now: {home}); it can be interrupted, repeated, and undone by deleting
+that folder. `nextflow run {repo} -profile docker --input ...` is the same pipeline without ./plumb."""
+
+
+def main(words: list[str]) -> int:
+    """Run one verb; the exit code is that of what it ran, or 1 after a message about bad input."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(words)
+    if rest and not arguments.passes_on:
+        parser.error(f"{arguments.verb}: unknown argument {rest[0]}")
+    try:
+        return arguments.act(arguments, rest)
+    except UserError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is kept, run again to continue")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="plumb", description=DESCRIPTION, epilog=EPILOG.format(home=home(), repo=REPO))
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, act, text: str, passes_on: str = "") -> argparse.ArgumentParser:
+        epilog = f"Further arguments go to {passes_on}." if passes_on else None
+        added = verbs.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False)
+        added.set_defaults(act=act, passes_on=passes_on)
+        return added
+
+    demo = verb("demo", _demo, "the whole evaluation on small real data sets", "`nextflow run`")
+    demo.add_argument("--outdir", type=Path, default=Path("demo"), help="results and work folder (default: demo)")
+    demo.add_argument("--weights", type=Path, help="folder of foundation model checkpoints")
+
+    verb("run", _run, "`nextflow run` of this pipeline with everything set up", "`nextflow run`")
+
+    test = verb("test", _test, "the test suite", "pytest")
+    test.add_argument("--quick", action="store_true", help="only the tests that do not start Nextflow")
+    test.add_argument("--engines", default="", metavar="LIST", help="also run under podman,docker,slurm,... (comma-separated)")
+
+    embed = verb("embed", _embed, "one embedding: raw counts in, embedding out", "bin/embed_MODEL.py (see its --help)")
+    embed.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv: pca, scvi, ...")
+
+    fetch = verb("fetch", _fetch, "download a data set or a model's weights", "bin/fetch_dataset.py or fetch_weights.py")
+    fetch.add_argument("name", metavar="NAME", help="a data set (plumb catalogue) or a variant with weights")
+
+    verb("catalogue", _catalogue, "the public data sets known by name", "bin/fetch_dataset.py")
+
+    check = verb("check-model", _check_model, "does a model keep the contract of plumbline?", "bin/check_model.py")
+    check.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv")
+
+    doctor_ = verb("doctor", lambda a, _: doctor.report(a.weights), "what is there, what is missing, and how to mend it")
+    doctor_.add_argument("--weights", type=Path, help="folder of foundation model checkpoints")
+
+    setup = verb("setup", _setup, "fetch Nextflow, Java and environments ahead of time")
+    setup.add_argument("names", nargs="*", metavar="ENVIRONMENT", help=f"one of {', '.join(environments.names())}")
+
+    tool_ = verb("tool", _tool, "print the path of a tool that set-up fetched")
+    tool_.add_argument("name", choices=["uv", "nextflow"])
+    return parser
+
+
+def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
+    # the run's history lives in the output folder, so that the same command continues it from any directory
+    outdir = arguments.outdir.absolute()
+    state = outdir / "work/.nextflow"
+    rest += ["--outdir", str(outdir), "-w", str(outdir / "work")]
+    rest += ["--weights", str(arguments.weights.absolute())] if arguments.weights else []
+    rest += ["-resume"] if (state / "history").exists() and "-resume" not in rest else []
+    profile = ",".join(filter(None, [models.value(rest, "-profile"), "demo"]))
+    rest = ["-profile", profile, *models.without(rest, "-profile")]
+    return _launch(rest, ["-log", str(outdir / "work/nextflow.log")], {"NXF_CACHE_DIR": str(state)})
+
+
+def _run(_arguments: argparse.Namespace, rest: list[str]) -> int:
+    return _launch(rest, [], {})
+
+
+def _launch(arguments: list[str], before: list[str], variables: dict[str, str]) -> int:
+    """`nextflow run` with the uv profile, unless an engine is named; ends with where the results are."""
+    profiles = [name for name in (models.value(arguments, "-profile") or "").split(",") if name]
+    program = nextflow()
+    extra: list[str] = []
+    if not set(profiles) & set(models.ENGINES):
+        profiles = [*profiles, *({"uv"} - set(profiles))]
+        if not models.value(arguments, "--env_dir"):
+            extra = ["--env_dir", str(environments.make(models.environments(arguments, profiles)))]
+    options = ["-profile", ",".join(profiles), *models.without(arguments, "-profile"), *extra]
+    code = _wait([program.command, *before, "run", str(REPO), *options], program.environment | variables)
+    outdir = Path(models.parameter(arguments, profiles, "outdir") or "results").absolute()
+    report = next(iter(sorted(outdir.rglob("multiqc_report.html"))), None) if outdir.is_dir() else None
+    if code == 0 and report:
+        say(f"report:  {report}\nresults: {outdir}")
+    return code
+
+
+def _wait(command: list[str], variables: dict[str, str]) -> int:
+    """Run to the end and pass on the exit code. Ctrl-C reaches the child by itself; it cleans up and then ends."""
+    with subprocess.Popen(command, env=os.environ | variables) as child:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
+    """One pytest, so that its closing line is the last one. Ruff and Nextflow's lint are tests as well."""
+    python = environments.python("tests")
+    variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    folders = ["tests/unit", "tests/parity"]
+    if not arguments.quick:
+        program = nextflow()
+        folder = environments.make(["base", "scvi", "multiqc"])
+        variables |= program.environment | {"PLUMBLINE_NEXTFLOW": program.command, "PLUMBLINE_ENV_DIR": str(folder)}
+        folders = ["tests"]
+    variables |= {"PLUMBLINE_ENGINES": arguments.engines, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    os.chdir(REPO)
+    return _wait([str(python), "-m", "pytest", *(folders if not any(Path(w).exists() for w in rest) else []), *rest], variables)
+
+
+def _embed(arguments: argparse.Namespace, rest: list[str]) -> int:
+    row = models.variant(arguments.variant)
+    settings = [word for pair in row["settings"].split(";") if pair for word in ("--set", pair)]
+    return _script(row["env"], f"embed_{row['model']}.py", ["--variant", row["id"], *settings, *rest])
+
+
+def _fetch(arguments: argparse.Namespace, rest: list[str]) -> int:
+    is_model = arguments.name in {row[column] for row in models.rows() for column in ("id", "model")}
+    return _script("base", "fetch_weights.py" if is_model else "fetch_dataset.py", [arguments.name, *rest])
+
+
+def _catalogue(_arguments: argparse.Namespace, rest: list[str]) -> int:
+    return _script("base", "fetch_dataset.py", ["--list", *rest])
+
+
+def _check_model(arguments: argparse.Namespace, rest: list[str]) -> int:
+    return _script(models.variant(arguments.variant)["env"], "check_model.py", [arguments.variant, *rest])
+
+
+def _setup(arguments: argparse.Namespace, _rest: list[str]) -> int:
+    names = arguments.names or ["base", "scvi", "multiqc"]
+    for name in names:
+        environments.requirements(name)  # a mistyped name is told before minutes are spent
+    print(nextflow().command)
+    print(environments.make(names))
+    return 0
+
+
+def _tool(arguments: argparse.Namespace, _rest: list[str]) -> int:
+    print(tool(arguments.name))
+    return 0
+
+
+def _script(environment: str, script: str, words: list[str]) -> int:
+    python = environments.python(environment)
+    path = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONNOUSERSITE": "1"}
+    return _wait([str(python), str(REPO / "bin" / script), *words], path)
