@@ -1,0 +1,95 @@
+"""Leading eigenpairs of a symmetric matrix that is known only through products with blocks of vectors.
+
+Thick-restart block Lanczos with full reorthogonalisation (Wu and Simon 2000, doi:10.1137/S0895479898334605; Golub and
+Underwood 1977). scipy's ``eigsh`` multiplies one vector at a time: over streamed data each product is a pass, so vectors
+must come in blocks. Iterated until the residuals say that the pairs are right, not for a fixed number of passes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK = 64
+MIN_BASIS = 1024  # up to this size the whole matrix is formed and solved directly
+TOLERANCE = 1e-8  # |A v - w v| relative to the smallest wanted eigenvalue
+MAX_PRODUCTS = 400
+NEGLIGIBLE = 1e-12  # of the largest eigenvalue: directions below it are rounding
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """values (k,) descending, vectors (size, k) orthonormal; products: passes made; residual: the largest, relative."""
+
+    values: np.ndarray
+    vectors: np.ndarray
+    products: int
+    residual: float
+
+
+def top_eigenpairs(apply: Callable[[np.ndarray], np.ndarray], size: int, k: int) -> Eigenpairs:
+    """The ``k`` largest eigenpairs of a positive semi-definite matrix (size, size); fewer if its rank is lower.
+
+    apply: (size, b) float64 -> the matrix times that block. The start block is fixed, so equal matrices give equal results.
+    """
+    basis_limit = max(MIN_BASIS, 4 * k)
+    if size <= basis_limit:
+        values, vectors = np.linalg.eigh(_symmetric(apply(np.eye(size))))
+        return _positive(values[::-1][:k], vectors[:, ::-1][:, :k], 1, 0.0)
+    return _lanczos(apply, size, k, basis_limit)
+
+
+def _lanczos(apply: Callable, size: int, k: int, basis_limit: int) -> Eigenpairs:
+    basis = np.empty((size, basis_limit + BLOCK), order="F")
+    inner = np.zeros((basis_limit + BLOCK, basis_limit + BLOCK))
+    block = np.linalg.qr(np.random.default_rng(0).standard_normal((size, BLOCK)))[0]
+    n = 0
+    for products in range(1, MAX_PRODUCTS + 1):
+        last = slice(n, n + block.shape[1])
+        basis[:, last], n = block, last.stop
+        image = apply(block)
+        inner[:n, last] = basis[:, :n].T @ image
+        inner[last, :n] = inner[:n, last].T
+        values, ritz = np.linalg.eigh(_symmetric(inner[:n, :n]))
+        values, ritz = values[::-1], ritz[:, ::-1]
+        block, rest = _next_block(image, basis[:, :n], values[0])
+        wanted = min(k, n)
+        residual = np.linalg.norm(rest @ ritz[last, :wanted], axis=0).max(initial=0) / max(values[wanted - 1], 1e-300)
+        if not block.shape[1] or (n >= k and residual <= TOLERANCE):
+            break
+        if n + block.shape[1] > basis_limit:
+            n = _restart(basis, inner, values, ritz, min(2 * k, n))
+    return _positive(values[:k], basis[:, : len(ritz)] @ ritz[:, :k], products, float(residual))
+
+
+def _next_block(image: np.ndarray, basis: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal new directions (size, <= b) of ``image`` and its coefficients on them; none if it lies in the basis."""
+    from scipy.linalg import qr
+
+    for _ in range(2):  # twice is enough (Kahan and Parlett)
+        image = image - basis @ (basis.T @ image)
+    directions, upper, order = qr(image, mode="economic", pivoting=True)
+    new = int((np.abs(np.diag(upper)) > NEGLIGIBLE * abs(largest)).sum())
+    coefficients = np.empty_like(upper[:new])
+    coefficients[:, order] = upper[:new]
+    directions = directions[:, :new] - basis @ (basis.T @ directions[:, :new])  # small columns were mostly rounding
+    fresh, upper = np.linalg.qr(directions)
+    return fresh * np.sign(np.diag(upper)), coefficients
+
+
+def _restart(basis: np.ndarray, inner: np.ndarray, values: np.ndarray, ritz: np.ndarray, keep: int) -> int:
+    """Shrink the basis to its ``keep`` best Ritz vectors; the couplings to the next block come from its own product."""
+    n = len(ritz)
+    basis[:, :keep] = basis[:, :n] @ ritz[:, :keep]
+    inner[:] = 0
+    inner[np.arange(keep), np.arange(keep)] = values[:keep]
+    return keep
+
+
+def _positive(values: np.ndarray, vectors: np.ndarray, products: int, residual: float) -> Eigenpairs:
+    good = values > NEGLIGIBLE * max(values[0], 0) if len(values) else np.zeros(0, dtype=bool)
+    return Eigenpairs(values[good], vectors[:, good], products, residual)
+
+
+def _symmetric(matrix: np.ndarray) -> np.ndarray:
+    return (matrix + matrix.T) / 2
