@@ -5,6 +5,7 @@ with its provenance. Evaluation reads those two files and never imports a model.
 """
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def read_embedding(path: Path | str) -> Embedding:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             ids, values = arrays["cell_id"].astype(str), arrays["embedding"]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no embedding file: it needs the arrays cell_id and embedding ({error}).") from error
     sidecar = provenance_path(path)
     provenance = json.loads(sidecar.read_text()) if sidecar.exists() else {}
@@ -68,7 +69,7 @@ def align(embedding: Embedding, cell_id: np.ndarray, source: str = "the embeddin
     order = np.argsort(embedding.cell_id, kind="stable")
     have = embedding.cell_id[order]
     if len(have) > 1 and (have[1:] == have[:-1]).any():
-        raise UserError(f"{source} has the cell id {have[1:][have[1:] == have[:-1]][0]!r} more than once.")
+        raise UserError(f"{source} has the cell id {str(have[1:][have[1:] == have[:-1]][0])!r} more than once.")
     missing = np.setdiff1d(wanted, have, assume_unique=True)
     extra = np.setdiff1d(have, wanted, assume_unique=True)
     if len(missing) or len(extra):
@@ -80,7 +81,7 @@ def align(embedding: Embedding, cell_id: np.ndarray, source: str = "the embeddin
 
 
 def _example(ids: np.ndarray) -> str:
-    return f" (such as {ids[0]!r})" if len(ids) else ""
+    return f" (such as {str(ids[0])!r})" if len(ids) else ""
 
 
 def _check(ids: np.ndarray, values: np.ndarray, unembedded: int, name: str) -> None:
@@ -90,4 +91,4 @@ def _check(ids: np.ndarray, values: np.ndarray, unembedded: int, name: str) -> N
         raise UserError(f"{name}: duplicate cell ids. Make them unique before embedding.")
     bad = ~np.isfinite(values).all(axis=1)
     if bad.sum() != unembedded:
-        raise UserError(f"{name}: {int(bad.sum())} rows hold NaN or infinite values (first: cell {ids[bad][0]!r}).")
+        raise UserError(f"{name}: {int(bad.sum())} rows hold NaN or infinite values (first: cell {str(ids[bad][0])!r}).")

@@ -1,0 +1,149 @@
+"""The driver: which cells a task sees under which protocol, which post-processing is chosen, what is reported."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from plumbline.evaluation import embedded_part, evaluate, item_frames, score_rows
+from plumbline.scores import Items, Score
+from plumbline.screen import Screen, Split, View
+
+N = 120
+
+
+def make_view(facts: dict | None = None, n_dimensions: int = 3) -> View:
+    rng = np.random.default_rng(0)
+    batch = np.repeat([f"b{i}" for i in range(6)], N // 6)
+    control = np.tile([True, False, False], N // 3)
+    label = np.where(control, "ctrl", np.tile(["A", "B"], N // 2))
+    screen = Screen(
+        np.array([f"c{i}" for i in range(N)]), label, control, batch, pd.DataFrame(), facts or {"has_controls": True}
+    )
+    test = np.isin(batch, ["b4", "b5"])
+    split = Split(7, "batch", ~test, test & (label != "B"), test & (label == "B"), batch == "b5")
+    values = rng.normal(size=(N, n_dimensions)).astype(np.float32)
+    return View(values, screen, split, np.arange(N), "paper", 7)
+
+
+def make_task(run, uses_split: bool = True, **more) -> SimpleNamespace:
+    return SimpleNamespace(
+        NAME="toy", VERSION="1", MAIN_METRIC="toy", METRICS={"toy": 1, "other": -1}, USES_SPLIT=uses_split, NEEDS_COUNTS=False,
+        not_applicable=lambda facts: "" if facts["has_controls"] else "no controls", run=run, **more)  # fmt: skip
+
+
+def toy_scores(view: View, mask: np.ndarray) -> list[Score]:
+    """Mean of the first dimension over some cells, one unit a cell."""
+    values = view.embedding[mask, 0].astype(float)
+    items = Items("cell", view.screen.cell_id[mask], values, np.ones(len(values)))
+    return [Score.of("toy", items), Score.of("other", items)]
+
+
+def test_paper_sees_every_test_cell_and_corrected_only_those_not_used_to_choose():
+    seen = []
+    view = make_view()
+
+    def run(v: View) -> list[Score]:
+        seen.append((v.protocol, frozenset(v.screen.cell_id[v.split.test1])))
+        return toy_scores(v, v.split.test1)
+
+    evaluate(view, make_task(run), [view.split], ["paper", "corrected"])
+    everything = frozenset(view.screen.cell_id[view.split.test1])
+    chosen_on = frozenset(view.screen.cell_id[view.split.test1 & view.split.validation])
+    assert {cells for protocol, cells in seen if protocol == "paper"} == {everything}
+    assert {cells for protocol, cells in seen if protocol == "corrected"} == {chosen_on, everything - chosen_on}
+
+
+def test_a_task_over_all_cells_loses_the_validation_cells_from_its_report():
+    seen = set()
+    view = make_view()
+
+    def run(v: View) -> list[Score]:
+        seen.add((v.protocol, len(v.rows)))
+        return toy_scores(v, np.ones(len(v.rows), dtype=bool))
+
+    evaluate(view, make_task(run, uses_split=False), [view.split], ["paper", "corrected"])
+    n_validation = int(view.split.validation.sum())
+    assert seen == {("paper", N), ("corrected", n_validation), ("corrected", N - n_validation)}
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_the_choice_is_made_on_validation_and_reported_on_the_rest(direction: int):
+    """A post-processing that wins on the validation part is reported even where another wins on the rest."""
+    view = make_view()
+    order = {"none": 0, "center": 1, "center_scale": 2, "tvn": 3}
+    calls = iter([(part, m) for part in ("validation", "report") for m in order])
+
+    def run(v: View) -> list[Score]:
+        part, method = next(calls)
+        value = direction * (order[method] if part == "validation" else -order[method])
+        items = Items("cell", np.array(["x", "y"]), np.array([value, value], dtype=float), np.ones(2))
+        return [Score.of("toy", items), Score.of("other", items)]
+
+    task = make_task(run)
+    task.METRICS = {"toy": direction, "other": 1}
+    rows = evaluate(view, task, [view.split], ["corrected"])
+    selected = next(row for row in rows if row.postprocess == "selected" and row.score.metric == "toy")
+    assert selected.score.value == direction * -3
+    assert selected.score.reason.startswith("tvn: chosen by toy")
+
+
+def test_paper_calls_the_best_of_the_four_best():
+    view = make_view()
+    rows = evaluate(view, make_task(lambda v: toy_scores(v, v.split.test1)), [view.split], ["paper"])
+    toy = {row.postprocess: row.score.value for row in rows if row.score.metric == "toy"}
+    assert set(toy) == {"none", "center", "center_scale", "tvn", "best"}
+    assert toy["best"] == max(value for method, value in toy.items() if method != "best")
+
+
+def test_without_a_validation_part_nothing_is_chosen():
+    view = make_view()
+    split = replace(view.split, validation=np.zeros(N, dtype=bool))
+    rows = evaluate(view, make_task(lambda v: toy_scores(v, v.split.test1)), [split], ["corrected"])
+    selected = next(row for row in rows if row.postprocess == "selected")
+    assert selected.score.reason == "none: no validation part to choose a post-processing on"
+
+
+def test_not_applicable_is_a_row_for_every_metric_with_its_reason():
+    view = make_view({"has_controls": False})
+    rows = evaluate(view, make_task(lambda v: []), [view.split], ["paper", "corrected"])
+    assert {(row.protocol, row.postprocess, row.score.metric, row.score.status) for row in rows} == {
+        (protocol, chosen, metric, "not_applicable")
+        for protocol, chosen in (("paper", "best"), ("corrected", "selected"))
+        for metric in ("toy", "other")
+    }
+    assert {row.score.reason for row in rows} == {"no controls"}
+
+
+def test_without_controls_only_the_plain_embedding_is_scored_and_the_rest_say_why():
+    view = make_view()
+    view = replace(view, screen=replace(view.screen, is_control=np.zeros(N, dtype=bool)))
+    rows = evaluate(view, make_task(lambda v: toy_scores(v, v.split.test1)), [view.split], ["paper"])
+    status = {row.postprocess: row.score.status for row in rows if row.score.metric == "toy"}
+    assert status == {"none": "ok", "best": "ok", **dict.fromkeys(("center", "center_scale", "tvn"), "not_applicable")}
+
+
+def test_cells_the_model_could_not_embed_are_left_out():
+    view = make_view()
+    values = view.embedding.copy()
+    values[[3, 50]] = np.nan
+    part = embedded_part(lambda s, v, r: replace(view, embedding=v, screen=s, rows=r), view.screen, values)
+    assert len(part.rows) == N - 2
+    assert not np.isin(["c3", "c50"], part.screen.cell_id).any()
+
+
+def test_items_add_up_to_the_score_in_every_row():
+    view = make_view()
+    rows = evaluate(view, make_task(lambda v: toy_scores(v, v.split.test1)), [view.split], ["paper", "corrected"])
+    keys = ["seed", "protocol", "postprocess", "metric"]
+    items = pd.concat(item_frames(rows))
+    sums = items.groupby(keys)[["numerator", "denominator", "offset", "scale"]].agg(
+        {"numerator": "sum", "denominator": "sum", "offset": "first", "scale": "first"}
+    )
+    rebuilt = sums.offset + sums.scale * sums.numerator / sums.denominator
+    scores = pd.DataFrame(list(score_rows(rows, n_boot=200))).set_index(keys)
+    pd.testing.assert_series_equal(rebuilt.sort_index(), scores.value.sort_index(), check_names=False)
+    assert (scores.ci_low <= scores.value).all()
+    assert (scores.value <= scores.ci_high).all()
