@@ -76,18 +76,21 @@ class OutOfDeviceMemory(Exception):
     """Not even a batch of one cell fits."""
 
 
-def embed_cells(counts: Counts, options: Options, build: Callable[[str], CellModel]) -> Embedded:
-    """Embed all cells of ``counts`` with the model that ``build(device)`` returns (picklable: every GPU's process calls it).
+def embed_cells(
+    counts: Counts, options: Options, build: Callable[[str], CellModel], rows: np.ndarray | None = None
+) -> Embedded:
+    """Embed the cells of ``counts`` with the model that ``build(device)`` returns (picklable: every GPU's process calls it).
 
-    Ends the process with exit code OUT_OF_MEMORY if one cell alone does not fit the GPU.
+    rows: only these row numbers, in this order (all by default); values has one row for each of them. Ends the process with exit code OUT_OF_MEMORY if one cell alone does not fit the GPU.
     """
     devices = pick_devices(options.device)
+    rows = np.arange(len(counts.cell_id)) if rows is None else rows
     try:
         if len(devices) > 1:
             from plumbline.models.shards import embed_shards
 
-            return embed_shards(counts, options, build, devices)
-        return embed_rows(counts, options, build, devices[0], np.arange(len(counts.cell_id)))
+            return embed_shards(counts, options, build, devices, rows)
+        return embed_rows(counts, options, build, devices[0], rows)
     except OutOfDeviceMemory as error:
         print(f"ERROR: {error}", file=sys.stderr)
         sys.exit(OUT_OF_MEMORY)
