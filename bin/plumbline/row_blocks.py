@@ -1,0 +1,97 @@
+"""Any stored matrix (CSR, CSC or dense) as a stream of CSR row blocks, within a stated memory budget."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.sparse as sp
+
+BUDGET = 128 << 20  # bytes of stored values held at once; the arithmetic on a block takes a few times that
+
+
+def layout(node: h5py.Group | h5py.Dataset | sp.spmatrix) -> str:
+    """'csr', 'csc' or 'dense'; reads old (h5sparse) and new anndata encodings. Raises KeyError on anything else."""
+    if isinstance(node, h5py.Dataset):
+        return "dense"
+    if isinstance(node, h5py.Group):
+        kind = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", ""))
+        kind = (kind.decode() if isinstance(kind, bytes) else str(kind)).removesuffix("_matrix")
+    else:
+        kind = node.format
+    if kind not in ("csr", "csc"):
+        raise KeyError(f"a matrix stored as {kind or 'an unknown kind of group'}")
+    return kind
+
+
+def shape(node: h5py.Group | h5py.Dataset | sp.spmatrix) -> tuple[int, int]:
+    """(rows, columns) of a stored matrix."""
+    if isinstance(node, h5py.Group):
+        rows, columns = node.attrs["shape"] if "shape" in node.attrs else node.attrs["h5sparse_shape"]
+        return int(rows), int(columns)
+    return int(node.shape[0]), int(node.shape[1])
+
+
+def row_blocks(
+    node: h5py.Group | h5py.Dataset | sp.spmatrix, kind: str, size: tuple[int, int], budget: int = BUDGET
+) -> Iterator[tuple[int, sp.csr_matrix]]:
+    """Yield (first row, CSR block in the stored number type) over all rows; about ``budget`` bytes of values at a time."""
+    if kind == "dense":
+        step = max(1, budget // max(1, size[1] * node.dtype.itemsize))
+        for start in range(0, size[0], step):
+            yield start, sp.csr_matrix(node[start : start + step])
+    elif isinstance(node, sp.spmatrix | sp.sparray):
+        matrix = sp.csr_matrix(node)
+        for start, stop in _windows(matrix.indptr, budget):
+            yield start, matrix[start:stop]
+    elif kind == "csr":
+        indptr = node["indptr"][:]
+        for start, stop in _windows(indptr, budget):
+            low, high = int(indptr[start]), int(indptr[stop])
+            parts = (node["data"][low:high], node["indices"][low:high], indptr[start : stop + 1] - low)
+            yield start, sp.csr_matrix(parts, shape=(stop - start, size[1]))
+    else:
+        yield from _csc_blocks(node, size, budget)
+
+
+def _windows(indptr: np.ndarray, budget: int) -> Iterator[tuple[int, int]]:
+    """Consecutive row ranges that hold at most budget / 8 values each (a float32 and an int32), and at least one row."""
+    n_rows, start, values = len(indptr) - 1, 0, max(1, budget // 8)
+    while start < n_rows:
+        stop = int(np.searchsorted(indptr, indptr[start] + values, side="right")) - 1
+        stop = min(max(stop, start + 1), n_rows, start + (1 << 16))
+        yield start, stop
+        start = stop
+
+
+def _csc_blocks(node: h5py.Group, size: tuple[int, int], budget: int) -> Iterator[tuple[int, sp.csr_matrix]]:
+    """Columns are read once and dealt to one scratch file per row range; each file then fits in memory as CSR."""
+    indptr = node["indptr"][:]
+    step = max(1, size[0] // max(1, -(-int(indptr[-1]) * 16 // budget)))
+    entry = np.dtype([("row", np.int32), ("column", np.int32), ("value", node["data"].dtype)])
+    with tempfile.TemporaryDirectory(prefix="plumbline_csc_") as folder:
+        files = [Path(folder) / str(number) for number in range(-(-size[0] // step))]
+        for first, last in _windows(indptr, budget):
+            for number, part in _deal(node, indptr, first, last, entry, step):
+                with open(files[number], "ab") as stream:
+                    part.tofile(stream)
+        for number, file in enumerate(files):
+            start, stop = number * step, min(size[0], (number + 1) * step)
+            part = np.fromfile(file, dtype=entry) if file.exists() else np.zeros(0, dtype=entry)
+            file.unlink(missing_ok=True)
+            yield start, sp.csr_matrix((part["value"], (part["row"] - start, part["column"])), shape=(stop - start, size[1]))
+
+
+def _deal(
+    node: h5py.Group, indptr: np.ndarray, first: int, last: int, entry: np.dtype, step: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    low, high = int(indptr[first]), int(indptr[last])
+    part = np.empty(high - low, dtype=entry)
+    part["row"] = node["indices"][low:high]
+    part["column"] = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(indptr[first : last + 1]))
+    part["value"] = node["data"][low:high]
+    owner = part["row"] // step
+    order = np.argsort(owner, kind="stable")
+    numbers, starts = np.unique(owner[order], return_index=True)
+    yield from zip(numbers.tolist(), np.split(part[order], starts[1:]), strict=True)
