@@ -20,7 +20,7 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The files of one variant. source: base URL; revision: the commit or release they are pinned to; note: what to know."""
+    """The files of one variant. source: base URL; revision: what they are pinned to; row: all of models.csv's row."""
 
     variant: str
     source: str
@@ -65,5 +65,5 @@ def _checkpoint(row: dict[str, str]) -> Checkpoint:
 def _column(row: dict[str, str], name: str, n: int) -> list[str]:
     values = row[name].split(";") if row.get(name) else [""] * n
     if len(values) != n:
-        raise UserError(f"assets/models.csv, {row["id"]}: {name} has {len(values)} entries for {n} weights_files.")
+        raise UserError(f"assets/models.csv, {row['id']}: {name} has {len(values)} entries for {n} weights_files.")
     return values

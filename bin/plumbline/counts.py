@@ -1,14 +1,14 @@
 """Counts streamed from an h5ad file in blocks of rows: memory never grows with the number of cells."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import scipy.sparse as sp
 
-from plumbline.errors import UserError
+from plumbline.errors import UserError, did_you_mean
 
 BLOCK = 2048
 
@@ -18,17 +18,28 @@ class Counts:
     """An open-on-demand view of a CSR or dense h5ad.
 
     cell_id (n_cells,), ensembl_id (n_genes,) and symbol (n_genes,) are string arrays ('' where unknown).
+    matrix: which matrix of the file is read; X unless ``layer`` chose another.
     """
 
     path: Path
     cell_id: np.ndarray
     ensembl_id: np.ndarray
     symbol: np.ndarray
+    matrix: str = "X"
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n_cells, n_genes)."""
         return len(self.cell_id), len(self.ensembl_id)
+
+    def layer(self, name: str) -> "Counts":
+        """The same cells and genes with ``layers[name]`` in place of X. Raises UserError if the file has no such layer."""
+        with h5py.File(self.path, "r") as file:
+            layers = sorted(file["layers"]) if "layers" in file else []
+            if name not in layers:
+                raise UserError(f"{self.path} has no layer {name!r}.{did_you_mean(name, layers)}")
+            _check_kind(file[f"layers/{name}"], f"{self.path}: layer {name}")
+        return replace(self, matrix=f"layers/{name}")
 
     def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
         """Yield (row numbers, float32 CSR block) over all rows, or over ``rows`` in the given order, ``size`` at a time."""
@@ -36,7 +47,7 @@ class Counts:
         with h5py.File(self.path, "r") as file:
             for start in range(0, len(rows), size):
                 chunk = rows[start : start + size]
-                yield chunk, _read_rows(file["X"], chunk, self.shape[1])
+                yield chunk, _read_rows(file[self.matrix], chunk, self.shape[1])
 
 
 def open_counts(path: Path | str) -> Counts:
@@ -46,12 +57,16 @@ def open_counts(path: Path | str) -> Counts:
         with h5py.File(path, "r") as file:
             cell_id = _index(file["obs"])
             ensembl, symbol = gene_names(file["var"])
-            kind = file["X"].attrs.get("encoding-type", "array")
+            _check_kind(file["X"], f"{path}: X")
     except (OSError, KeyError) as error:
         raise UserError(f"{path} cannot be read as h5ad ({error}). Is the file complete?") from error
-    if kind not in ("csr_matrix", "array"):
-        raise UserError(f"{path}: X is stored as {kind}; run it through PREPARE (or write X as CSR) first.")
     return Counts(path, cell_id, ensembl, symbol)
+
+
+def _check_kind(matrix: h5py.Dataset | h5py.Group, name: str) -> None:
+    kind = matrix.attrs.get("encoding-type", "array")
+    if kind not in ("csr_matrix", "array"):
+        raise UserError(f"{name} is stored as {kind}; run it through PREPARE (or write it as CSR) first.")
 
 
 def gene_names(var: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
