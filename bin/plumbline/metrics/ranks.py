@@ -1,0 +1,58 @@
+"""From a statistic and its null values to p values and to the share of significant perturbations."""
+
+import numpy as np
+import pandas as pd
+
+from plumbline.scores import Items, Score
+from plumbline.screen import Screen
+from plumbline.stats import bh
+
+ALPHA = 0.05
+
+
+def paper_p_value(value: np.ndarray, null: np.ndarray, side: str) -> np.ndarray:
+    """1 - rank of ``value`` (k,) among ``null`` (m,), over m: 0..1, 0 possible (EFAAR, Celik et al. 2024).
+
+    side: 'left' counts the null values below a value (consistency), 'right' those up to it (magnitude).
+    """
+    return 1 - np.searchsorted(np.sort(null), value, side=side) / len(null)
+
+
+def draw_p_value(value: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """(b + 1) / (K + 1), b being the number of the K draws that reach the value. value: (k,); null: (k, K).
+
+    Never 0 (Phipson & Smyth 2010). Rounding in the last digits counts as a tie, i.e. against significance.
+    """
+    slack = 1e-6 * np.abs(null).max(axis=1, initial=1e-300)
+    reached = (null >= (value - slack)[:, None]).sum(axis=1)
+    return (reached + 1) / (null.shape[1] + 1)
+
+
+def unexpressed_null(names: np.ndarray, screen: Screen) -> tuple[np.ndarray, str]:
+    """The paper's null: which of ``names`` (k,) target an unexpressed gene, as a mask, and if none does, why.
+
+    A name is looked up among the symbols and Ensembl ids of the gene table; unexpressed = the gene's value in the column
+    facts['unexpressed_scale'] is strictly below facts['unexpressed_threshold']. A gene that was not measured is not known
+    to be unexpressed. Of several rows of one gene the largest value counts.
+    """
+    scale, threshold = screen.facts.get("unexpressed_scale"), screen.facts.get("unexpressed_threshold")
+    if not scale or threshold is None:
+        return np.zeros(len(names), dtype=bool), "no threshold of expression is given for the null of unexpressed genes"
+    values = screen.genes[scale].to_numpy(dtype=float)
+    level = pd.concat([pd.Series(values, index=screen.genes[key].astype(str)) for key in ("symbol", "ensembl_id")])
+    found = level[level.index != ""].groupby(level=0).max().reindex(names).to_numpy()
+    mask = found < threshold
+    known = np.isfinite(found).sum()
+    if not known:
+        return mask, "the paper's null needs perturbations of genes, and none of the perturbations is a measured gene"
+    return mask, "" if mask.any() else f"all {known} perturbed genes are expressed ({scale} >= {threshold}): there is no null"
+
+
+def significance(
+    metric: str, names: np.ndarray, p: np.ndarray, value: np.ndarray, n_cells: np.ndarray, reason: str = "", fdr: bool = False
+) -> Score:
+    """Percentage of perturbations with p <= 0.05, or with ``fdr`` with q <= 0.05 (Benjamini-Hochberg). All arrays (k,)."""
+    q = bh(p)
+    hit = 100.0 * ((q if fdr else p) <= ALPHA)
+    extra = {"p": p, "q": q, "value": value, "n_cells": n_cells}
+    return Score.of(metric, Items("perturbation", names, hit, np.ones(len(names)), extra=extra), reason=reason)

