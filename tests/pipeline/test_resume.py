@@ -1,0 +1,84 @@
+"""-resume is neither wasteful nor stale: nothing runs twice, and an edit re-runs exactly the stages that import it."""
+
+import ast
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, copy_of_repo, plumb_run
+
+pytestmark = pytest.mark.pipeline
+OPTIONS = ["--models", "pca,random", "--tasks", "consistency,recall", "--seeds", "42", "--n_draws", 50, "--n_boot", 50]
+
+
+@pytest.fixture(scope="module")
+def first(tiny_sheet, tmp_path_factory):
+    """A finished run of a copy of the repository."""
+    repo = copy_of_repo(tmp_path_factory.mktemp("repo"))
+    run = plumb_run(tmp_path_factory.mktemp("resume"), "--input", tiny_sheet, *OPTIONS, "-profile", "test", repo=repo)
+    assert run.code == 0, run.output
+    return repo, run
+
+
+def again(first, tiny_sheet) -> dict[str, str]:
+    repo, run = first
+    done = plumb_run(run.folder, "--input", tiny_sheet, *OPTIONS, "-profile", "test", "-resume", repo=repo)
+    assert done.code == 0, done.output
+    return done.tasks()
+
+
+def test_a_second_run_repeats_nothing(first, tiny_sheet):
+    before = first[1].tasks()
+    assert set(before.values()) == {"COMPLETED"}
+    assert again(first, tiny_sheet) == dict.fromkeys(before, "CACHED")
+
+
+@pytest.mark.parametrize(
+    ("edited", "repeated"),
+    [
+        ("bin/plumbline/tasks/consistency.py", ["EVALUATE (tiny.pca.42.consistency)", "EVALUATE (tiny.random.consistency)"]),
+        ("bin/plumbline/models/pca.py", ["EMBED:EMBED_PCA (tiny.pca.42)"]),
+        ("bin/plumbline/report/__init__.py", ["REPORT"]),
+    ],
+)
+def test_an_edit_repeats_exactly_the_stages_that_import_the_file(first, tiny_sheet, edited, repeated):
+    """Stages fed by a repeated one may repeat too; those that neither import the file nor depend on it may not."""
+    with open(first[0] / edited, "a") as stream:
+        stream.write("\n# a comment\n")
+    status = again(first, tiny_sheet)
+    for name in repeated:
+        assert status[name] == "COMPLETED"
+    downstream = {"EMBED:EMBED_PCA (tiny.pca.42)": ("tiny.pca.42.", "EMBED_CONTROL")}.get(repeated[0], ())
+    for name in status:
+        if name not in repeated and not name.startswith(("SUMMARISE", "REPORT", "MULTIQC")):
+            assert status[name] == "CACHED" or any(part in name for part in downstream), name
+
+
+@pytest.mark.parametrize("roots", ["evaluate_embedding.py,plumbline/tasks/recall.py", "prepare_dataset.py", "embed_scgpt.py"])
+def test_the_digest_sees_every_file_that_python_would_import(roots, tmp_path):
+    """The digest follows import lines by pattern: checked against Python's own parser."""
+    command = [os.environ["PLUMBLINE_NEXTFLOW"], "run", ROOT / "tests" / "pipeline" / "digest.nf", "--roots", roots]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    seen = {Path(line.removeprefix("FILE ")).resolve() for line in shown.splitlines() if line.startswith("FILE ")}
+    assert seen == imported([ROOT / "bin" / root for root in roots.split(",")])
+
+
+def imported(pending: list[Path]) -> set[Path]:
+    """Files of bin/plumbline reachable by import statements, by an independent walk over syntax trees."""
+    seen: set[Path] = set()
+    while pending:
+        path = pending.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or "", *(f"{node.module}.{name}" for name in names)]
+            for name in names:
+                base = ROOT / "bin" / name.replace(".", "/")
+                if name.startswith("plumbline"):
+                    pending += [found for found in (base.with_suffix(".py"), base / "__init__.py") if found.exists()]
+    return seen

@@ -1,0 +1,51 @@
+"""A stub run (no task does its work) walks the whole grid, every model included; and what Nextflow itself can check."""
+
+import os
+import subprocess
+
+import pytest
+
+from .conftest import ROOT, plumb_run
+
+pytestmark = pytest.mark.pipeline
+FOUNDATION = ("geneformer", "scgpt", "uce", "cellplm")
+
+
+@pytest.mark.parametrize("types_as_strings", [False, True], ids=["typed", "strings"])
+def test_the_whole_grid_of_models_and_tasks(types_as_strings, tiny_sheet, tmp_path, monkeypatch):
+    """Nextflow 26 hands every parameter over as a string: both ways must give the same run."""
+    if types_as_strings:
+        monkeypatch.setenv("NXF_DISABLE_PARAMS_TYPE_DETECTION", "true")
+    for model in FOUNDATION:
+        (tmp_path / "weights" / model).mkdir(parents=True)
+    models = "pca,scvi,hvg,random,geneformer_v1,scgpt,uce_4l,cellplm"
+    options = ["--weights", tmp_path / "weights", "--models", models, "--seeds", "42,43", "--n_boot", "100"]
+    run = plumb_run(tmp_path, "--input", tiny_sheet, "-profile", "test", *options, "-stub-run")
+    assert run.code == 0, run.output
+    names = list(run.tasks())
+    # pca and scvi are refitted for each of two seeds
+    assert sum(name.startswith("EMBED:") for name in names) == 10
+    assert sum(name.startswith("EVALUATE") for name in names) == 60
+
+
+def test_every_profile_can_be_read():
+    for profile in (
+        "docker",
+        "podman",
+        "singularity",
+        "apptainer",
+        "charliecloud",
+        "uv,gpu",
+        "docker,gpu,slurm",
+        "docker,awsbatch",
+    ):
+        command = [os.environ["PLUMBLINE_NEXTFLOW"], "config", ROOT, "-profile", profile]
+        shown = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert shown.returncode == 0, shown.stdout + shown.stderr
+
+
+def test_help_names_every_parameter(tmp_path):
+    run = plumb_run(tmp_path, "--help")
+    assert run.code == 0
+    for name in ("--input", "--models", "--tasks", "--weights", "--baseline"):
+        assert name in run.output
