@@ -1,0 +1,138 @@
+"""Exact nearest neighbours and exact principal components: what the neighbourhood metrics stand on."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numba
+import numpy as np
+
+CHUNK = 16_384  # query rows searched at a time
+SPARE = 8  # neighbours searched beyond k: rounding in the search's expanded squares cannot then push a true one out
+
+
+def neighbour_chunks(
+    points: np.ndarray, k: int, queries: np.ndarray | None = None, threads: int = 1, device: str = "cpu"
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """The k nearest ``points`` (n, d) of each query (m, d), exact, Euclidean, in chunks of query rows.
+
+    Yields (rows of the chunk, distances float32 (rows, k) ascending, indices int64 (rows, k)). Without ``queries`` the points
+    ask for one another and a point is never its own neighbour (it is left out by index, so duplicates stay neighbours).
+    Distances are recomputed one by one after the search. Equal distances are in order of index; which of more than SPARE
+    points at the same k-th distance are kept is up to the search, and the same in every run. device 'cuda' searches there.
+    """
+    own = queries is None
+    centre = np.asarray(points, dtype=np.float32).mean(axis=0, dtype=np.float64).astype(np.float32)
+    points = np.ascontiguousarray(points - centre, dtype=np.float32)  # smaller norms, less cancellation
+    queries = points if own else np.ascontiguousarray(queries - centre, dtype=np.float32)
+    k = min(k, len(points) - own)
+    search = _cuda_search(points, device) if device.startswith("cuda") else _faiss_search(points, threads)
+    limit_threads(threads)
+    for start in range(0, len(queries), CHUNK):
+        chunk = queries[start : start + CHUNK]
+        found = search(chunk, min(k + own + SPARE, len(points)))
+        rows = slice(start, start + len(chunk))
+        itself = np.arange(start, start + len(chunk)) if own else None
+        distances, indices = _by_exact_distance(chunk, points, found, itself)
+        # contiguous always: a kernel is compiled once for each memory layout it meets
+        yield rows, np.ascontiguousarray(distances[:, :k]), np.ascontiguousarray(indices[:, :k])
+
+
+def nearest(
+    points: np.ndarray, k: int, queries: np.ndarray | None = None, threads: int = 1, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """All chunks of ``neighbour_chunks`` at once: distances (m, k) and indices (m, k)."""
+    _, distances, indices = zip(*neighbour_chunks(points, k, queries, threads, device), strict=True)
+    return np.concatenate(distances), np.concatenate(indices)
+
+
+def _by_exact_distance(
+    queries: np.ndarray, points: np.ndarray, found: np.ndarray, itself: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Found neighbours in order of (exact distance, index); last comes the query's own row of the points, if given."""
+    indices = np.sort(found, axis=1)
+    distances = np.empty(indices.shape, dtype=np.float32)
+    _exact_distances(queries, points, indices, distances)
+    if itself is not None:
+        distances[indices == itself[:, None]] = np.inf
+    order = np.argsort(distances, axis=1, kind="stable")
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(indices, order, axis=1)
+
+
+def odd_at_most(limit: float) -> int:
+    """The largest odd number that is at most ``limit`` (at least 1): k shrinks to it on small data."""
+    whole = max(1, int(limit))
+    return whole if whole % 2 else whole - 1
+
+
+def principal_components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exact PCA of (n, d) values: mean (d,), axes (d, r) by falling variance, and variances (r,); r = min(n, d).
+
+    By eigenvectors of the covariance, or of the Gram matrix where there are fewer rows than columns.
+    """
+    n, d = values.shape
+    mean = values.mean(axis=0, dtype=np.float64)
+    if n >= d:
+        variance, axes = np.linalg.eigh(_covariance(values, mean))
+        return mean, axes[:, ::-1], np.maximum(variance[::-1], 0.0)
+    centred = values - mean
+    square, left = np.linalg.eigh(centred @ centred.T)
+    square, left = np.maximum(square[::-1], 0.0), left[:, ::-1]
+    kept = square > 1e-12 * max(square[0], np.finfo(float).tiny)
+    axes = np.zeros((d, n))
+    axes[:, kept] = centred.T @ left[:, kept] / np.sqrt(square[kept])
+    return mean, axes, square / n
+
+
+def _covariance(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    total = np.zeros((len(mean), len(mean)))
+    for start in range(0, len(values), CHUNK):
+        centred = values[start : start + CHUNK] - mean
+        total += centred.T @ centred
+    return total / len(values)
+
+
+def _faiss_search(points: np.ndarray, threads: int) -> Callable:
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexFlatL2(points.shape[1])
+    index.add(points)
+    return lambda chunk, k: index.search(chunk, k)[1]
+
+
+def _cuda_search(points: np.ndarray, device: str) -> Callable:
+    import torch
+
+    there = torch.from_numpy(points).to(device)
+    squares = (there * there).sum(dim=1)
+
+    def search(chunk: np.ndarray, k: int) -> np.ndarray:
+        rows = max(1, 2**28 // len(points))  # one gigabyte of distances at a time
+        parts = torch.from_numpy(chunk).to(device).split(rows)
+        return torch.cat([torch.topk(squares - 2 * part @ there.T, k, largest=False).indices for part in parts]).cpu().numpy()
+
+    return search
+
+
+def limit_threads(threads: int) -> None:
+    """Let compiled kernels use this many threads."""
+    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+
+
+def compiled(function: Callable) -> Callable:
+    """A parallel numba kernel, cached on disk where some cache folder is writable (in a read-only container none is)."""
+    try:
+        return numba.njit(parallel=True, cache=True)(function)
+    except RuntimeError:
+        return numba.njit(parallel=True)(function)
+
+
+@compiled
+def _exact_distances(queries, points, indices, out):
+    for row in numba.prange(len(indices)):
+        for j in range(indices.shape[1]):
+            total = 0.0
+            for axis in range(points.shape[1]):
+                step = queries[row, axis] - points[indices[row, j], axis]
+                total += step * step
+            out[row, j] = math.sqrt(total)

@@ -1,0 +1,73 @@
+"""Batch effect: are cells of different batches mixed in the embedding? iLISI over the test1 cells, controls included.
+
+Read it beside separability: a random embedding mixes perfectly.
+"""
+
+import numpy as np
+import pandas as pd
+
+from plumbline.metrics.lisi import MIN_K, ilisi, ilisi_scib, k_for
+from plumbline.scores import Items, Score
+from plumbline.screen import View
+
+NAME = "batch_effect"
+VERSION = "1"
+MAIN_METRIC = "ilisi_scaled"
+METRICS = {"ilisi_raw": 1, "ilisi_ratio": 1, "ilisi_scaled": 1, "ilisi_scib": 1}
+USES_SPLIT = True
+NEEDS_COUNTS = False
+
+
+def not_applicable(facts: dict) -> str:
+    """A reason why a data set cannot be scored, or ''."""
+    return "" if facts["has_batches"] and facts["n_batches"] > 1 else "the data set has no batches to mix"
+
+
+def run(view: View) -> list[Score]:
+    """Score the mixing of batches among the B batches of the test1 cells.
+
+    ilisi_raw: mean LISI, 1 (separated) to B. ilisi_ratio: divided by its mean under shuffled batch labels (seeded), about 1
+    if mixed. ilisi_scaled: (mean - 1) / (B - 1). ilisi_scib: (median - 1) / (B - 1) as scib-metrics. Items: batches.
+    """
+    cells = np.flatnonzero(view.split.test1)
+    batch, names = pd.factorize(view.screen.batch[cells].astype(object))
+    k = k_for(len(cells))
+    reason = _why_not(view, len(names), k)
+    if reason:
+        return [Score.absent(metric, reason) for metric in METRICS]
+    points = view.embedding[cells]
+    labels = np.stack([batch, np.random.default_rng(view.seed).permutation(batch)])
+    lisi, shuffled = ilisi(points, labels, k, view.threads, view.device)
+    scib = ilisi_scib(points, batch, view.threads, view.device)
+    span = len(names) - 1
+    affine = {"ilisi_raw": (0.0, 1.0), "ilisi_ratio": (0.0, 1.0 / shuffled.mean()), "ilisi_scaled": (-1.0 / span, 1.0 / span)}
+    scores = [_score(metric, lisi, batch, names, *affine[metric], f"k = {k}") for metric in affine]
+    return [*scores, _score("ilisi_scib", median_terms(scib), batch, names, -1.0 / span, 1.0 / span, "k = 90")]
+
+
+def median_terms(values: np.ndarray) -> np.ndarray:
+    """Values (n,) whose mean is the median of ``values``: the median plus each value's influence on it.
+
+    So a median, too, is a ratio of sums over batches, with an interval to match. The density at the median is taken from the
+    central tenth of the values.
+    """
+    median = np.median(values)
+    low, high = np.quantile(values, [0.45, 0.55])
+    influence = np.sign(values - median) * (high - low) / 0.1 / 2
+    return median + influence - influence.mean()
+
+
+def _why_not(view: View, n_batches: int, k: int) -> str:
+    if n_batches < 2:
+        return f"the test cells lie in {n_batches} batch{'' if n_batches == 1 else 'es'}: there is nothing to mix"
+    if view.embedding.shape[1] == 0:
+        return "the model gives no embedding"
+    return f"too few test cells for {MIN_K} neighbours" if k < MIN_K else ""
+
+
+def _score(
+    metric: str, values: np.ndarray, batch: np.ndarray, names: np.ndarray, offset: float, scale: float, reason: str
+) -> Score:
+    n_cells = np.bincount(batch).astype(float)
+    items = Items("batch", names.astype(str), np.bincount(batch, weights=values), n_cells, offset=offset, scale=scale)
+    return Score.of(metric, items, n=len(values), reason=reason)
