@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Embed the cells of an h5ad with scGPT, from the authors' checkpoint folder (args.json, best_model.pt, vocab.json).
+
+Settings: max_length (tokens a cell with <cls>, 1200 as upstream; a cell with more genes is represented by a random choice),
+sampling (cell, the default: random choices from the cell's id and the seed; upstream: one stream after np.random.seed and
+torch.manual_seed, cell after cell, on one device), layer (embed layers[NAME] in place of X), model_dir (folder of args.json
+below --weights), checkpoint=own, organism, orthologs, precision, measure_precision.
+"""
+
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from plumbline.counts import Counts
+from plumbline.embedding_cli import Options, Result, run
+from plumbline.errors import UserError
+from plumbline.models import genes, runtime
+
+SETTINGS = ("max_length", "sampling", "layer", "model_dir", "checkpoint")
+
+
+def embed(counts: Counts, options: Options) -> Result:
+    """values (n_cells, 512 for the published models) of length 1; NaN rows for cells in which no gene is known."""
+    from plumbline.models.devices import pick_device
+    from plumbline.models.scgpt import find_folder
+    from plumbline.models.scgpt_tokens import load_vocabulary
+
+    _, symbol = genes.human_genes(counts, options, kinds=("counts", "log"))
+    folder = find_folder(options)
+    vocabulary = load_vocabulary(folder / "vocab.json", options.variant)
+    n_known = sum(str(name) in vocabulary for name in symbol)
+    genes.require_genes(n_known, symbol, options.variant)
+    if "layer" in options.settings:
+        counts = counts.layer(options.settings["layer"])
+    sampling, max_length = choose_sampling(options), choose_length(options)
+    if sampling == "upstream":  # one stream of random numbers: one device
+        options = replace(options, device=pick_device(options.device))
+    build = partial(build_model, folder, vocabulary, symbol, counts.cell_id, options, max_length, sampling)
+    done = runtime.embed_cells(counts, options, build)
+    extra = {"max_length": max_length, "sampling": sampling, **facts(folder, options), **done.extra}
+    return Result(done.values, n_known, len(symbol), done.counts_used, done.unembedded, extra)
+
+
+def choose_sampling(options: Options) -> str:
+    """cell or upstream."""
+    sampling = str(options.get("sampling", "cell"))
+    if sampling not in ("cell", "upstream"):
+        raise UserError(f"--set sampling={sampling}: expected cell or upstream.")
+    return sampling
+
+
+def choose_length(options: Options) -> int:
+    """Tokens a cell, <cls> included."""
+    length = int(options.get("max_length", 1200))
+    if length < 2:
+        raise UserError(f"--set max_length={length}: at least 2 (<cls> and one gene).")
+    return length
+
+
+def build_model(folder, vocabulary, symbol, cell_id, options: Options, max_length: int, sampling: str, device: str):
+    """The model on one device; each GPU's process builds its own."""
+    from plumbline.models.scgpt import ScGPTCells, load_scgpt
+    from plumbline.models.scgpt_tokens import CellChance, Tokenizer, UpstreamChance
+
+    chance = CellChance(cell_id, options.seed) if sampling == "cell" else UpstreamChance(options.seed)
+    tokenizer = Tokenizer(symbol, vocabulary, max_length, chance)
+    return ScGPTCells(load_scgpt(folder, options.variant, len(vocabulary)), tokenizer, vocabulary["<pad>"], device)
+
+
+def facts(folder: Path, options: Options) -> dict:
+    """Checkpoint and hashes, for the provenance."""
+    from plumbline.weights import verify
+
+    own = options.settings.get("checkpoint") == "own"
+    weights = [verify(folder / name, options.variant, own) for name in ("best_model.pt", "vocab.json", "args.json")]
+    return {"checkpoint": folder.name, "checkpoint_sha256": weights[0]["sha256"], "weights": weights}
+
+
+if __name__ == "__main__":
+    run("scgpt", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS))
