@@ -1,12 +1,11 @@
-"""Uncertainty of a score: bootstrap intervals, paired differences between models, false discovery rates, rank intervals.
+"""Uncertainty of a score: bootstrap intervals, paired differences between models, false discovery rates.
 
-Everything rests on ``draws``: the score under resampled units. Its weights depend only on the seed and on the number of
-units, so the draws of two models over the same units are paired, and their difference is the paired bootstrap.
+Everything rests on ``draws``: scores under resampled units. Models over the same units are drawn together, so that their
+draws are paired and their difference is the paired bootstrap.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 from scipy.special import ndtr, stdtr, stdtrit
@@ -36,7 +35,17 @@ def interval(items: Items, n_boot: int = 1000, seed: int = 0, level: float = 0.9
     2.5 and 97.5. Fewer than two units say nothing about spread: (nan, nan). Deterministic for a seed.
     """
     items = canonical(items)
-    return _percentiles(draws(items, n_boot, seed), n_units(items), level)
+    return interval_of_draws(draws([items], n_boot, seed)[:, 0], n_units(items), level)
+
+
+def interval_of_draws(values: np.ndarray, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval of ``interval``, from the draws (n_boot,) of a score over n units."""
+    values = values[np.isfinite(values)]
+    if n < 2 or not len(values):
+        return float("nan"), float("nan")
+    tail = ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - level) / 2))
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def paired_difference(items_a: Items, items_b: Items, n_boot: int = 1000, seed: int = 0, level: float = 0.95) -> Difference:
@@ -50,7 +59,8 @@ def paired_difference(items_a: Items, items_b: Items, n_boot: int = 1000, seed: 
     a, b = canonical(items_a), canonical(items_b)
     n_all = len(np.union1d(_names(a), _names(b)))
     a, b = shared(a, b)
-    return difference_of_draws(a, b, draws(a, n_boot, seed), draws(b, n_boot, seed), n_all - len(a.unit), level)
+    drawn = draws([a, b], n_boot, seed)
+    return difference_of_draws(a, b, drawn[:, 0], drawn[:, 1], n_all - len(a.unit), level)
 
 
 def difference_of_draws(
@@ -59,29 +69,27 @@ def difference_of_draws(
     """As ``paired_difference``, for canonical items over the same units whose ``draws`` (same seed) are at hand."""
     value, n = a.value - b.value, n_units(a)
     difference = draws_a - draws_b
-    low, high = _percentiles(difference, n, level)
+    low, high = interval_of_draws(difference, n, level)
     return Difference(value, low, high, _p_value(value, difference, n), len(a.unit), n_left_out)
 
 
-def draws(items: Items, n_boot: int = 1000, seed: int = 0) -> np.ndarray:
-    """The score under ``n_boot`` resamplings of its units, (n_boot,); nan where a resampling has no denominator.
+def draws(parts: Sequence[Items], n_boot: int = 1000, seed: int = 0) -> np.ndarray:
+    """Scores under ``n_boot`` resamplings of the units they share, (n_boot, len(parts)); nan where nothing is left to score.
 
     Units are drawn with replacement. For kind 'pair' genes are drawn, and a pair counts (times gene a was drawn) x (times
     gene b was drawn): pairs that share a gene are not independent (the pigeonhole bootstrap of Owen 2007, Annals of Applied
-    Statistics 1:386, slightly conservative). ``items`` must be canonical for draws of two scores to be paired.
+    Statistics 1:386, slightly conservative). ``parts`` are canonical and stand on the same units.
     """
-    if not np.isfinite(items.numerator).all() or not np.isfinite(items.denominator).all():
+    first = parts[0]
+    sums = np.column_stack([column for part in parts for column in (part.numerator, part.denominator)])
+    if not np.isfinite(sums).all():
         raise ValueError("a unit of a score has a numerator or denominator that is not finite")
-    sums = np.column_stack([items.numerator, items.denominator]).astype(float)
-    rng = np.random.default_rng(seed)
-    genes, ends = _genes(items)
-    width = max(len(items.unit), len(genes))
-    totals = np.concatenate(
-        [_weigh(counts, ends) @ sums for counts in _resample(rng, len(genes) or len(items.unit), n_boot, width)]
-        or [np.zeros((0, 2))]
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return items.offset + items.scale * np.where(totals[:, 1] > 0, totals[:, 0] / totals[:, 1], np.nan)
+    rng, (genes, ends) = np.random.default_rng(seed), _genes(first)
+    width = max(len(first.unit), len(genes))
+    chunks = _resample(rng, len(genes) or len(first.unit), n_boot, width)
+    totals = np.concatenate([_weigh(counts, ends) @ sums for counts in chunks] or [np.zeros((0, sums.shape[1]))])
+    numerator, denominator = totals[:, ::2], totals[:, 1::2]
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
 
 
 def canonical(items: Items) -> Items:
@@ -142,33 +150,6 @@ def bh(p: np.ndarray) -> np.ndarray:
     return q
 
 
-def ranks(
-    scores: dict[str, Items], higher_is_better: bool = True, n_boot: int = 1000, seed: int = 0, fdr: float = 0.05
-) -> dict[str, tuple[int, int]]:
-    """Rank interval (best, worst) of each model, 1 being the best.
-
-    All pairs of models are compared (paired, Benjamini-Hochberg over the pairs, q <= ``fdr``). Best rank = 1 + the number
-    of models told to be better; worst = number of models - those told to be worse. Models nobody tells apart share ranks.
-    """
-    items = {name: canonical(part) for name, part in scores.items()}
-    drawn = {name: draws(part, n_boot, seed) for name, part in items.items()}
-    pairs = list(combinations(items, 2))
-    results = []
-    for a, b in pairs:
-        if same_units(items[a], items[b]):
-            results.append(difference_of_draws(items[a], items[b], drawn[a], drawn[b]))
-        else:
-            results.append(paired_difference(items[a], items[b], n_boot, seed))
-    q = bh(np.array([result.p for result in results]))
-    beaten_by, beats = dict.fromkeys(items, 0), dict.fromkeys(items, 0)
-    for (a, b), result, told in zip(pairs, results, q <= fdr, strict=True):
-        if told:
-            winner, loser = (a, b) if (result.value > 0) == higher_is_better else (b, a)
-            beats[winner] += 1
-            beaten_by[loser] += 1
-    return {name: (1 + beaten_by[name], len(items) - beats[name]) for name in items}
-
-
 def _names(items: Items) -> np.ndarray:
     if items.unit2 is None:
         return np.asarray(items.unit).astype(str)
@@ -199,15 +180,6 @@ def _resample(rng: np.random.Generator, k: int, n_boot: int, width: int) -> Iter
 
 def _weigh(counts: np.ndarray, ends: np.ndarray | None) -> np.ndarray:
     return counts if ends is None else counts[:, ends[0]] * counts[:, ends[1]]
-
-
-def _percentiles(values: np.ndarray, n: int, level: float) -> tuple[float, float]:
-    values = values[np.isfinite(values)]
-    if n < 2 or not len(values):
-        return float("nan"), float("nan")
-    tail = ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - level) / 2))
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def _p_value(value: float, differences: np.ndarray, n: int) -> float:

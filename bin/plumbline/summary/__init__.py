@@ -1,0 +1,1 @@
+"""From the scores of single runs to the tables a reader compares."""

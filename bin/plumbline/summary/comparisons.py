@@ -1,0 +1,126 @@
+"""One row a model and metric: its score over seeds, its distance to the baseline, its place between floor and ceiling."""
+
+import numpy as np
+import pandas as pd
+
+from plumbline.stats import bh
+from plumbline.summary.contest import Contest
+from plumbline.summary.tables import CHOSEN, ItemFiles, directions, main_metric
+
+CONTROLS = ("floor", "ceiling", "predictor")  # roles that calibrate; they are not candidates and share no family of tests
+FDR = 0.05
+METHODS = ("none", "center", "center_scale", "tvn")
+# what a metric gives by chance alone, where theory says so; elsewhere the floor models say it
+CHANCE = {"auroc_control": 0.5, "structural_integrity": 0.5, "si_effect": 0.0, "ilisi_scaled": 0.0, "r2": 0.0, "pearson": 0.0,
+          "spearman": 0.0, "consistency_pct": 5.0, "magnitude_pct": 5.0, "consistency_fdr_pct": 0.0,
+          "magnitude_fdr_pct": 0.0}  # fmt: skip
+CHANCE |= {f"recall_{source}": 0.1 for source in ("corum", "humap", "reactome", "signor", "stringdb", "mean")}
+COLUMNS = [
+    *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
+    *("role", "status", "reason", "value", "ci_low", "ci_high", "n", "n_seeds", "sd_seeds", "baseline_value", "difference"),
+    *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "verdict", "floor", "ceiling", "calibrated"),
+    *("rank_low", "rank_high"),
+]
+_GROUP = ["dataset", "task", "metric", "protocol"]
+
+
+def compare(
+    scores: pd.DataFrame, items: ItemFiles, roles: dict[str, str], facts: dict[str, dict], baseline: str, n_boot: int, seed: int
+) -> pd.DataFrame:
+    """The comparison table (docs/results_format.md). ``roles``: variant -> role; ``facts``: data set -> its facts."""
+    chosen = scores[(scores["postprocess"] == scores["protocol"].map(CHOSEN)) & (scores["metric"] != "")]
+    frames = []
+    for (dataset, task, metric, protocol), part in chosen.groupby(_GROUP, sort=True):
+        frame = _over_seeds(part)
+        frame["role"] = [roles.get(variant, "external") for variant in frame["variant"]]
+        frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
+        frame["direction"] = directions(task).get(metric, 1)
+        parts = {}
+        for row in frame[frame["status"] == "ok"].itertuples():
+            found = items.read(dataset, row.variant, row.fit_on, task, metric, protocol)
+            if found:
+                parts[row.Index] = found
+        frames.append(_calibrate(_test(frame, Contest.of(parts, n_boot, seed), baseline)))
+    if not frames:
+        return pd.DataFrame(columns=COLUMNS)
+    return _verdicts(pd.concat(frames, ignore_index=True), baseline)[COLUMNS]
+
+
+def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
+    """One row a model: mean and standard deviation of the value over seeds; a reason for seeds that gave none."""
+    rows = []
+    for (model, variant, fit_on), runs in part.groupby(["model", "variant", "fit_on"], sort=True):
+        good, bad = runs[runs["status"] == "ok"], runs[runs["status"] != "ok"]
+        status = "ok" if len(good) else "failed" if (bad["status"] == "failed").any() else "not_applicable"
+        reason = "" if bad.empty else bad.sort_values("status")["reason"].iloc[0]
+        if len(good) and len(bad):
+            reason = f"{len(bad)} of {len(runs)} seeds gave no score: {reason}"
+        one_seed = len(good) == 1
+        rows.append({
+            **{name: runs[name].iloc[0] for name in (*_GROUP, "postprocess")},
+            "model": model, "variant": variant, "fit_on": fit_on, "status": status, "reason": reason,
+            "chosen": ", ".join(sorted({text.partition(":")[0] for text in good["reason"]} & set(METHODS))),
+            "value": good["value"].mean(), "n_seeds": good["seed"].nunique(), "n": int(good["n"].max()) if len(good) else 0,
+            "sd_seeds": good["value"].std(ddof=1) if len(good) > 1 else np.nan,
+            "ci_low": good["ci_low"].iloc[0] if one_seed else np.nan,
+            "ci_high": good["ci_high"].iloc[0] if one_seed else np.nan,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _test(frame: pd.DataFrame, contest: Contest, baseline: str) -> pd.DataFrame:
+    """Intervals over the units of all seeds, differences to the baseline, rank intervals of the candidates."""
+    names = ["baseline_value", "difference", "diff_low", "diff_high", "p", "n_shared", "n_left_out", "rank_low", "rank_high"]
+    frame = frame.assign(**dict.fromkeys(names, np.nan))
+    home = baseline_row(frame, baseline)
+    for row in contest.parts:
+        frame.loc[row, ["ci_low", "ci_high"]] = contest.interval(row)
+        frame.loc[row, "n"] = len(contest.pooled[row].unit)
+    if home is not None:
+        frame["baseline_value"] = frame.loc[home, "value"]
+    for row in contest.parts if home in contest.parts else []:
+        if row != home:
+            found = contest.difference(row, home)
+            frame.loc[row, ["difference", "diff_low", "diff_high", "p"]] = found.value, found.low, found.high, found.p
+            frame.loc[row, ["n_shared", "n_left_out"]] = found.n_shared, found.n_left_out
+    candidates = [row for row in contest.parts if frame.loc[row, "role"] not in CONTROLS]
+    for row, ranks in contest.ranks(candidates, frame["direction"].iloc[0] > 0, FDR).items():
+        frame.loc[row, ["rank_low", "rank_high"]] = ranks
+    return frame
+
+
+def baseline_row(frame: pd.DataFrame, baseline: str) -> int | None:
+    """The row of the baseline in one group: fitted on train where there are several; None if it has no score."""
+    rows = frame[(frame["variant"] == baseline) & (frame["status"] == "ok")]
+    rows = rows.loc[(rows["fit_on"] != "train").sort_values(kind="stable").index]
+    return None if rows.empty else rows.index[0]
+
+
+def _calibrate(frame: pd.DataFrame) -> pd.DataFrame:
+    """floor, ceiling and (value - floor) / (ceiling - floor), in the direction of the metric; nan if ceiling <= floor."""
+    sign, metric = frame["direction"].iloc[0], frame["metric"].iloc[0]
+    good = frame[frame["status"] == "ok"]
+    floors = good[(good["role"] == "floor") | (good["variant"] == "no_effect")]["value"]
+    ceilings = good[good["variant"] == "split_half"]["value"]
+    ceilings = ceilings if len(ceilings) else good[good["role"] == "ceiling"]["value"]
+    floor = sign * (sign * floors).max() if len(floors) else CHANCE.get(metric, np.nan)
+    ceiling = sign * (sign * ceilings).max() if len(ceilings) else np.nan
+    span = ceiling - floor
+    calibrated = (frame["value"] - floor) / span if sign * span > 0 else np.nan
+    return frame.assign(floor=floor, ceiling=ceiling, calibrated=calibrated)
+
+
+def _verdicts(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """q over the candidates' main metrics of a data set and protocol, and what it says: better, worse or tied."""
+    frame["q"], frame["verdict"] = np.nan, "not tested"
+    family = frame["main"] & ~frame["role"].isin(CONTROLS) & frame["p"].notna()
+    for _, rows in frame[family].groupby(["dataset", "protocol"]):
+        frame.loc[rows.index, "q"] = bh(rows["p"].to_numpy())
+    tested = frame["q"].notna()
+    ahead = frame["difference"] * frame["direction"] > 0
+    frame.loc[tested, "verdict"] = np.where(frame["q"] > FDR, "tied", np.where(ahead, "better", "worse"))[tested]
+    for _, rows in frame.groupby(_GROUP):
+        home = baseline_row(rows, baseline)
+        if home is not None:
+            frame.loc[home, "verdict"] = "baseline"
+    return frame

@@ -1,0 +1,145 @@
+"""What SUMMARISE reads: score tables, item tables, the runs that were expected, the models, the data sets."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+
+from plumbline import tasks
+from plumbline.errors import UserError
+from plumbline.scores import COLUMNS, PROTOCOLS, Items
+
+RUN = ["dataset", "variant", "fit_on", "task"]
+CHOSEN = {"paper": "best", "corrected": "selected"}  # the post-processing that stands for a model under each protocol
+_TEXT = [name for name in COLUMNS if name not in ("seed", "value", "ci_low", "ci_high", "n")]
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """Every score table under ``folder`` (parquet, plumbline.scores.COLUMNS) as one."""
+    frames = []
+    for path in sorted(folder.rglob("*.parquet")):
+        frame = pd.read_parquet(path)
+        missing = [name for name in COLUMNS if name not in frame]
+        if missing:
+            raise UserError(f"{path} is no score table: it lacks {', '.join(missing)}. Give files of evaluate_embedding.py.")
+        frames.append(frame[COLUMNS])
+    scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+    scores[_TEXT] = scores[_TEXT].fillna("").astype(str)
+    return scores.astype({"seed": "int64", "n": "int64", "value": float, "ci_low": float, "ci_high": float})
+
+
+def read_models(path: Path) -> pd.DataFrame:
+    """assets/models.csv, indexed by variant id; columns at least model, title, role."""
+    models = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [name for name in ("id", "model", "title", "role") if name not in models]
+    if missing:
+        raise UserError(f"{path}: the list of models lacks the column {', '.join(missing)}.")
+    return models.set_index("id")
+
+
+def read_expected(path: Path) -> pd.DataFrame:
+    """What the run should have produced: a JSON list of {dataset, model, variant, fit_on, seed, task, role}."""
+    try:
+        rows = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: expected a JSON list of the runs ({error}).") from error
+    columns = ["dataset", "model", "variant", "fit_on", "seed", "task", "role", "embedding"]
+    return pd.DataFrame([{name: str(row.get(name) or "") for name in columns} for row in rows], columns=columns)
+
+
+def read_datasets(folder: Path | None) -> dict[str, dict]:
+    """name -> {'facts': dataset.json, 'report': data_report.json} of every table folder below ``folder``."""
+    found = {}
+    for path in sorted(folder.rglob("dataset.json")) if folder else []:
+        facts, report = json.loads(path.read_text()), path.with_name("data_report.json")
+        found[str(facts["name"])] = {"facts": facts, "report": json.loads(report.read_text()) if report.exists() else {}}
+    return found
+
+
+def read_provenance(folder: Path | None, expected: pd.DataFrame) -> pd.DataFrame:
+    """One row an embedding: its JSON and its data set (the JSON's own, or that of the expected run of the same id)."""
+    where = dict(zip(expected["embedding"], expected["dataset"], strict=True))
+    rows = []
+    for path in sorted(folder.rglob("*.json")) if folder else []:
+        about = json.loads(path.read_text())
+        rows.append({"dataset": where.get(path.stem, ""), **about, "embedding": path.stem})
+    return pd.DataFrame(rows)
+
+
+def missing_rows(scores: pd.DataFrame, expected: pd.DataFrame, provenance: pd.DataFrame) -> pd.DataFrame:
+    """A row 'failed' for every protocol and metric of the expected runs that left no scores."""
+    have = set(map(tuple, scores[[*RUN, "seed"]].astype(str).to_numpy()))
+    any_seed = {key[:-1] for key in have}
+    embedded = set(provenance["embedding"]) if len(provenance) else set()
+    protocols = [name for name in PROTOCOLS if name in set(scores["protocol"])] or list(PROTOCOLS)
+    rows = []
+    for run in expected.to_dict("records"):
+        key, seed = tuple(run[name] for name in RUN), run["seed"]
+        if ((*key, seed) in have) if seed.isdigit() else (key in any_seed):
+            continue
+        step = "EVALUATE" if not run["embedding"] or run["embedding"] in embedded else "EMBED"
+        reason = f"{step} left no result: see the log of that task"
+        task, version = _task(run["task"])
+        about = {name: run[name] for name in ("dataset", "model", "variant", "fit_on", "task")}
+        about |= {"seed": int(seed) if seed.isdigit() else 0, "task_version": version, "n": 0, "status": "failed"}
+        nothing = dict.fromkeys(("value", "ci_low", "ci_high"), np.nan)
+        for protocol in protocols:
+            for metric in task.METRICS if task else [""]:
+                choice = {"protocol": protocol, "postprocess": CHOSEN[protocol], "metric": metric}
+                rows.append({**about, **choice, **nothing, "reason": reason, "code": ""})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def directions(task: str) -> dict[str, int]:
+    """metric -> +1 where higher is better, else -1; empty for a task this version does not have."""
+    module, _ = _task(task)
+    return dict(module.METRICS) if module else {}
+
+
+def main_metric(task: str, facts: dict) -> str:
+    """The metric that ranks models on a data set; '' for a task this version does not have."""
+    module, _ = _task(task)
+    if module is None:
+        return ""
+    choose = getattr(module, "main_metric", None)
+    return choose(facts) if choose and facts else module.MAIN_METRIC
+
+
+def _task(name: str) -> tuple[ModuleType | None, str]:
+    if name not in tasks.names():
+        return None, ""
+    module = tasks.load(name)
+    return module, str(module.VERSION)
+
+
+class ItemFiles:
+    """The item tables of a run, found by what they are about, read one metric at a time: they can be large."""
+
+    def __init__(self, folder: Path | None) -> None:
+        import pyarrow.parquet as parquet
+
+        self.paths: dict[tuple, list[Path]] = {}
+        for path in sorted(folder.rglob("*.parquet")) if folder else []:
+            file = parquet.ParquetFile(path)
+            if file.metadata.num_rows and set(RUN) <= set(file.schema_arrow.names):
+                first = next(file.iter_batches(batch_size=1, columns=RUN)).to_pylist()[0]
+                self.paths.setdefault(tuple(str(first[name]) for name in RUN), []).append(path)
+
+    def read(self, dataset: str, variant: str, fit_on: str, task: str, metric: str, protocol: str) -> dict[int, Items]:
+        """seed -> items of one model's score under its chosen post-processing."""
+        wanted = [("metric", "==", metric), ("protocol", "==", protocol), ("postprocess", "==", CHOSEN[protocol])]
+        columns = ["seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale"]
+        found = {}
+        for path in self.paths.get((dataset, variant, fit_on, task), []):
+            frame = pd.read_parquet(path, columns=columns, filters=wanted)
+            found |= {int(seed): _items(part) for seed, part in frame.groupby("seed")}
+        return found
+
+
+def _items(frame: pd.DataFrame) -> Items:
+    kind, offset, scale = (frame[name].iloc[0] for name in ("unit_kind", "offset", "scale"))
+    unit2 = frame["unit2"].to_numpy(dtype=str) if kind == "pair" else None
+    sums = [frame[name].to_numpy(dtype=float) for name in ("numerator", "denominator")]
+    return Items(str(kind), frame["unit"].to_numpy(dtype=str), *sums, unit2, float(offset), float(scale))

@@ -1,0 +1,91 @@
+"""What SUMMARISE writes: tables as parquet and TSV, the joined items, and what the report must know about the run."""
+
+import argparse
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from plumbline.errors import UserError, did_you_mean
+from plumbline.files import whole_file, write_json
+from plumbline.summary.schema import load_schema
+from plumbline.summary.tables import directions, main_metric
+
+_KEYS = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "metric"]
+
+
+def check_baseline(scores: pd.DataFrame, baseline: str) -> None:
+    """The baseline must be among the runs (it may have failed). Raises UserError with a hint."""
+    known = sorted(set(scores["variant"]))
+    if known and baseline not in known:
+        raise UserError(f"--baseline {baseline}: no such model in this run.{did_you_mean(baseline, known)}")
+
+
+def write_table(outdir: Path, name: str, table: pd.DataFrame, parquet: bool) -> None:
+    """``name``.tsv (full precision, empty for missing) and, if asked, ``name``.parquet."""
+    with whole_file(outdir / f"{name}.tsv") as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="", lineterminator="\n")
+    if parquet:
+        with whole_file(outdir / f"{name}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
+
+
+def write_items(path: Path, folder: Path | None) -> None:
+    """Every item table as one file, a file's rows at a time, so that memory stays that of one file."""
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    files = sorted(folder.rglob("*.parquet")) if folder else []
+    files = [file for file in files if parquet.read_metadata(file).num_rows]
+    schemas = [parquet.read_schema(file).remove_metadata() for file in files]
+    schema = arrow.unify_schemas(schemas, promote_options="permissive") if schemas else arrow.schema([])
+    for name in [column for column in _KEYS[::-1] if column in schema.names]:  # keys first, whatever a file's order
+        field = schema.field(name)
+        schema = schema.remove(schema.get_field_index(name)).insert(0, field)
+    with whole_file(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for file in files:
+            for batch in parquet.ParquetFile(file).iter_batches(batch_size=1_000_000):
+                writer.write_table(_conform(arrow.Table.from_batches([batch]), schema))
+
+
+def _conform(table, schema):
+    """The columns of ``schema``, in its order, null where a task has no such column."""
+    import pyarrow as arrow
+
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else arrow.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return arrow.Table.from_arrays(columns, schema=schema)
+
+
+def about(scores: pd.DataFrame, models: pd.DataFrame, datasets: dict, args: argparse.Namespace) -> dict:
+    """The facts of the run: baseline, seeds, tasks with their metrics, models of this run, data sets."""
+    variants = sorted(set(scores["variant"]))
+    facts = {name: found["facts"] for name, found in datasets.items()}
+    tasks = {}
+    for name, part in scores.groupby("task"):
+        main = {dataset: main_metric(name, facts.get(dataset, {})) for dataset in sorted(set(part["dataset"]))}
+        tasks[name] = {"version": part["task_version"].max(), "metrics": directions(name), "main_metric": main}
+    return {
+        "schema_version": load_schema()["version"],
+        "baseline": args.baseline,
+        "n_boot": args.n_boot,
+        "seeds": sorted({int(seed) for seed in scores["seed"]}),
+        "tasks": tasks,
+        "models": {name: models.loc[name].to_dict() for name in variants if name in models.index},
+        "datasets": datasets,
+    }
+
+
+def write_json_nan(path: Path, value: dict) -> None:
+    """JSON with null for NaN."""
+    write_json(path, _plain(value))
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

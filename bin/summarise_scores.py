@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Join the scores of every run into one table, and say what beats the baseline, by how much, with which uncertainty."""
+
+import argparse
+from pathlib import Path
+
+from plumbline.errors import run_script
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scores", type=Path, required=True, help="folder of score tables (parquet)")
+    parser.add_argument("--items", type=Path, help="folder of item tables (parquet)")
+    parser.add_argument("--provenance", type=Path, help="folder of the embeddings' JSON files")
+    parser.add_argument("--expected", type=Path, required=True, help="JSON list of the runs that should have left scores")
+    parser.add_argument("--models", type=Path, required=True, help="assets/models.csv")
+    parser.add_argument("--published", type=Path, help="assets/published_scores.csv")
+    parser.add_argument("--baseline", default="pca", help="the variant every model is compared with")
+    parser.add_argument("--data-reports", type=Path, help="folder with the tables of every data set")
+    parser.add_argument("--n-boot", type=int, default=1000, help="bootstrap resamples")
+    parser.add_argument("--seed", type=int, default=0, help="seeds the resampling")
+    parser.add_argument("--outdir", type=Path, required=True)
+    return parser.parse_args()
+
+
+def summarise(args: argparse.Namespace) -> None:
+    """Read everything, compare, check, write."""
+    import pandas as pd
+
+    from plumbline.summary import tables
+    from plumbline.summary.comparisons import compare
+    from plumbline.summary.costs import costs
+    from plumbline.summary.distributions import distributions
+    from plumbline.summary.published import beside_published
+    from plumbline.summary.schema import check_scores
+    from plumbline.summary.writing import about, check_baseline, write_items, write_json_nan, write_table
+
+    models, expected = tables.read_models(args.models), tables.read_expected(args.expected)
+    datasets, scores = tables.read_datasets(args.data_reports), tables.read_scores(args.scores)
+    facts = {name: found["facts"] for name, found in datasets.items()}
+    provenance = tables.read_provenance(args.provenance, expected)
+    missing = tables.missing_rows(scores, expected, provenance)
+    scores = pd.concat([part for part in (scores, missing) if len(part)] or [scores], ignore_index=True)
+    check_baseline(scores, args.baseline)
+    check_scores(scores)
+
+    items, roles = tables.ItemFiles(args.items), {**expected_roles(expected), **models["role"].to_dict()}
+    comparisons = compare(scores, items, roles, facts, args.baseline, args.n_boot, args.seed)
+    written = {"scores": scores, "comparisons": comparisons, "cost": costs(provenance),
+               "distributions": distributions(comparisons, items),
+               "published": beside_published(scores, args.published, facts)}  # fmt: skip
+    for name, table in written.items():
+        write_table(args.outdir, name, table, parquet=name in ("scores", "comparisons"))
+    write_items(args.outdir / "items.parquet", args.items)
+    write_json_nan(args.outdir / "about.json", about(scores, models, datasets, args))
+
+
+def expected_roles(expected) -> dict[str, str]:
+    """variant -> role, as the run was told: an embedding of the user has no row in models.csv."""
+    return {variant: role for variant, role in zip(expected["variant"], expected["role"], strict=True) if role}
+
+
+def main() -> None:
+    summarise(arguments())
+
+
+if __name__ == "__main__":
+    run_script(main)
