@@ -11,7 +11,7 @@ CHUNK = 1 << 18  # values per HDF5 chunk: about 300 cells of 800 genes
 
 
 class CsrWriter:
-    """Append CSR blocks to ``X`` of a new h5ad (float32 values, int32 column numbers, int64 row pointers, lzf).
+    """Append CSR blocks to ``X`` of a new h5ad (float32 values, int32 column numbers, lzf; row pointers int64 beyond 2^31 values).
 
     Use as a context manager; call ``finish`` once with the tables, as the number of rows is known only at the end.
     """
@@ -49,7 +49,9 @@ class CsrWriter:
     def finish(self, obs_index: np.ndarray, obs: dict, var_index: np.ndarray, var: dict, uns: dict | None = None) -> None:
         """Write row pointers, obs and var (index and {column: array}) and uns (plain strings); close the file."""
         group = self._file["X"]
-        group["indptr"] = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._lengths]))
+        indptr = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._lengths]))
+        # scipy wants row pointers and column numbers of one type, and anndata passes on what it finds
+        group["indptr"] = indptr.astype(np.int32) if indptr[-1] < 2**31 else indptr
         shape = np.array([self.n_rows, self.n_genes], dtype=np.int64)
         group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": shape})
         write_frame(self._file, "obs", obs_index, obs)
