@@ -81,7 +81,8 @@ def embed_cells(
 ) -> Embedded:
     """Embed the cells of ``counts`` with the model that ``build(device)`` returns (picklable: every GPU's process calls it).
 
-    rows: only these row numbers, in this order (all by default); values has one row for each of them. Ends the process with exit code OUT_OF_MEMORY if one cell alone does not fit the GPU.
+    rows: only these row numbers, in this order (all by default); values has one row for each of them. Ends the
+    process with exit code OUT_OF_MEMORY if one cell alone does not fit the GPU.
     """
     devices = pick_devices(options.device)
     rows = np.arange(len(counts.cell_id)) if rows is None else rows

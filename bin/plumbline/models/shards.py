@@ -16,7 +16,7 @@ from plumbline.models.runtime import CellModel, Embedded, embed_rows
 def embed_shards(
     counts: Counts, options: Options, build: Callable[[str], CellModel], devices: list[str], rows: np.ndarray
 ) -> Embedded:
-    """Embed the cells ``rows`` on several devices. A cell's embedding does not depend on its shard, so the result is that of one device."""
+    """Embed the cells ``rows`` on several devices. A cell does not depend on its shard, so the result is that of one device."""
     parts = np.array_split(rows, len(devices))
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number}.npy" for number in range(len(devices))]
