@@ -1,32 +1,44 @@
-"""The checkpoints plumbline knows: the columns of assets/models.csv that say which files to fetch and how to recognise them."""
+"""The checkpoints plumbline knows: the columns of assets/models.csv that say which files to fetch and how to recognise them.
+
+weights_source: base URL. weights_revision: commit or release, '' if the source has none. weights_files: paths in the weights
+folder, ';' between them; a file that lies elsewhere below the source is written path=remote. weights_sha256 and weights_bytes:
+as many entries, empty where not known. A source that only a browser can open (MANUAL_HOSTS) gives instructions instead.
+"""
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlparse
 
 from plumbline.errors import UserError, did_you_mean
 
 MODELS = Path(__file__).resolve().parents[2] / "assets" / "models.csv"
+MANUAL_HOSTS = ("drive.google.com", "www.dropbox.com")
 
 
 @dataclass(frozen=True)
 class KnownFile:
-    """One file of a checkpoint: where it lies below the base URL and in the weights folder; '' or 0 where not known."""
+    """One file of a checkpoint: where it lies in the weights folder and on the net; '' or 0 where hash or size are unknown."""
 
     path: str
+    url: str
     sha256: str
     size: int
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The files of one variant. source: base URL; revision: what they are pinned to; row: all of models.csv's row."""
+    """The files of one variant. folder: where in a weights folder they lie (several variants of a model share one)."""
 
     variant: str
+    folder: str
     source: str
-    revision: str
     files: tuple[KnownFile, ...]
-    row: dict[str, str]
+
+    @property
+    def manual(self) -> bool:
+        """Whether only a person with a browser can fetch it."""
+        return urlparse(self.source).hostname in MANUAL_HOSTS
 
 
 def known_checkpoints(table: Path = MODELS) -> dict[str, Checkpoint]:
@@ -55,11 +67,14 @@ def fetch_hint(variant: str) -> str:
 
 
 def _checkpoint(row: dict[str, str]) -> Checkpoint:
-    paths = row["weights_files"].split(";")
-    hashes = _column(row, "weights_sha256", len(paths))
-    sizes = _column(row, "weights_bytes", len(paths))
-    files = (KnownFile(path, sha, int(size or 0)) for path, sha, size in zip(paths, hashes, sizes, strict=True))
-    return Checkpoint(row["id"], row["weights_source"], row.get("weights_revision", ""), tuple(files), row)
+    base = "/".join(part for part in (row["weights_source"], row.get("weights_revision", "")) if part)
+    pairs = [entry.partition("=") for entry in row["weights_files"].split(";")]
+    hashes, sizes = (_column(row, name, len(pairs)) for name in ("weights_sha256", "weights_bytes"))
+    files = tuple(
+        KnownFile(path, f"{row['weights_source']}/{remote}" if remote else f"{base}/{path}", sha, int(size or 0))
+        for (path, _, remote), sha, size in zip(pairs, hashes, sizes, strict=True)
+    )
+    return Checkpoint(row["id"], row.get("weights_dir") or row["model"], row["weights_source"], files)
 
 
 def _column(row: dict[str, str], name: str, n: int) -> list[str]:
