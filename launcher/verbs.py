@@ -24,6 +24,7 @@ def main(words: list[str]) -> int:
     arguments, rest = parser.parse_known_args(words)
     if rest and not arguments.passes_on:
         parser.error(f"{arguments.verb}: unknown argument {rest[0]}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that nothing half-built stays
     try:
         return arguments.act(arguments, rest)
     except UserError as error:
