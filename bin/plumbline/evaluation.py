@@ -1,7 +1,8 @@
 """The evaluation of one embedding on one task: seeds x protocols x post-processings, with intervals.
 
 `paper` scores all four post-processings on everything and calls the best of them `best`, as the paper does. `corrected`
-chooses a post-processing on the validation part and reports it, as `selected`, on the rest (docs/protocol.md).
+chooses a post-processing on the validation part and reports it, as `selected`, on the rest; and where a task compares
+cells with controls, the controls that fitted the post-processing are not those compared with (docs/protocol.md).
 """
 
 from collections.abc import Callable, Iterator
@@ -47,40 +48,61 @@ def evaluate(view: View, task: ModuleType, splits: list[Split], protocols: list[
     reason = task.not_applicable(view.screen.facts)
     if reason:
         return absent_rows(task, [split.seed for split in splits], protocols, reason)
-    processed, refused = _postprocessed(view)
     rows: list[Row] = []
     for protocol in protocols:
         # without a split the paper's protocol has nothing that depends on the seed
         needed = splits if task.USES_SPLIT or protocol == "corrected" else splits[:1]
         for split in needed:
-            base = replace(view, split=split, protocol=protocol, seed=split.seed)
-            rows += _one_split(base, task, processed)
-    return rows + [Row(s.seed, p, m, Score.absent(main_metric(task, view.screen.facts), why))
-                   for s in splits[:1] for p in protocols for m, why in refused.items()]  # fmt: skip
+            rows += _one_split(replace(view, split=split, protocol=protocol, seed=split.seed), task)
+    return rows
 
 
-def _postprocessed(view: View) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
+    """A seeded half of each batch's controls, (n_cells,) bool, the same in any order of the cells.
+
+    An odd control goes to the other half, but a batch's only one is tossed. Whitening by the very controls that a
+    perturbation is then compared with makes any perturbation, even noise, look far from them.
+    """
+    rows = np.flatnonzero(screen.is_control)
+    rows = rows[np.argsort(screen.cell_id[rows])]
+    toss = np.random.default_rng(seed).random(len(rows))
+    table = pd.DataFrame({"batch": screen.batch[rows], "toss": toss})
+    rank, size = table.groupby("batch").toss.rank(), table.groupby("batch").toss.transform("size")
+    fit = np.zeros(len(screen.cell_id), dtype=bool)
+    fit[rows] = np.where(size == 1, toss < 0.5, rank <= size // 2)
+    return fit
+
+
+def _postprocessed(view: View, fit: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The embedding under every post-processing, and why some cannot be had."""
     processed, refused = {}, {}
     for method in METHODS if view.embedding.shape[1] else ("none",):
         try:
-            processed[method], _ = postprocess(view.embedding, view.screen.is_control, view.screen.batch, method)
+            processed[method], _ = postprocess(view.embedding, fit, view.screen.batch, method)
         except NotApplicable as why:
             refused[method] = str(why)
     return processed, refused
 
 
-def _one_split(base: View, task: ModuleType, processed: dict[str, np.ndarray]) -> list[Row]:
+def _one_split(base: View, task: ModuleType) -> list[Row]:
     split, protocol = base.split, base.protocol
-    selects = protocol == "corrected" and len(processed) > 1 and split.validation.any()
+    holds_out = protocol == "corrected" and task.COMPARES_CONTROLS
+    fit = fitting_controls(base.screen, split.seed) if holds_out else base.screen.is_control
+    processed, refused = _postprocessed(base, fit)
+    if holds_out:
+        rows = np.flatnonzero(~fit)
+        base, processed = base.take(rows), {method: array[rows] for method, array in processed.items()}
+    selects = protocol == "corrected" and len(processed) > 1 and base.split.validation.any()
     chosen, why = _select(base, task, processed) if selects else ("none", "no validation part to choose a post-processing on")
     reported = {m: _run(base, task, array, selects, part="report") for m, array in processed.items()}
     if protocol == "paper" and len(processed) > 1:
         chosen, why = _best(reported, task, base.screen.facts), "best of the four on the scored cells themselves"
     elif len(processed) == 1:
         why = ""
-    rows = [Row(split.seed, protocol, m, score) for m, scores in reported.items() for score in scores]
-    return rows + [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in reported[chosen]]
+    found = [Row(split.seed, protocol, m, score) for m, scores in reported.items() for score in scores]
+    found += [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in reported[chosen]]
+    metric = main_metric(task, base.screen.facts)
+    return found + [Row(split.seed, protocol, m, Score.absent(metric, why)) for m, why in refused.items()]
 
 
 def _run(base: View, task: ModuleType, array: np.ndarray, selects: bool, part: str) -> list[Score]:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plumbline.evaluation import embedded_part, evaluate, item_frames, score_rows
+from plumbline import tasks
+from plumbline.evaluation import embedded_part, evaluate, fitting_controls, item_frames, score_rows
 from plumbline.scores import Items, Score
 from plumbline.screen import Screen, Split, View
 
@@ -31,6 +32,7 @@ def make_view(facts: dict | None = None, n_dimensions: int = 3) -> View:
 def make_task(run, uses_split: bool = True, **more) -> SimpleNamespace:
     return SimpleNamespace(
         NAME="toy", VERSION="1", MAIN_METRIC="toy", METRICS={"toy": 1, "other": -1}, USES_SPLIT=uses_split, NEEDS_COUNTS=False,
+        COMPARES_CONTROLS=False,
         not_applicable=lambda facts: "" if facts["has_controls"] else "no controls", run=run, **more)  # fmt: skip
 
 
@@ -147,3 +149,32 @@ def test_items_add_up_to_the_score_in_every_row():
     pd.testing.assert_series_equal(rebuilt.sort_index(), scores.value.sort_index(), check_names=False)
     assert (scores.ci_low <= scores.value).all()
     assert (scores.value <= scores.ci_high).all()
+
+
+def test_half_of_each_batch_s_controls_fit_the_post_processing_in_any_order():
+    screen = make_view().screen
+    fit = fitting_controls(screen, 42)
+    assert not fit[~screen.is_control].any()
+    per_batch = pd.Series(fit[screen.is_control]).groupby(screen.batch[screen.is_control]).agg(["sum", "size"])
+    assert (per_batch["sum"] == per_batch["size"] // 2).all()
+    order = np.random.default_rng(1).permutation(N)
+    np.testing.assert_array_equal(fitting_controls(screen.take(order), 42), fit[order])
+    assert (fitting_controls(screen, 43) != fit).any()
+
+
+@pytest.mark.parametrize("name", ["magnitude", "consistency"])
+def test_noise_shows_no_effect_under_any_post_processing(name):
+    """Planted: labels mean nothing. Fitted on the very controls compared with, TVN finds an effect in every perturbation."""
+    rng = np.random.default_rng(5)
+    n, batches = 2400, np.repeat([f"b{i}" for i in range(8)], 300)
+    label = rng.choice(["control", *(f"p{i}" for i in range(40))], n, p=[0.2, *[0.02] * 40])
+    screen = Screen(np.array([f"c{i}" for i in range(n)]), label, label == "control", batches, pd.DataFrame(), {})
+    screen = replace(screen, facts={"has_controls": True, "n_perturbations": 40})
+    split = Split(1, "batch", *(np.zeros(n, dtype=bool) for _ in range(4)))
+    values = rng.normal(size=(n, 20)).astype(np.float32)
+    view = View(values, screen, split, np.arange(n), "corrected", 1, n_draws=200)
+    rows = evaluate(view, tasks.load(name), [split], ["corrected"])
+    found = {row.postprocess: row.score.value for row in rows if row.score.metric == f"{name}_pct"}
+    assert set(found) == {"none", "center", "center_scale", "tvn", "selected"}
+    # 40 tests at 5 %: more than 7 positives has probability 0.002
+    assert all(value <= 100 * 7 / 40 for value in found.values()), found

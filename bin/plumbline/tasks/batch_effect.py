@@ -16,6 +16,7 @@ MAIN_METRIC = "ilisi_scaled"
 METRICS = {"ilisi_raw": 1, "ilisi_ratio": 1, "ilisi_scaled": 1, "ilisi_scib": 1}
 USES_SPLIT = True
 NEEDS_COUNTS = False
+COMPARES_CONTROLS = True
 
 
 def not_applicable(facts: dict) -> str:

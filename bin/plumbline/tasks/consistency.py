@@ -18,6 +18,7 @@ MAIN_METRIC = "consistency_pct"
 METRICS = {"consistency_pct": 1, "consistency_fdr_pct": 1}
 USES_SPLIT = False
 NEEDS_COUNTS = False
+COMPARES_CONTROLS = True
 
 
 def not_applicable(facts: dict) -> str:

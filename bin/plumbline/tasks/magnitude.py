@@ -18,6 +18,7 @@ MAIN_METRIC = "magnitude_pct"
 METRICS = {"magnitude_pct": 1, "magnitude_fdr_pct": 1}
 USES_SPLIT = False
 NEEDS_COUNTS = False
+COMPARES_CONTROLS = True
 PAPER_CONTROLS = 1000
 
 

@@ -35,6 +35,7 @@ _EXTRA = [*(f"recall_{s.lower()}_10" for s in SOURCES), *(f"precision_{s.lower()
 METRICS = dict.fromkeys([*_PAPER, *_EXTRA], 1)
 USES_SPLIT = False
 NEEDS_COUNTS = False
+COMPARES_CONTROLS = False
 MIN_PAIRS = 10  # known pairs below which a source is not scored
 MIN_MEMBERS = 10  # perturbed members below which a complex is not scored, as EFAAR
 MIN_COMPLEXES = 3
