@@ -133,7 +133,7 @@ class UCE:
         tokens = self.local[sentence(drawn, self.genome, rng)]
         if len(tokens) > self.max_length:
             raise UserError(
-                f"a cell's genes lie on too many chromosomes: {len(tokens)} tokens, but the model has {self.max_length} positions."
+                f"a cell's genes lie on too many chromosomes: {len(tokens)} tokens for the model's {self.max_length} positions."
             )
         return tokens
 
@@ -159,10 +159,8 @@ def load_network(path: Path, variant: str) -> tuple[Network, torch.Tensor]:
         raise UserError(f"{path} is no UCE checkpoint (no usable {error}). {fetch_hint(variant)}") from error
     fill(network, tensors, path, variant, ignore=UNUSED)
     width = network.encoder[0].in_features
-    if table.shape[1] != width or network.pos_encoder.pe.shape[0] < 1 + 3 * SAMPLE_SIZE // 2 - 1:
-        raise UserError(
-            f"{path}: token table {tuple(table.shape)} does not fit the encoder's width {width}. {fetch_hint(variant)}"
-        )
+    if table.ndim != 2 or table.shape[1] != width:
+        raise UserError(f"{path}: token table {tuple(table.shape)} does not fit the width {width}. {fetch_hint(variant)}")
     return network, table
 
 

@@ -65,7 +65,7 @@ def organism(options: Options) -> str:
     """UCE's name of the species: setting species, else the organism of PREPARE's facts, else human."""
     path = options.tables / "dataset.json" if options.tables else None
     facts = json.loads(path.read_text()) if path and path.exists() else {}
-    return species_name(str(options.get("species", facts.get("organism") or "human"))))
+    return species_name(str(options.get("species", facts.get("organism") or "human")))
 
 
 def upstream_filter(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
