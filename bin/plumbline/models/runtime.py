@@ -103,13 +103,13 @@ def embed_rows(counts: Counts, options: Options, build: Callable[[str], CellMode
     batcher = Batcher(model, options, device)
     values = np.full((len(rows), model.dimension), np.nan, dtype=np.float32)
     progress = Progress(len(rows), device)
-    seen, used, done = 0.0, 0.0, 0
+    seen, used, done, empty = 0.0, 0.0, 0, 0
     for ragged, n_seen, n_used in ahead(_windows(counts, rows, model, options.batch_size)):
         values[done : done + len(ragged.length)] = batcher.embed(ragged, progress)
         done, seen, used = done + len(ragged.length), seen + n_seen, used + n_used
+        empty += int((ragged.length == 0).sum())
     progress.finish()
-    unembedded = int(np.isnan(values).all(axis=1).sum()) if model.dimension else 0
-    return Embedded(values, unembedded, used / seen if seen else 0.0, seen, {"devices": [device], **batcher.facts()})
+    return Embedded(values, empty, used / seen if seen else 0.0, seen, {"devices": [device], **batcher.facts()})
 
 
 def _windows(counts: Counts, rows: np.ndarray, model: CellModel, batch_size: int) -> Iterator[tuple[Ragged, float, float]]:

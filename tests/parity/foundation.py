@@ -1,0 +1,41 @@
+"""What the parity tests of the foundation models share: options, small files of counts, subsets of a file."""
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from plumbline.counts import Counts, open_counts
+from plumbline.embedding_cli import Options
+
+ATOL = 1e-5  # float32 on a CPU, values of order 1: the tolerance the reference outputs state
+
+
+def options(variant: str, weights: Path | None, seed: int = 42, batch_size: int = 0, **settings: object) -> Options:
+    """Options as the command line would make them; device and tables among the keywords."""
+    device = str(settings.pop("device", "cpu"))
+    tables = settings.pop("tables", None)
+    text = {name: str(value) for name, value in settings.items()}
+    return Options(variant, weights, tables, "all", seed, device, batch_size, 1, text)
+
+
+def columns(source: Path, target: Path, keep: np.ndarray | slice = slice(None), rows: np.ndarray | slice = slice(None)) -> Counts:
+    """Open a copy of ``source`` with some columns and rows of it."""
+    ad.read_h5ad(source)[rows, keep].copy().write_h5ad(target)
+    return open_counts(target)
+
+
+def make_counts(path: Path, matrix: np.ndarray, ensembl: list[str], symbol: list[str]) -> Counts:
+    """Write and open a file of counts (n_cells, n_genes) with cells c0, c1, ..."""
+    obs = pd.DataFrame(index=[f"c{row}" for row in range(len(matrix))])
+    var = pd.DataFrame({"ensembl_id": ensembl, "symbol": symbol}, index=[f"g{column}" for column in range(len(symbol))])
+    ad.AnnData(sp.csr_matrix(matrix.astype(np.float32)), obs=obs, var=var).write_h5ad(path)
+    return open_counts(path)
+
+
+def sequences(ragged) -> list[tuple[np.ndarray, ...]]:
+    """The fields of each cell."""
+    ends = np.cumsum(ragged.length)[:-1]
+    return list(zip(*(np.split(field, ends) for field in ragged.fields), strict=True))
