@@ -1,0 +1,162 @@
+"""Which perturbation is a cell from? A linear probe and a k-nearest-neighbour vote, trained on some cells, asked of others.
+
+The linear probe is the paper's (arXiv 2410.13956): one linear layer, cross-entropy, AdamW, warm-up and cosine decay.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from plumbline.metrics.neighbours import nearest, odd_at_most, principal_components
+
+EPOCHS, WARM_UP = 250, 10
+START_RATE, RATE, WEIGHT_DECAY = 3e-5, 1e-3, 1e-6
+UPDATES = 2_000  # accuracy on standardised features no longer moves beyond; 250 (one batch an epoch) leave it underfitted
+FULL_BATCH = 64_768  # the paper's batch: all of a smaller train set at once
+K, COMPONENTS = 251, 32
+VOTE_CELLS = 4_194_304  # entries of one block of the table of votes (cells x classes)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and in which portions a probe is trained. drop_last: leave an incomplete last minibatch out."""
+
+    batch: int
+    epochs: int = EPOCHS
+    drop_last: bool = False
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer: weight (n_classes, d) and bias (n_classes,), float32."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def ranks(self, values: np.ndarray, code: np.ndarray) -> np.ndarray:
+        """Rank (n,) of the true class among the logits of (n, d) cells; 0 is the highest, ties go to the lower class."""
+        step = max(1, VOTE_CELLS // len(self.bias))
+        parts = [slice(start, start + step) for start in range(0, len(values), step)]
+        return np.concatenate([rank_of(values[part] @ self.weight.T + self.bias, code[part]) for part in parts])
+
+
+def paper_schedule(n_train: int) -> Schedule:
+    """The paper's: all cells at once up to 64,768, else shuffled batches of that many and the incomplete last one dropped."""
+    return Schedule(min(n_train, FULL_BATCH), drop_last=True)
+
+
+def corrected_schedule(n_train: int) -> Schedule:
+    """Minibatches of about a sixteenth of the cells (a power of two in 16 .. 1,024), as many epochs as make 2,000 updates.
+
+    At least 10 epochs and at most the paper's 250. AdamW moves a weight by at most the rate in an update, so updates, not
+    epochs, decide whether the probe gets anywhere: the paper's single batch an epoch gives 250 on any small data set.
+    """
+    batch = int(np.clip(2 ** int(math.log2(max(n_train / 16, 1))), 16, 1024))
+    return Schedule(batch, int(np.clip(math.ceil(UPDATES * batch / n_train), 10, EPOCHS)))
+
+
+def fit_linear(
+    values: np.ndarray,
+    code: np.ndarray,
+    n_classes: int,
+    schedule: Schedule,
+    seed: int,
+    start: Layer | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Layer:
+    """Train the probe on values (n, d) with classes code (n,) in 0 .. n_classes - 1; the weights after the last epoch.
+
+    AdamW (rate 1e-3, decay 1e-6); the rate rises linearly from 3e-5 over 10 of 250 epochs, then falls as a cosine to 0.
+    ``start``: initial weights; else uniform in +-1/sqrt(d) from ``seed``, which also shuffles the minibatches.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    random = torch.Generator().manual_seed(seed)
+    inputs, targets = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), torch.from_numpy(code.astype(np.int64))
+    weight, bias = (part.to(device).requires_grad_() for part in _initial(inputs.shape[1], n_classes, start, random))
+    inputs, targets = inputs.to(device), targets.to(device)
+    optimiser = torch.optim.AdamW([weight, bias], lr=RATE, weight_decay=WEIGHT_DECAY, fused=True)
+    rates = iter(learning_rates(_steps(len(values), schedule), schedule.epochs))
+    for _ in range(schedule.epochs):
+        for rows in _minibatches(len(values), schedule, random):
+            optimiser.param_groups[0]["lr"] = next(rates)
+            x, y = (inputs, targets) if rows is None else (inputs[rows.to(device)], targets[rows.to(device)])
+            loss = torch.nn.functional.cross_entropy(torch.nn.functional.linear(x, weight, bias), y)
+            weight.grad, bias.grad = torch.autograd.grad(loss, [weight, bias])
+            optimiser.step()
+    return Layer(weight.detach().cpu().numpy(), bias.detach().cpu().numpy())
+
+
+def learning_rates(steps: int, epochs: int) -> np.ndarray:
+    """The rate of every step (epochs * steps,): linear warm-up from 3e-5 to 1e-3, then cosine to 0."""
+    total = steps * epochs
+    warm = max(1, round(steps * epochs * WARM_UP / EPOCHS))
+    step = np.arange(total)
+    rising = START_RATE + (RATE - START_RATE) * step / max(warm - 1, 1)
+    falling = RATE * (1 + np.cos(np.pi * (step - warm) / max(total - warm, 1))) / 2
+    return np.where(step < warm, rising, falling)
+
+
+def rank_of(scores: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """Rank (n,) of class code (n,) in scores (n, n_classes): how many classes score higher; ties go to the lower class."""
+    own = scores[np.arange(len(code)), code][:, None]
+    earlier = np.arange(scores.shape[1]) < code[:, None]
+    return ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
+
+
+def knn_ranks(
+    train: np.ndarray, train_code: np.ndarray, test: np.ndarray, test_code: np.ndarray, k: int, threads: int, device: str
+) -> np.ndarray:
+    """Rank (m,) of each test cell's class among the votes of its k nearest train cells; a class without a vote ranks last.
+
+    train (n, d), test (m, d): reduced to 32 principal components fitted on train. Votes weigh 1 / (distance + 1e-5).
+    """
+    n_classes = int(max(train_code.max(), test_code.max())) + 1
+    if train.shape[1] > COMPONENTS:
+        mean, axes, _ = principal_components(train)
+        train, test = ((part - mean) @ axes[:, :COMPONENTS] for part in (train, test))
+    distances, indices = nearest(train, k, test, threads, device)
+    weights, classes = 1.0 / (distances.astype(np.float64) + 1e-5), train_code[indices]
+    step = max(1, VOTE_CELLS // n_classes)
+    ranks = [_vote(weights[i : i + step], classes[i : i + step], test_code[i : i + step], n_classes)
+             for i in range(0, len(test), step)]  # fmt: skip
+    return np.concatenate(ranks)
+
+
+def knn_k(n_train: int, protocol: str) -> int:
+    """The paper's k = 251, or the largest odd number at most a quarter of the train cells; `corrected`: at most their square
+    root, for 251 of few cells reach far beyond a perturbation's own (the square root of the paper's 64,768 is 254)."""
+    return min(K, odd_at_most(n_train / 4 if protocol == "paper" else math.sqrt(n_train)))
+
+
+def _vote(weights: np.ndarray, classes: np.ndarray, code: np.ndarray, n_classes: int) -> np.ndarray:
+    rows = np.arange(len(code))
+    cells = (rows[:, None] * n_classes + classes).ravel()
+    votes = np.bincount(cells, weights=weights.ravel(), minlength=len(code) * n_classes).reshape(len(code), n_classes)
+    return np.where(votes[rows, code] > 0, rank_of(votes, code), n_classes)
+
+
+def _initial(d: int, n_classes: int, start: Layer | None, random) -> tuple:
+    import torch
+
+    if start is not None:
+        return torch.tensor(start.weight, dtype=torch.float32), torch.tensor(start.bias, dtype=torch.float32)
+    bound = 1 / math.sqrt(d)  # torch.nn.Linear's own
+    return tuple((torch.rand(shape, generator=random) * 2 - 1) * bound for shape in ((n_classes, d), (n_classes,)))
+
+
+def _steps(n: int, schedule: Schedule) -> int:
+    """Optimiser steps in an epoch."""
+    return max(1, n // schedule.batch if schedule.drop_last else math.ceil(n / schedule.batch))
+
+
+def _minibatches(n: int, schedule: Schedule, random) -> list:
+    """Row numbers of each minibatch of an epoch; one None if all rows are in one."""
+    import torch
+
+    if n <= schedule.batch:
+        return [None]
+    return list(torch.randperm(n, generator=random).split(schedule.batch))[: _steps(n, schedule)]

@@ -1,0 +1,157 @@
+"""Separability: can the perturbation of a cell be read from its embedding? Trained on train cells, asked of test1 cells."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc
+from plumbline.metrics.probe import Layer, corrected_schedule, fit_linear, knn_k, knn_ranks, paper_schedule
+from plumbline.scores import Items, Score
+from plumbline.screen import View
+from plumbline.splits import n_train
+
+NAME = "separability"
+VERSION = "1"
+MAIN_METRIC = "linear_top1"
+METRICS = {"linear_top1": 1, "linear_top5": 1, "knn_top1": 1, "knn_top5": 1, "linear_balanced": 1, "auroc_control": 1}
+USES_SPLIT = True
+NEEDS_COUNTS = False
+TOP = 5
+_PROBES: dict[bytes, Layer] = {}  # probes trained last: validation and report ask one probe about different cells
+_PROBES_KEPT = 8
+
+
+def not_applicable(facts: dict) -> str:
+    """A reason why a data set cannot be scored, or ''."""
+    if facts["n_perturbations"] < 1:
+        return "the data set has no perturbed cells"
+    few = n_train(facts["n_perturbations"]) < 2
+    return "one perturbation and no controls: there is nothing to tell apart" if few and not facts["has_controls"] else ""
+
+
+def main_metric(facts: dict) -> str:
+    """linear_top1, or auroc_control where fewer than two perturbations are for training."""
+    return MAIN_METRIC if n_train(facts["n_perturbations"]) > 1 else "auroc_control"
+
+
+def run(view: View) -> list[Score]:
+    """Score the test1 cells; accuracies and AUROC in 0..1. Items: perturbations.
+
+    linear_*: linear probe over the train perturbations, controls removed; linear_balanced: mean of the perturbations'
+    accuracies. knn_*: weighted vote of k nearest train cells; `paper` keeps the controls, as a class of their own.
+    auroc_control: see control_auroc; `corrected` only. `corrected` standardises features on the train cells.
+    """
+    if view.embedding.shape[1] == 0:
+        return [Score.absent(metric, "the model gives no embedding") for metric in METRICS]
+    values = _standardised(view) if view.protocol == "corrected" else view.embedding
+    return [*_linear(view, values), *_knn(view, values), _auroc(view, values)]
+
+
+def _standardised(view: View) -> np.ndarray:
+    train = view.embedding[view.split.train & ~view.screen.is_control]
+    if not len(train):
+        return view.embedding
+    mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+    scale = np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)
+    return (view.embedding - mean.astype(np.float32)) / scale.astype(np.float32)
+
+
+def _classes(view: View, controls: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and codes of train, then of test1 cells whose class train holds; classes are coded in order of appearance."""
+    wanted = np.ones(len(view.rows), dtype=bool) if controls else ~view.screen.is_control
+    train, test = np.flatnonzero(view.split.train & wanted), np.flatnonzero(view.split.test1 & wanted)
+    index = pd.Index(pd.unique(view.screen.perturbation[train].astype(object)))
+    code = index.get_indexer(view.screen.perturbation[test].astype(object))
+    return train, index.get_indexer(view.screen.perturbation[train].astype(object)), test[code >= 0], code[code >= 0]
+
+
+def _why_not(view: View) -> str:
+    """Why perturbations cannot be told from one another, or ''."""
+    _, train_code, test, _ = _classes(view, controls=False)
+    n = len(np.unique(train_code))
+    if n < 2:
+        return f"{n} perturbation{'' if n == 1 else 's'} in the train cells: there is nothing to tell apart"
+    return "" if len(test) else "no test cell of a train perturbation"
+
+
+def _linear(view: View, values: np.ndarray) -> list[Score]:
+    metrics, reason = ("linear_top1", "linear_top5", "linear_balanced"), _why_not(view)
+    if reason:
+        return [Score.absent(metric, reason) for metric in metrics]
+    train, train_code, test, code = _classes(view, controls=False)
+    schedule = (paper_schedule if view.protocol == "paper" else corrected_schedule)(len(train))
+    note = f"{schedule.epochs} epochs of minibatches of {schedule.batch}"
+    n_classes = int(train_code.max()) + 1
+    ranks = _probe(values[train], train_code, n_classes, schedule, view).ranks(values[test], code)
+    names = view.screen.perturbation[test]
+    return [
+        _accuracy("linear_top1", ranks < 1, names, note),
+        _top5("linear_top5", ranks, names, n_classes, note),
+        _accuracy("linear_balanced", ranks < 1, names, note, balanced=True),
+    ]
+
+
+def _probe(values: np.ndarray, code: np.ndarray, n_classes: int, schedule, view: View) -> Layer:
+    digest = hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=32)
+    digest.update(np.ascontiguousarray(code).data)
+    digest.update(repr((values.shape, n_classes, schedule, view.seed, view.threads, view.device)).encode())
+    key = digest.digest()
+    if key not in _PROBES:
+        if len(_PROBES) >= _PROBES_KEPT:
+            del _PROBES[next(iter(_PROBES))]
+        _PROBES[key] = fit_linear(values, code, n_classes, schedule, view.seed, threads=view.threads, device=view.device)
+    return _PROBES[key]
+
+
+def _knn(view: View, values: np.ndarray) -> list[Score]:
+    reason = _why_not(view)
+    if reason:
+        return [Score.absent(metric, reason) for metric in ("knn_top1", "knn_top5")]
+    train, train_code, test, code = _classes(view, controls=view.protocol == "paper")
+    k = knn_k(len(train), view.protocol)
+    ranks = knn_ranks(values[train], train_code, values[test], code, k, view.threads, view.device)
+    names = view.screen.perturbation[test]
+    return [
+        _accuracy("knn_top1", ranks < 1, names, f"k = {k}"),
+        _top5("knn_top5", ranks, names, int(train_code.max()) + 1, f"k = {k}"),
+    ]
+
+
+def _top5(metric: str, ranks: np.ndarray, names: np.ndarray, n_classes: int, note: str) -> Score:
+    if n_classes <= TOP:
+        return Score.absent(metric, f"{n_classes} classes: the top {TOP} always hold the right one")
+    return _accuracy(metric, ranks < TOP, names, note)
+
+
+def _accuracy(metric: str, right: np.ndarray, names: np.ndarray, note: str, balanced: bool = False) -> Score:
+    code, units = pd.factorize(names.astype(object))
+    n_cells = np.bincount(code).astype(float)
+    n_right = np.bincount(code, weights=right)
+    if balanced:
+        items = Items("perturbation", units.astype(str), n_right / n_cells, np.ones(len(units)), extra={"n_cells": n_cells})
+        return Score.of(metric, items, reason=note)
+    return Score.of(metric, Items("perturbation", units.astype(str), n_right, n_cells), n=len(names), reason=note)
+
+
+def _auroc(view: View, values: np.ndarray) -> Score:
+    metric, screen, test = "auroc_control", view.screen, view.split.test1
+    if view.protocol == "paper":
+        return Score.absent(metric, "not part of the paper's protocol")
+    if not (test & screen.is_control).any() or not (view.split.train & screen.is_control).any():
+        return Score.absent(metric, "no controls among the train or the test cells")
+    rows = np.flatnonzero(view.split.train | test)
+    control = screen.is_control[rows]
+    code = np.full(len(rows), -1)
+    code[~control], names = pd.factorize(screen.perturbation[rows][~control].astype(object))
+    batch = pd.factorize(screen.batch[rows].astype(object))[0]
+    auroc, n_cells = control_auroc(Cells(values[rows], code, batch, test[rows]), len(names), view.seed)
+    scored, left_out = np.isfinite(auroc), int(((n_cells < MIN_CELLS) & _in_test(code, test[rows], len(names))).sum())
+    note = f"{left_out} perturbations with fewer than {MIN_CELLS} comparable cells not scored" if left_out else ""
+    ones = np.ones(int(scored.sum()))
+    items = Items("perturbation", names[scored].astype(str), auroc[scored], ones, extra={"n_cells": n_cells[scored]})
+    return Score.of(metric, items, reason=note)
+
+
+def _in_test(code: np.ndarray, test: np.ndarray, n: int) -> np.ndarray:
+    return np.bincount(code[test & (code >= 0)], minlength=n) > 0
