@@ -47,7 +47,12 @@ class Counts:
         with h5py.File(self.path, "r") as file:
             for start in range(0, len(rows), size):
                 chunk = rows[start : start + size]
-                yield chunk, _read_rows(file[self.matrix], chunk, self.shape[1])
+                block = _read_rows(file[self.matrix], chunk, self.shape[1])
+                if not np.isfinite(block.data).all():
+                    raise UserError(
+                        f"{self.path}: {self.matrix} holds NaN or infinite values. Set them to 0 or drop those cells."
+                    )
+                yield chunk, block
 
 
 def open_counts(path: Path | str) -> Counts:
@@ -67,6 +72,21 @@ def _check_kind(matrix: h5py.Dataset | h5py.Group, name: str) -> None:
     kind = matrix.attrs.get("encoding-type", "array")
     if kind not in ("csr_matrix", "array"):
         raise UserError(f"{name} is stored as {kind}; run it through PREPARE (or write it as CSR) first.")
+
+
+def require_counts(block: sp.csr_matrix) -> None:
+    """Raise UserError if a block holds negative values, which no raw counts do."""
+    if len(block.data) and block.data.min() < 0:
+        raise UserError("X holds negative values, but this model needs raw counts. Put the counts into X.")
+
+
+def obs_column(counts: Counts, name: str) -> np.ndarray:
+    """One column of obs as strings (n_cells,). Raises UserError, with the columns there are, if the file lacks it."""
+    with h5py.File(counts.path, "r") as file:
+        columns = [column for column in file["obs"] if not column.startswith("_")]
+        if name not in columns:
+            raise UserError(f"{counts.path} has no obs column {name!r}.{did_you_mean(name, columns)}")
+        return _strings(file["obs"][name])
 
 
 def gene_names(var: h5py.Group) -> tuple[np.ndarray, np.ndarray]:

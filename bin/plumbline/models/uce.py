@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from plumbline.counts import Counts
+from plumbline.counts import Counts, require_counts
 from plumbline.embedding_cli import Options, Result
 from plumbline.errors import NotApplicable, UserError
 from plumbline.models.devices import pick_device
@@ -117,6 +117,7 @@ class UCE:
 
     def encode(self, rows: np.ndarray, block: sp.csr_matrix) -> Ragged:
         """Sentences of the cells ``rows``; a cell without a known gene has length 0."""
+        require_counts(block)
         block = block[:, self.genome.columns]
         block.sum_duplicates()
         weights = expression_weights(block)

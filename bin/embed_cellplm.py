@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""Embed cells with CellPLM (Wen et al. 2024): bin/plumbline/models/cellplm.py.
+
+--weights is a folder with <prefix>.config.json and <prefix>.best.ckpt. Genes are matched by Ensembl id.
+
+Settings:
+  checkpoint    the prefix (default: the variant's, 20231027_85M (vae) for cellplm, 20230926_85M (gmvae) for cellplm_gmvae;
+                else the only checkpoint of that kind in the folder)
+  set           which cells attend to each other: all (default; neither order nor labels enter), batch (per batch label, sorted:
+                what upstream does if there is a column named batch), chunk (chunk_size consecutive cells)
+  chunk_size    cells that see each other with set=chunk (default 1024), or within a batch with set=batch (default: all of it)
+  batch_column  with set=batch: the obs column (default: PREPARE's batches, which need --tables)
+  component     gmvae only: argmax (default) or upstream (drawn as upstream does after torch.manual_seed(seed))
+
+--batch-size is only how many cells are on the device at once: it changes nothing but speed and memory.
+"""
+
+from plumbline.counts import Counts
+from plumbline.embedding_cli import Options, Result, run
+
+SETTINGS = ("checkpoint", "set", "chunk_size", "batch_column", "component")
+
+
+def embed(counts: Counts, options: Options) -> Result:
+    """CellPLM embeddings of all cells."""
+    from plumbline.models import cellplm
+
+    return cellplm.embed(counts, options)
+
+
+if __name__ == "__main__":
+    run("cellplm", embed, SETTINGS)
