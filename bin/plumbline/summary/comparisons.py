@@ -21,6 +21,19 @@ COLUMNS = [
     *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "verdict", "floor", "ceiling", "calibrated"),
     *("rank_low", "rank_high"),
 ]
+_TESTED = [
+    "ci_low",
+    "ci_high",
+    "n",
+    "rank_low",
+    "rank_high",
+    "difference",
+    "diff_low",
+    "diff_high",
+    "p",
+    "n_shared",
+    "n_left_out",
+]
 _GROUP = ["dataset", "task", "metric", "protocol"]
 
 
@@ -70,23 +83,24 @@ def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
 
 def _test(frame: pd.DataFrame, contest: Contest, baseline: str) -> pd.DataFrame:
     """Intervals over the units of all seeds, differences to the baseline, rank intervals of the candidates."""
-    names = ["baseline_value", "difference", "diff_low", "diff_high", "p", "n_shared", "n_left_out", "rank_low", "rank_high"]
-    frame = frame.assign(**dict.fromkeys(names, np.nan))
     home = baseline_row(frame, baseline)
+    roles, sign = frame["role"].to_dict(), frame["direction"].iloc[0]
+    ranks = contest.ranks([row for row in contest.parts if roles[row] not in CONTROLS], sign > 0, FDR)
+    found = {}
     for row in contest.parts:
-        frame.loc[row, ["ci_low", "ci_high"]] = contest.interval(row)
-        frame.loc[row, "n"] = len(contest.pooled[row].unit)
-    if home is not None:
-        frame["baseline_value"] = frame.loc[home, "value"]
-    for row in contest.parts if home in contest.parts else []:
-        if row != home:
-            found = contest.difference(row, home)
-            frame.loc[row, ["difference", "diff_low", "diff_high", "p"]] = found.value, found.low, found.high, found.p
-            frame.loc[row, ["n_shared", "n_left_out"]] = found.n_shared, found.n_left_out
-    candidates = [row for row in contest.parts if frame.loc[row, "role"] not in CONTROLS]
-    for row, ranks in contest.ranks(candidates, frame["direction"].iloc[0] > 0, FDR).items():
-        frame.loc[row, ["rank_low", "rank_high"]] = ranks
-    return frame
+        low, high = contest.interval(row)
+        found[row] = {"ci_low": low, "ci_high": high, "n": len(contest.pooled[row].unit)}
+        if row in ranks:
+            found[row] |= dict(zip(("rank_low", "rank_high"), ranks[row], strict=True))
+        if home in contest.parts and row != home:
+            gap = contest.difference(row, home)
+            found[row] |= {"difference": gap.value, "diff_low": gap.low, "diff_high": gap.high, "p": gap.p,
+                           "n_shared": gap.n_shared, "n_left_out": gap.n_left_out}  # fmt: skip
+    table = pd.DataFrame.from_dict(found, orient="index").reindex(index=frame.index, columns=_TESTED).astype(float)
+    for name in ("ci_low", "ci_high", "n"):  # a score without items keeps what its own row says
+        table[name] = table[name].where(table.index.isin(list(found)), frame[name])
+    worth = np.nan if home is None else frame.loc[home, "value"]
+    return frame.drop(columns=["ci_low", "ci_high", "n"]).join(table).assign(baseline_value=worth)
 
 
 def baseline_row(frame: pd.DataFrame, baseline: str) -> int | None:

@@ -54,19 +54,21 @@ def beside_published(scores: pd.DataFrame, path: Path | None, facts: dict[str, d
     published = pd.read_csv(path, keep_default_na=False)
     published = published[published["dataset"].isin(list(names)) & published["metric"].isin(list(METRICS))]
     ours = scores[(scores["protocol"] == "paper") & (scores["status"] == "ok")]
-    rows = [row for record in published.to_dict("records") for row in _beside(record, names[record["dataset"]], ours)]
+    groups = dict(list(ours.groupby(["dataset", "task", "postprocess"])))
+    rows = []
+    for record in published.to_dict("records"):
+        key = (names[record["dataset"]], METRICS[record["metric"]][0], POSTPROCESS[record["postprocess"]])
+        rows += _beside(record, *key, groups.get(key, ours.iloc[:0]))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _beside(record: dict, dataset: str, ours: pd.DataFrame) -> list[dict]:
-    task, metrics, factor = METRICS[record["metric"]]
-    post = POSTPROCESS[record["postprocess"]]
+def _beside(record: dict, dataset: str, task: str, post: str, ours: pd.DataFrame) -> list[dict]:
+    _, metrics, factor = METRICS[record["metric"]]
     value, sd = (pd.to_numeric(record[name], errors="coerce") * factor for name in ("mean", "sd"))
     about = {"dataset": dataset, "published_as": record["dataset"], "task": task, "metric": "+".join(metrics),
              "postprocess": post, "published_model": record["model"], "published_metric": record["metric"],
              "published": value, "published_sd": sd, "note": record["note"], "source": record["source"]}  # fmt: skip
-    found = ours[(ours["dataset"] == dataset) & ours["metric"].isin(metrics) & (ours["postprocess"] == post)]
-    runs = _counterparts(found, *MODELS.get(record["model"], ("", "")))
+    runs = _counterparts(ours[ours["metric"].isin(metrics)], *MODELS.get(record["model"], ("", "")))
     if runs.empty:
         return [{**about, "model": "", "variant": "", "fit_on": "", "same_settings": False, "ours": np.nan}]
     rows = []
