@@ -21,7 +21,9 @@ def options(variant: str, weights: Path | None, seed: int = 42, batch_size: int 
     return Options(variant, weights, tables, "all", seed, device, batch_size, 1, text)
 
 
-def columns(source: Path, target: Path, keep: np.ndarray | slice = slice(None), rows: np.ndarray | slice = slice(None)) -> Counts:
+def columns(
+    source: Path, target: Path, keep: np.ndarray | slice = slice(None), rows: np.ndarray | slice = slice(None)
+) -> Counts:
     """Open a copy of ``source`` with some columns and rows of it."""
     ad.read_h5ad(source)[rows, keep].copy().write_h5ad(target)
     return open_counts(target)

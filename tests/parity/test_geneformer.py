@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import anndata as ad
-import embed_geneformer
 import numpy as np
 import pytest
 from foundation import ATOL, columns, make_counts, options
 
+import embed_geneformer
 from plumbline.contract import read_embedding
 from plumbline.counts import open_counts
 from plumbline.embedding_cli import Result
@@ -79,7 +79,16 @@ def test_embeddings_are_those_of_upstream(folder, case_file, case: str, version:
 def test_the_script_gives_the_embeddings_of_upstream(folder, tmp_path, root) -> None:
     output = tmp_path / "embedding.npz"
     command = [sys.executable, root / "bin/embed_geneformer.py", "--counts", folder / "counts.h5ad", "--output", output]
-    command += ["--weights", folder / "geneformer/hf_repo", "--variant", "geneformer_v2_104m", "--device", "cpu", "--threads", "1"]
+    command += [
+        "--weights",
+        folder / "geneformer/hf_repo",
+        "--variant",
+        "geneformer_v2_104m",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
     subprocess.run([*map(str, command), "--set", "pooling=cls", "--set", "layer=0"], check=True, timeout=300)
     embedding = read_embedding(output)
     expected = np.load(folder / "geneformer/expected/v2_full_cls_layer0.npy")
@@ -111,7 +120,11 @@ def test_each_part_of_a_weights_folder_can_be_given(folder, case_file, tmp_path)
     for name in ("config.json", "pytorch_model.bin"):
         (alone / "Mine" / name).write_bytes((repository / "Geneformer-V1-tiny" / name).read_bytes())
     (alone / "gene_dictionaries_30m").symlink_to(repository / "geneformer/gene_dictionaries_30m")
-    for weights, more in ((repository / "Geneformer-V1-tiny", {}), (alone, {}), (repository, {"model_dir": "Geneformer-V1-tiny"})):
+    for weights, more in (
+        (repository / "Geneformer-V1-tiny", {}),
+        (alone, {}),
+        (repository, {"model_dir": "Geneformer-V1-tiny"}),
+    ):
         result = embed_geneformer.embed(case_file["nodup"], options("geneformer_v1", weights, **more))
         np.testing.assert_allclose(result.values, expected, atol=ATOL, rtol=0)
 
@@ -159,7 +172,7 @@ def cells(tmp_path):
 
 
 def ranks(cells, median) -> list[list[int]]:
-    """Token ids by the definition, one gene at a time: OLD3 is ENSG3, the empty id falls back to symbol g29, ENSG3.7 is lost."""
+    """Token ids by the definition, gene by gene: OLD3 is ENSG3, the empty id falls back to symbol g29, ENSG3.7 is lost."""
     (_, block) = next(cells.blocks())
     out = []
     for row in block.toarray():
