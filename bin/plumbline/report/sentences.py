@@ -1,0 +1,85 @@
+"""The answer in plain words: who beats the baseline, where, by how much."""
+
+import pandas as pd
+
+from plumbline.report.run import CONTROLS, Run
+from plumbline.report.words import listed, metric_title, task_title, with_interval
+
+
+def overall(run: Run) -> list[str]:
+    """The answer over all data sets, in one to three sentences."""
+    tested = run.headline[run.headline["verdict"].isin(["better", "worse", "tied"])]
+    n_sets, base = tested["dataset"].nunique(), run.baseline
+    if tested.empty:
+        return [f"No model could be compared with {base} in this run: see “Not applicable and failed”."]
+    counts = (
+        tested.groupby(["label", "verdict"])
+        .size()
+        .unstack(fill_value=0)
+        .reindex(columns=["better", "tied", "worse"], fill_value=0)
+    )
+    counts = counts.sort_values(["better", "worse"], ascending=[False, True])
+    winners, never = counts[counts["better"] > 0], counts[counts["better"] == 0]
+    where = f"{n_sets} data set{'s' if n_sets > 1 else ''}"
+    if winners.empty:
+        text = [f"On {where}, no model beats {base} at anything."]
+    else:
+        parts = [f"{name} ({_score(row)})" for name, row in winners.iterrows()]
+        text = [f"On {where}, {_models(len(winners))} {base} somewhere: {listed(parts)}."]
+    if len(never) and len(winners):
+        text.append(f"Never better than {base}: {listed(never.index.tolist(), 10)}.")
+    lost = run.headline[(run.headline["status"] == "failed") & ~run.headline["role"].isin(CONTROLS)]
+    if len(lost):
+        text.append(f"{len(lost)} comparisons are missing because a step failed (marked ✖).")
+    return text
+
+
+def _models(n: int) -> str:
+    return f"{n} models beat" if n > 1 else "1 model beats"
+
+
+def _score(row: pd.Series) -> str:
+    total = int(row.sum())
+    worse = f", worse in {int(row['worse'])}" if row["worse"] else ""
+    return f"better in {int(row['better'])} of {total} comparisons{worse}"
+
+
+def per_task(run: Run, dataset: str) -> list[tuple[str, str]]:
+    """(task title, sentence) for every task of a data set."""
+    table = run.headline[run.headline["dataset"] == dataset]
+    return [(task_title(task), _sentence(table[table["task"] == task], run.baseline)) for task in run.tasks]
+
+
+def _sentence(rows: pd.DataFrame, base: str) -> str:
+    tested = rows[rows["verdict"].isin(["better", "worse", "tied"])]
+    if tested.empty:
+        reasons = rows[~rows["role"].isin(CONTROLS) & (rows["status"] != "ok")]
+        kind = "not applicable" if (reasons["status"] == "not_applicable").all() else "failed"
+        why = reasons["reason"].mode().iloc[0] if len(reasons) else f"no model could be compared with {base}"
+        return f"{kind}: {why}." if len(reasons) else f"{why}."
+    better = tested[tested["verdict"] == "better"]
+    better = better.loc[(better["difference"] * better["direction"]).sort_values(ascending=False).index]
+    if better.empty:
+        tied = tested[tested["verdict"] == "tied"]["label"].tolist()
+        return f"nothing beats {base}" + (f" (tied: {listed(tied, 4)})." if tied else "; every model is worse.")
+    best = better.iloc[0]
+    amount = with_interval(best["difference"], best["diff_low"], best["diff_high"], best["metric"], sign=True)
+    text = f"{best['label']} beats {base} by {amount} ({metric_title(best['metric'])})"
+    others = better["label"].tolist()[1:]
+    return text + (f"; so do{'es' if len(others) == 1 else ''} {listed(others, 4)}." if others else ".")
+
+
+def summary_text(run: Run) -> str:
+    """The summary as Markdown: the answer first, so that its first 15 lines can be printed at the end of a run."""
+    lines = [f"# Does it beat {run.baseline}?", "", *overall(run)]
+    for dataset in run.datasets:
+        lines += ["", f"## {run.title(dataset)}"]
+        lines += [f"- {title}: {sentence}" for title, sentence in per_task(run, dataset)]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Differences are paired on the same units, with 95 % bootstrap intervals; better and worse are at q ≤ 0.05.",
+            "",
+        ]
+    )
