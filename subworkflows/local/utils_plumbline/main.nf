@@ -22,7 +22,7 @@ def checkKnown(kind, wanted, known) {
 
 // CSV of assets/ -> list of maps
 def readTable(path) {
-    return file(path, checkIfExists: true).text.replace('\r\n', '\n').splitCsv(header: true, quote: '"')
+    return file(path, checkIfExists: true).splitCsv(header: true, quote: '"')
 }
 
 // the tasks are the files of bin/plumbline/tasks

@@ -120,9 +120,9 @@ def readRows(path) {
     if (sheet.name.endsWith('.json')) {
         return new groovy.json.JsonSlurper().parseText(sheet.text)
     }
-    // a byte-order mark and Windows line ends are what spreadsheets write: accepted
-    def text = sheet.text.replace('\uFEFF', '').replace('\r\n', '\n')
-    return text.splitCsv(header: true, sep: sheet.name.endsWith('.tsv') ? '\t' : ',', strip: true, quote: '"')
+    def sheet_rows = sheet.splitCsv(header: true, sep: sheet.name.endsWith('.tsv') ? '\t' : ',', strip: true, quote: '"')
+    // a byte-order mark before the first name is what spreadsheets write (Windows line ends are read as lines anyway)
+    return sheet_rows.collect { row -> row.collectEntries { name, value -> [name.replace('\uFEFF', '').trim(), value?.trim()] } }
 }
 
 // rows of a samplesheet as [meta, field, ...] in the order of the schema, like nf-schema
