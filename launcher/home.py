@@ -53,18 +53,23 @@ def provide(parts: list[Part]) -> None:
 
 
 def _build(part: Part) -> None:
-    for left_over in part.path.parent.glob(f".unfinished-{part.path.name}-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
+    _clear_left_overs(part)
     # the process id: what a killed plumb was running may live on for a moment and must not write in here
     unfinished = part.path.with_name(f".unfinished-{part.path.name}-{os.getpid()}")
     unfinished.mkdir(parents=True)
     try:
         part.build(unfinished)
         unfinished.rename(part.path)
+        _clear_left_overs(part)
     except BaseException:
         say(" stopped")
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+def _clear_left_overs(part: Part) -> None:
+    for left_over in part.path.parent.glob(f".unfinished-{part.path.name}-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def distribution(environment: dict[str, str]) -> Part:
     """Nextflow's program, laid out as its launcher wants it: VERSION/nextflow-VERSION-one.jar."""
 
     def build(folder: Path) -> None:
-        if _reachable(SITE):
+        if reachable(SITE):
             variables = environment | {"NXF_VER": VERSION, "NXF_DIST": str(folder)}
             command([tools().path / "bin/nextflow", "-version"], "Check the network, then run again.", **variables)
         else:
@@ -122,7 +122,8 @@ def distribution(environment: dict[str, str]) -> Part:
     return Part(f"Nextflow {VERSION}", home() / f"nextflow-{VERSION}-{lock}", build)
 
 
-def _reachable(site: str) -> bool:
+def reachable(site: str) -> bool:
+    """Does a web site answer (through the proxies of the environment)?"""
     try:
         urllib.request.urlopen(urllib.request.Request(site, method="HEAD"), timeout=10).close()
     except (OSError, urllib.error.URLError):
