@@ -16,7 +16,6 @@ from plumbline.models import pca
 from plumbline.models.fitting import choice
 
 KINDS = ("random", "scrambled_pca", "label_oracle", "no_effect", "mean_effect", "split_half")
-SETTINGS = ("kind", "n_components")
 WIDTH = 256
 NOISE = 0.5  # norm of a cell's noise, where the code of a perturbation has norm 1
 
@@ -52,7 +51,7 @@ def label_oracle(counts: Counts, options: Options) -> np.ndarray:
 
     Each cell is the code of its perturbation (``perturbation_codes``; zero for controls) + noise of norm 0.5.
     """
-    from plumbline.relationships import load_relationships
+    from plumbline.relationships import SOURCES, known_pairs
 
     if options.tables is None:
         raise UserError("the label oracle needs --tables, the folder PREPARE wrote (cells.parquet has the labels).")
@@ -62,7 +61,7 @@ def label_oracle(counts: Counts, options: Options) -> np.ndarray:
     control = cells["is_control"].to_numpy(dtype=bool)
     labels = cells["perturbation"].to_numpy(dtype=str)
     names = np.unique(labels[~control])
-    codes = perturbation_codes(names, list(load_relationships().values()), options.seed)
+    codes = perturbation_codes(names, [known_pairs(source) for source in SOURCES], options.seed)
     values = NOISE / np.sqrt(codes.shape[1]) * normal(counts.cell_id, codes.shape[1], f"oracle {options.seed}")
     values[~control] += codes[np.searchsorted(names, labels[~control])]
     return values

@@ -10,7 +10,6 @@ from plumbline.errors import NotApplicable
 from plumbline.models.fitting import INPUTS, at_least, choice, counts_share, dense_rows, fitting_rows, transform, x_kind
 from plumbline.models.variable_genes import select_genes
 
-SETTINGS = ("input", "n_hvg")
 N_HVG = 2000
 
 

@@ -43,8 +43,9 @@ def _lanczos(apply: Callable, size: int, k: int, basis_limit: int) -> Eigenpairs
     basis = np.empty((size, basis_limit + BLOCK), order="F")
     inner = np.zeros((basis_limit + BLOCK, basis_limit + BLOCK))
     block = np.linalg.qr(np.random.default_rng(0).standard_normal((size, BLOCK)))[0]
-    n = 0
-    for products in range(1, MAX_PRODUCTS + 1):
+    n = products = 0
+    while products < MAX_PRODUCTS:
+        products += 1
         last = slice(n, n + block.shape[1])
         basis[:, last], n = block, last.stop
         image = apply(block)

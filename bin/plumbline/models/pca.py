@@ -21,7 +21,6 @@ from plumbline.models.krylov import TOLERANCE, top_eigenpairs
 from plumbline.models.sparse_products import add_gram_product, from_panels, project, small_indices, to_panels
 from plumbline.models.variable_genes import select_genes
 
-SETTINGS = ("n_components", "input", "n_hvg", "cache_gb")
 CACHE_GB = 2.0
 
 
