@@ -38,24 +38,14 @@ class Line:
 
 def report(weights: Path | None) -> int:
     """Print every finding; exit code 1 if something is missing without which `./plumb run` cannot work."""
-    lines = [
-        python(),
-        disk(),
-        *machine(),
-        network(),
-        java(),
-        nextflow(),
-        *made_environments(),
-        *engines(),
-        gpu(),
-        *weight_files(weights),
-    ]
+    here = [python(), disk(), *machine(), network(), java(), nextflow(), made_environments()]
+    lines = [*here, *engines(), gpu(), weight_files(weights)]
     colours = {"ok": "\033[32m", "warn": "\033[33m", "missing": "\033[31m"} if sys.stdout.isatty() else {}
     for line in lines:
-        colour, plain = (colours[line.level], "\033[0m") if colours else ("", "")
-        print(
-            f"{colour}{line.level:<8}{plain}{line.what:<22}{line.finding}" + (f"\n{'':30}-> {line.mend}" if line.mend else "")
-        )
+        level = f"{colours.get(line.level, '')}{line.level:<8}" + ("\033[0m" if colours else "")
+        print(f"{level}{line.what:<18}{line.finding}")
+        if line.mend:
+            print(f"{'':26}-> {line.mend}")
     return int(any(line.level == "missing" for line in lines))
 
 
@@ -104,9 +94,7 @@ def network() -> Line:
     site = f"{SITE} " + ("answers" if reachable(SITE) else "does not answer (only its plugins for clouds need it)")
     if fetched.returncode == 0:
         return Line("ok", "network", f"{packages}; {site}")
-    return Line(
-        "warn", "network", f"{packages}; {site}", "`./plumb setup` on a machine with network, see docs/hpc_and_cloud.md"
-    )
+    return Line("warn", "network", f"{packages}; {site}", "docs/hpc_and_cloud.md: without network")
 
 
 def java() -> Line:
@@ -131,16 +119,13 @@ def nextflow() -> Line:
     return Line("warn", "Nextflow", f"{too_old}none", "./plumb setup (fetches it)")
 
 
-def made_environments() -> list[Line]:
+def made_environments() -> Line:
     """Which environments of the uv profile are there."""
-    lines = []
-    for name in environments.names():
-        path = environments.environment(name).path
-        if path.exists():
-            lines.append(Line("ok", f"environment {name}", str(path)))
-        else:
-            lines.append(Line("warn", f"environment {name}", "not made yet", f"./plumb setup {name} (or: made when needed)"))
-    return lines
+    lacking = [name for name in environments.names() if not environments.environment(name).path.exists()]
+    made = [name for name in environments.names() if name not in lacking]
+    found = f"made: {', '.join(made) or 'none'}" + (f"; not yet: {', '.join(lacking)}" if lacking else "")
+    mend = f"./plumb setup {' '.join(lacking)} (or wait: made when needed)" if lacking else ""
+    return Line("warn" if lacking else "ok", "environments", found, mend)
 
 
 def engines() -> list[Line]:
@@ -165,7 +150,7 @@ def gpu() -> Line:
         return Line(
             "warn",
             "GPU",
-            "none; every model runs on the CPU, foundation models slowly",
+            "none; foundation models are slow on the CPU",
             "use -profile gpu on a machine with one",
         )
     name, driver, memory = (field.strip() for field in seen.splitlines()[0].split(","))
@@ -183,20 +168,16 @@ def cuda_version() -> str:
     return found[1] if found else "0.0"
 
 
-def weight_files(folder: Path | None) -> list[Line]:
+def weight_files(folder: Path | None) -> Line:
     """Which foundation models have all their files in the weights folder."""
     wanted = {row["id"]: row["weights_files"].split(";") for row in models.rows() if row["weights_files"]}
     if folder is None:
-        return [Line("ok", "weights", f"not looked for; {len(wanted)} variants need some: ./plumb doctor --weights DIR")]
-    lacking = {}
-    for variant, files in wanted.items():
-        absent = [name for name in (file.partition("=")[0] for file in files) if not (folder / name).is_file()]
-        lacking |= {variant: absent} if absent else {}
-    lines = [Line("ok", "weights", f"{len(wanted) - len(lacking)} of {len(wanted)} variants complete in {folder}")]
-    for variant, absent in lacking.items():
-        mend = f"./plumb fetch {variant} --output {folder}"
-        lines.append(Line("warn", f"weights {variant}", f"{len(absent)} of {len(wanted[variant])} files missing", mend))
-    return lines
+        return Line("ok", "weights", f"not looked for ({len(wanted)} variants need some): ./plumb doctor --weights DIR")
+    lacking = [name for name, files in wanted.items() if not all((folder / file.partition("=")[0]).is_file() for file in files)]
+    found = f"{len(wanted) - len(lacking)} of {len(wanted)} variants complete in {folder}"
+    if not lacking:
+        return Line("ok", "weights", found)
+    return Line("warn", "weights", f"{found}; not: {', '.join(lacking)}", f"./plumb fetch VARIANT --output {folder}")
 
 
 def _output(arguments: list[str]) -> str:
