@@ -11,7 +11,7 @@ CHUNK = 1 << 18  # values per HDF5 chunk: about 300 cells of 800 genes
 
 
 class CsrWriter:
-    """Append CSR blocks to ``X`` of a new h5ad (float32 values, int32 column numbers, lzf; row pointers int64 beyond 2^31 values).
+    """Append CSR blocks to ``X`` of a new h5ad: float32, lzf, int32 columns; row pointers int64 beyond 2^31 values.
 
     Use as a context manager; call ``finish`` once with the tables, as the number of rows is known only at the end.
     """

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Fetch a data set by its name in the catalogue, or by URL, to one file; print its sha256."""
+
+import argparse
+from pathlib import Path
+
+from plumbline.errors import run_script
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", help="name in the catalogue, or an http(s) URL")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument("--catalogue", type=Path, help="default: assets/catalogue.csv")
+    parser.add_argument("--sha256", help="expected sha256 of what a URL holds")
+    arguments = parser.parse_args()
+    from plumbline.catalogue import CATALOGUE, find, read_catalogue
+    from plumbline.datasets import fetch
+    from plumbline.download import digest, download
+
+    if "://" in arguments.name:
+        download(arguments.name, arguments.output, arguments.sha256)
+    else:
+        row = find(arguments.name, read_catalogue(arguments.catalogue or CATALOGUE))
+        print(f"{row['title']}. Licence: {row['licence']}. Cite: {row['citation']}.")
+        fetch(row, arguments.output)
+    print(f"sha256 {digest(arguments.output, 'sha256')}  {arguments.output}")
+
+
+if __name__ == "__main__":
+    run_script(main)
