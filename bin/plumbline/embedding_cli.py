@@ -22,7 +22,10 @@ from plumbline.errors import NotApplicable, UserError, run_script
 
 @dataclass(frozen=True)
 class Options:
-    """What a model is told. ``settings`` are the --set pairs; ``tables`` is PREPARE's folder (None outside the pipeline)."""
+    """What a model is told. ``settings`` are the --set pairs; ``tables`` is PREPARE's folder (None outside the pipeline).
+
+    embedding: the file of --embedding, which only a script that ``run``s with ``takes_embedding`` has.
+    """
 
     variant: str
     weights: Path | None
@@ -33,6 +36,7 @@ class Options:
     batch_size: int
     threads: int
     settings: dict[str, str]
+    embedding: Path | None = None
 
     def get(self, name: str, default: str | int | float | bool) -> str | int | float | bool:
         """One setting, converted to the type of its default. Raises UserError on a value that does not convert."""
@@ -61,13 +65,23 @@ class Result:
     extra: dict = field(default_factory=dict)
 
 
-def run(model: str, embed: Callable[[Counts, Options], Result], known_settings: tuple[str, ...] = ()) -> None:
+def run(
+    model: str,
+    embed: Callable[[Counts, Options], Result],
+    known_settings: tuple[str, ...] = (),
+    takes_embedding: bool = False,
+) -> None:
     """Parse the arguments, embed, write embedding and provenance. A NotApplicable is written as such and exits 0."""
-    run_script(lambda: _main(model, embed, known_settings))
+    run_script(lambda: _main(model, embed, known_settings, takes_embedding))
 
 
-def _main(model: str, embed: Callable[[Counts, Options], Result], known_settings: tuple[str, ...]) -> None:
-    arguments = _parser(model, known_settings).parse_args()
+def _main(
+    model: str, embed: Callable[[Counts, Options], Result], known_settings: tuple[str, ...], takes_embedding: bool
+) -> None:
+    parser = _parser(model, known_settings)
+    if takes_embedding:
+        parser.add_argument("--embedding", type=Path, required=True, help="file that holds the embedding, keyed by cell id")
+    arguments = parser.parse_args()
     options = _options(arguments, known_settings)
     _limit_threads(options.threads)
     start = time.monotonic()
@@ -117,7 +131,18 @@ def _options(arguments: argparse.Namespace, known: tuple[str, ...]) -> Options:
             raise UserError(f"--set {pair}: expected KEY=VALUE with KEY one of {', '.join(known) or '(this model has none)'}.")
         settings[name] = value
     a = arguments
-    return Options(a.variant, a.weights, a.tables, a.fit_on, a.seed, a.device, a.batch_size, a.threads, settings)
+    return Options(
+        a.variant,
+        a.weights,
+        a.tables,
+        a.fit_on,
+        a.seed,
+        a.device,
+        a.batch_size,
+        a.threads,
+        settings,
+        getattr(a, "embedding", None),
+    )
 
 
 def _limit_threads(threads: int) -> None:

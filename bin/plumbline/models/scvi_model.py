@@ -54,7 +54,7 @@ def embed(counts: Counts, options: Options) -> Result:
     model, about = _train(counts, plan, options, device)
     values = _encode(counts, plan, model, device)
     share = counts_share(counts, plan.genes)
-    return Result(values, len(plan.genes), counts.shape[1], share, 0, {**about, **_provenance(plan)})
+    return Result(values, len(plan.genes), counts.shape[1], share, 0, {"device": device, **about, **_provenance(plan)})
 
 
 def share_of_batches(batch: np.ndarray, share: float, seed: int) -> np.ndarray:

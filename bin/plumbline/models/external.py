@@ -1,0 +1,157 @@
+"""A user's own embedding: read from a file, joined to the cells of the counts by id.
+
+Formats: h5ad (``--set key=X_name`` names an obsm; cell ids are the obs index, or ``--set id_column``), npz (arrays
+``cell_id`` and ``embedding``), parquet (a column ``cell_id`` or the index; all other columns are the dimensions), npy
+(with the ids, one a line, in a .txt or .csv of the same name beside it).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from plumbline.contract import Embedding, align, read_embedding
+from plumbline.counts import Counts
+from plumbline.embedding_cli import Options, Result
+from plumbline.errors import UserError, did_you_mean
+from plumbline.files import sha256
+
+FORMATS = ("h5ad", "npz", "parquet", "npy")
+DROPPED = "dropped_cells.txt"  # PREPARE's list of the cells it filtered out, an id a line
+
+
+def embed(counts: Counts, options: Options) -> Result:
+    """The rows of the file in the order of the counts. Missing and extra cells are errors.
+
+    Extra cells that PREPARE filtered out of the data set are left out and counted; so are all others with ``extra=drop``.
+    """
+    path = options.embedding
+    if path is None or not path.is_file():
+        raise UserError(f"--embedding {path}: no such file.")
+    embedding = read(path, str(options.get("key", "")), str(options.get("id_column", "")))
+    embedding, n_dropped = _without_extra(embedding, counts, options)
+    values = align(embedding, counts.cell_id, path.name)
+    _check(values, counts.cell_id, path.name)
+    about = {
+        "source": path.name,
+        "source_sha256": sha256(path),
+        "key": str(options.get("key", "")),
+        "extra_cells_left_out": n_dropped,
+        "original_provenance": embedding.provenance,
+    }
+    return Result(values, 0, counts.shape[1], 0.0, 0, about)
+
+
+def read(path: Path, key: str = "", id_column: str = "") -> Embedding:
+    """Read an embedding file of any known format. Raises UserError on an unknown one, a wrong key or column, bad values."""
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix not in FORMATS:
+        raise UserError(f"{path.name}: unknown format {suffix!r}; expected one of {', '.join(FORMATS)}.")
+    if key and suffix != "h5ad":
+        raise UserError(f"{path.name}: a key names an obsm of an h5ad file; a {suffix} file has none. Leave key empty.")
+    if id_column and suffix not in ("h5ad", "parquet"):
+        raise UserError(f"{path.name}: id_column names a column of an h5ad or parquet file; a {suffix} file has none.")
+    readers = {"h5ad": lambda: _h5ad(path, key, id_column), "npz": lambda: _npz(path), "npy": lambda: _npy(path)}
+    return readers.get(suffix, lambda: _parquet(path, id_column))()
+
+
+def _h5ad(path: Path, key: str, id_column: str) -> Embedding:
+    from anndata.io import read_elem
+    from h5py import File
+
+    try:
+        with File(path, "r") as file:
+            obs, keys = read_elem(file["obs"]), list(file.get("obsm", {}))
+            if not key and len(keys) == 1:
+                key = keys[0]
+            if key not in keys:
+                raise UserError(
+                    f"{path.name}: obsm has no {key!r} (setting key).{did_you_mean(key, keys) if keys else ' It is empty.'}"
+                )
+            values = read_elem(file["obsm"][key])
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path.name} cannot be read as h5ad ({error}). Is the file complete?") from error
+    values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+    ids = _column(obs, id_column, path.name) if id_column else obs.index
+    return _embedding(np.asarray(ids), values, path.name)
+
+
+def _npz(path: Path) -> Embedding:
+    embedding = read_embedding(path)
+    return _embedding(embedding.cell_id, embedding.values, path.name, embedding.provenance)
+
+
+def _parquet(path: Path, id_column: str) -> Embedding:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.name} cannot be read as parquet ({error}).") from error
+    name = id_column or ("cell_id" if "cell_id" in table else "")
+    if name:
+        ids, table = _column(table, name, path.name).to_numpy(), table.drop(columns=name)
+    elif isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{path.name} holds no cell ids: it needs a column cell_id, an index of ids, or the setting id_column.")
+    else:
+        ids = table.index.to_numpy()
+    text = [str(column) for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    if text:
+        raise UserError(
+            f"{path.name}: the columns {', '.join(text[:5])} are not numeric. Keep cell_id and the dimensions only."
+        )
+    return _embedding(ids, table.to_numpy(), path.name)
+
+
+def _npy(path: Path) -> Embedding:
+    beside = [path.with_suffix(suffix) for suffix in (".txt", ".csv") if path.with_suffix(suffix).is_file()]
+    if not beside:
+        raise UserError(
+            f"{path.name}: an npy file needs its cell ids, one a line, in {path.stem}.txt or {path.stem}.csv beside it."
+        )
+    ids = [
+        line.split(",")[0].strip().strip('"') for line in beside[0].read_text(encoding="utf-8-sig").splitlines() if line.strip()
+    ]
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.name} cannot be read as npy ({error}).") from error
+    if len(ids) == len(values) + 1 and ids[0].lower() in ("cell_id", "id", "barcode", "index"):
+        ids = ids[1:]
+    return _embedding(np.array(ids), values, path.name)
+
+
+def _column(table, name: str, source: str):
+    if name not in table:
+        raise UserError(f"{source} has no column {name!r} (id_column).{did_you_mean(name, [str(c) for c in table])}")
+    return table[name]
+
+
+def _embedding(ids: np.ndarray, values: np.ndarray, source: str, provenance: dict | None = None) -> Embedding:
+    if values.ndim != 2 or not values.shape[-1] or values.dtype.kind not in "fiub" or len(values) != len(ids):
+        raise UserError(
+            f"{source}: {len(ids)} cell ids, and values of shape {values.shape} and type {values.dtype}; "
+            "expected numbers (n_cells, d)."
+        )
+    return Embedding(ids.astype(str), values.astype(np.float32), provenance or {})
+
+
+def _without_extra(embedding: Embedding, counts: Counts, options: Options) -> tuple[Embedding, int]:
+    known = counts.cell_id
+    if str(options.get("extra", "error")) not in ("error", "drop"):
+        raise UserError(f"--set extra={options.get('extra', 'error')}: expected error or drop.")
+    if options.get("extra", "error") == "drop":
+        keep = np.isin(embedding.cell_id, known)
+    else:
+        path = options.tables / DROPPED if options.tables else None
+        dropped = np.array(path.read_text().split("\n")) if path and path.is_file() else np.zeros(0, dtype=str)
+        keep = np.isin(embedding.cell_id, known) | ~np.isin(embedding.cell_id, dropped)
+    return Embedding(embedding.cell_id[keep], embedding.values[keep], embedding.provenance), int((~keep).sum())
+
+
+def _check(values: np.ndarray, cell_id: np.ndarray, source: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"{source}: {len(bad)} rows hold NaN or infinite values (first: cell {cell_id[bad[0]]!r}). "
+            "Embed those cells, or take them out of the data set."
+        )
