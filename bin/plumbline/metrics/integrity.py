@@ -46,7 +46,9 @@ class Reconstruction:
                 centres = _mean(t[:, self.controls[b]]), _mean(p[:, self.controls[b]])
                 for cell in range(start, stop, _CELLS):
                     cells = slice(cell, min(cell + _CELLS, stop))
-                    self._add_block(b, t[:, cells].astype(np.float64), p[:, cells].astype(np.float64), *centres)
+                    # one memory layout, so that equal numbers add up to equal sums
+                    block = (x[:, cells].astype(np.float64, order="C") for x in (t, p))
+                    self._add_block(b, *block, *centres)
         self.n_genes += len(truth)
 
     def _add_block(self, b: int, t: np.ndarray, p: np.ndarray, t_centre: np.ndarray, p_centre: np.ndarray) -> None:

@@ -1,0 +1,147 @@
+"""The decoder of the reconstruction task: an MLP from an embedding to the log-normalised expression of all genes.
+
+PAPER: three hidden layers whose widths run linearly from d to G, ReLU, MSE, AdamW 1e-4, batches of 512, 30 epochs (Bendidi
+et al. 2024). It is meant for a million cells: on a few thousand it makes 150 steps and learns less than the mean of each
+gene. CORRECTED is the same network and loss on standardised inputs, its output starting at the mean of each gene, with
+AdamW 1e-3 and a cosine to 0. On a CPU the paper's widths are out of reach for thousands of genes (d = 256, G = 8,000: 83
+million weights): there the hidden layers are narrowed and, if that is not enough, epochs and cells are cut, until a training
+costs at most CPU_OPERATIONS; every score says what was done. On a GPU nothing is cut. CORRECTED makes at least MIN_STEPS.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from plumbline.expression import ShuffledExpression
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH, EPOCHS, MIN_EPOCHS, MIN_STEPS, MIN_WIDTH = 512, 30, 10, 300, 32
+CPU_OPERATIONS = 3e11  # multiplications and additions of one training on a CPU: a few seconds on one core
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a decoder is trained: recipe, hidden widths, epochs, number of train cells used. ``note`` says what was cut."""
+
+    recipe: str
+    widths: tuple[int, ...]
+    epochs: int
+    n_cells: int
+    note: str = ""
+
+
+def plan(protocol: str, d: int, n_genes: int, n_cells: int, device: str) -> Plan:
+    """The training a protocol asks for, or the part of it that fits a CPU.
+
+    A narrowed decoder is trained by the recipe of `corrected` in both protocols: 1e-4 is the rate of a wide one.
+    """
+    widths = tuple(int(width) for width in np.linspace(d, n_genes, 5)[1:4])
+    paper = Plan("paper", widths, EPOCHS, n_cells)
+    if protocol == "paper" and (device != "cpu" or operations(d, n_genes, paper) <= CPU_OPERATIONS):
+        return paper
+    full = Plan("corrected", widths, max(EPOCHS, -(-MIN_STEPS * BATCH // n_cells)), n_cells)
+    if device != "cpu" or operations(d, n_genes, full) <= CPU_OPERATIONS:
+        return full
+    cap = max(widths)
+    while cap > MIN_WIDTH and operations(d, n_genes, _narrowed(full, cap)) > CPU_OPERATIONS:
+        cap = max(MIN_WIDTH, int(cap * 0.9))
+    narrow = _narrowed(full, cap)
+    over = max(1.0, operations(d, n_genes, narrow) / CPU_OPERATIONS)
+    epochs = max(MIN_EPOCHS, int(full.epochs / over))
+    cells = min(n_cells, max(4 * BATCH, int(n_cells * full.epochs / epochs / over)))
+    cut = f", {epochs} epochs, {cells} of {n_cells} train cells" if over > 1 else ""
+    note = f"decoder narrowed to {cap} hidden units{cut} to fit a CPU (up to {max(widths)} units on a GPU)"
+    return Plan("corrected", narrow.widths, epochs, cells, note)
+
+
+def operations(d: int, n_genes: int, size: Plan) -> float:
+    """Multiplications and additions of a training: 6 per weight, cell and epoch."""
+    layers = (d, *size.widths, n_genes)
+    weights = sum(a * b for a, b in pairwise(layers))
+    return 6.0 * weights * size.n_cells * size.epochs
+
+
+def _narrowed(full: Plan, cap: int) -> Plan:
+    return Plan(full.recipe, tuple(min(cap, width) for width in full.widths), full.epochs, full.n_cells)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A trained decoder: ``network`` ends in the last hidden layer; ``weight`` (G, width) and ``bias`` (G,) read it out."""
+
+    network: "torch.nn.Sequential"
+    weight: "torch.Tensor"
+    bias: "torch.Tensor"
+    centre: np.ndarray
+    spread: np.ndarray
+    note: str
+
+    def predict(self, embedding: np.ndarray, genes: slice, block: int = 8192) -> np.ndarray:
+        """Predicted expression of some genes, float32 (genes, n). embedding: (n, d)."""
+        import torch
+
+        weight, bias = self.weight[genes], self.bias[genes]
+        result = np.empty((len(weight), len(embedding)), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(embedding), block):
+                x = torch.as_tensor((embedding[start : start + block] - self.centre) / self.spread, device=weight.device)
+                result[:, start : start + block] = (weight @ self.network(x).T + bias[:, None]).cpu().numpy()
+        return result
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the weights."""
+        tensors = [self.weight, self.bias, *self.network.parameters()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def train_decoder(
+    embedding: np.ndarray, expression: ShuffledExpression, n_genes: int, how: Plan, seed: int, device: str, threads: int
+) -> Decoder:
+    """Train on the cells of ``expression``, whose position i has the embedding ``embedding[i]``, (n, d) float32."""
+    import torch
+
+    torch.set_num_threads(threads)
+    corrected = how.recipe == "corrected"
+    centre, spread = _scale(embedding) if corrected else (np.float32(0), np.float32(1))
+    model = _network(embedding.shape[1], n_genes, how, seed).to(device)
+    if corrected:
+        model[1].bias.data[:] = torch.as_tensor(expression.mean(), dtype=torch.float32)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3 if corrected else 1e-4)
+    inputs, rng, step = torch.as_tensor((embedding - centre) / spread, device=device), np.random.default_rng(seed), 0
+    total = how.epochs * expression.n_batches(BATCH)
+    for _ in range(how.epochs):
+        for position, target in expression.batches(BATCH, rng):
+            if corrected:
+                optimiser.param_groups[0]["lr"] = 1e-3 * 0.5 * (1 + np.cos(np.pi * step / total))
+            predicted = model(inputs[torch.as_tensor(position, device=device)])
+            loss = torch.nn.functional.mse_loss(predicted, torch.as_tensor(target).to(device))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            step += 1
+    return Decoder(model[0], model[1].weight.detach(), model[1].bias.detach(), centre, spread, how.note)
+
+
+def _scale(embedding: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each dimension (1 where it does not vary), float32 (d,)."""
+    spread = embedding.std(axis=0, dtype=np.float64)
+    spread[spread <= 1e-6 * np.abs(embedding).max(initial=0)] = 1
+    return embedding.mean(axis=0, dtype=np.float64).astype(np.float32), spread.astype(np.float32)
+
+
+def _network(d: int, n_genes: int, how: Plan, seed: int) -> "torch.nn.Sequential":
+    """(hidden layers, read-out), initialised on the CPU so that every device starts from the same weights."""
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for before, after in zip((d, *how.widths[:-1]), how.widths, strict=True):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        return nn.Sequential(nn.Sequential(*layers), nn.Linear(how.widths[-1], n_genes))

@@ -1,0 +1,143 @@
+"""Reconstruction and structural integrity (protocol, task 6): train -> test2.
+
+A decoder learns expression from the embedding on the train cells, and predicts the cells of held-out perturbations in
+held-out batches. Structural integrity asks whether, batch by batch, what it predicts beyond the controls is right.
+Predictors (no embedding: ``view.predictor``) are scored by the same sums.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse as sp
+
+from plumbline.expression import ShuffledExpression, read_expression, weighted_sum
+from plumbline.metrics.decoder import Decoder, plan, train_decoder
+from plumbline.metrics.effects import ControlMean, SplitHalf, mean_effect_weights
+from plumbline.metrics.integrity import Reconstruction
+from plumbline.scores import Score
+from plumbline.screen import View
+
+NAME = "reconstruction"
+VERSION = "1"
+MAIN_METRIC = "structural_integrity"
+METRICS = {"structural_integrity": 1, "si_effect": 1, "spearman": 1, "pearson": 1, "mse": -1, "mae": -1, "r2": 1}
+USES_SPLIT = True
+NEEDS_COUNTS = True
+COMPARES_CONTROLS = False
+PREDICTORS = ("no_effect", "mean_effect", "split_half")
+_ELEMENTS = 2**25  # cells x genes predicted at once: 128 MB for the truth and as much for the prediction
+_CACHE_BYTES = 2**30
+_decoders: dict[str, Decoder] = {}
+
+Predict = Callable[[slice, np.ndarray], np.ndarray]
+
+
+def not_applicable(facts: dict) -> str:
+    """A reason why the question cannot be asked of this data set, or ''."""
+    if not facts["has_controls"]:
+        return "effects are measured from control cells, and the data set has none"
+    if facts["n_perturbations"] < 2:
+        return "held-out perturbations are predicted, and the data set has one perturbation"
+    return ""
+
+
+def run(view: View) -> list[Score]:
+    """Structural integrity, its effect form, correlations over cells and errors, on all of test2."""
+    reason = _cannot(view)
+    if reason:
+        return [Score.absent(metric, reason) for metric in METRICS]
+    rows = np.flatnonzero(view.split.test2)
+    rows = rows[np.lexsort((view.screen.cell_id[rows], view.screen.batch[rows]))]
+    truth = read_expression(view.counts, view.rows[rows], view.screen.facts["x_kind"]).tocsc()
+    predict, note = _predictor(view, rows) if view.predictor else _decode(view, rows, truth.shape[1])
+    sums = Reconstruction(view.screen.batch[rows], view.screen.is_control[rows])
+    step = max(1, _ELEMENTS // len(rows))
+    for start in range(0, truth.shape[1], step):
+        genes = slice(start, min(start + step, truth.shape[1]))
+        chunk = _dense(truth, genes)
+        sums.add(chunk, predict(genes, chunk))
+    return _scores(view, sums, note)
+
+
+def _cannot(view: View) -> str:
+    test, control = view.split.test2, view.screen.is_control
+    if view.predictor and view.predictor not in PREDICTORS:
+        return f"unknown predictor {view.predictor}"
+    if not (test & ~control).any():
+        return "no perturbed cell is in test2"
+    if not (test & control).any():
+        return "no control cell is in test2"
+    return "" if (view.split.train & ~control).any() else "no perturbed cell is in train"
+
+
+def _dense(truth: sp.csc_matrix, genes: slice) -> np.ndarray:
+    """Some genes as a dense C-ordered (genes, n) matrix."""
+    return np.ascontiguousarray(truth[:, genes].T.toarray())
+
+
+def _predictor(view: View, rows: np.ndarray) -> tuple[Predict, str]:
+    """A prediction from the true controls of each batch."""
+    screen = view.screen.take(rows)
+    base = ControlMean(screen.batch, screen.is_control)
+    if view.predictor == "no_effect":
+        return lambda genes, truth: base.predict(truth), ""
+    if view.predictor == "split_half":
+        twin = SplitHalf(screen.cell_id, screen.perturbation, screen.is_control, view.seed)
+
+        def from_twin(genes: slice, truth: np.ndarray) -> np.ndarray:
+            means = base.predict(truth)
+            return means + twin.effect(truth - means)
+
+        return from_twin, ""
+    train = np.flatnonzero(view.split.train)
+    cells = view.screen.take(train)
+    weights = mean_effect_weights(cells.perturbation, cells.batch, cells.is_control)
+    effect = weighted_sum(view.counts, view.rows[train], weights, view.screen.facts["x_kind"]).astype(np.float32)
+    moved = (~screen.is_control).astype(np.float32)
+    note = "" if weights.any() else "no train batch has both controls and perturbed cells: the mean effect is 0"
+    return lambda genes, truth: base.predict(truth) + effect[genes, None] * moved, note
+
+
+def _decode(view: View, rows: np.ndarray, n_genes: int) -> tuple[Predict, str]:
+    train = np.flatnonzero(view.split.train)
+    how = plan(view.protocol, view.embedding.shape[1], n_genes, len(train), view.device)
+    if how.n_cells < len(train):
+        train = np.sort(np.random.default_rng(view.seed).choice(train, how.n_cells, replace=False))
+    inputs = np.ascontiguousarray(view.embedding[train], dtype=np.float32)
+    key = hashlib.sha256(inputs)
+    key.update(
+        repr((str(view.counts), how, view.seed, view.device)).encode() + np.ascontiguousarray(view.rows[train]).tobytes()
+    )
+    decoder = _decoders.get(key.hexdigest())
+    if decoder is None:
+        cells = ShuffledExpression(view.counts, view.rows[train], view.screen.facts["x_kind"])
+        decoder = train_decoder(inputs, cells, n_genes, how, view.seed, view.device, view.threads)
+        _remember(key.hexdigest(), decoder)
+    tested = np.ascontiguousarray(view.embedding[rows], dtype=np.float32)
+    return lambda genes, truth: decoder.predict(tested, genes), decoder.note
+
+
+def _remember(key: str, decoder: Decoder) -> None:
+    """Keep a decoder for the other views of the same train cells (validation and report), the oldest going first."""
+    _decoders[key] = decoder
+    while len(_decoders) > 1 and sum(kept.n_bytes for kept in _decoders.values()) > _CACHE_BYTES:
+        del _decoders[next(iter(_decoders))]
+
+
+def _scores(view: View, sums: Reconstruction, note: str) -> list[Score]:
+    genes, as_zero = view.screen.genes["gene_id"].to_numpy(dtype=str), view.protocol == "paper"
+    pearson, spearman = sums.correlation("pearson", genes), sums.correlation("spearman", genes, constant_as_zero=as_zero)
+    skipped, constant = int((~sums.in_integrity).sum()), len(genes) - len(pearson.unit)
+    batches = f"{skipped} of {len(sums.names)} batches have no controls and are left out" if skipped else ""
+    flat = f"{constant} genes with one value in all test cells " if constant else ""
+    found = {
+        "structural_integrity": (sums.integrity(), batches),
+        "si_effect": (sums.integrity(effect=True), batches),
+        "spearman": (spearman, flat and flat + ("count as 0" if as_zero else "are left out")),
+        "pearson": (pearson, flat and flat + "are left out"),
+        "mse": (sums.errors(), ""),
+        "mae": (sums.errors(absolute=True), ""),
+        "r2": (sums.r2(), ""),
+    }
+    return [Score.of(metric, items, reason="; ".join(filter(None, (why, note)))) for metric, (items, why) in found.items()]
