@@ -6,6 +6,7 @@ batch: the labels enter), or ``chunk`` (consecutive cells: the order enters). Th
 """
 
 import tempfile
+import warnings
 from typing import BinaryIO
 
 import numpy as np
@@ -151,7 +152,9 @@ class CellPLM:
 
     def _log1p(self, block: sp.csr_matrix) -> torch.Tensor:
         parts = (torch.from_numpy(part) for part in (block.indptr, block.indices, np.log1p(block.data)))
-        return torch.sparse_csr_tensor(*parts, size=block.shape).to(self.device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+            return torch.sparse_csr_tensor(*parts, size=block.shape, check_invariants=False).to(self.device)
 
     def _encode(self, hidden: np.ndarray, uniform: torch.Tensor | None, values: np.ndarray, rows: np.ndarray) -> None:
         """All layers over one set of cells; the embeddings go to ``values[rows]``."""
