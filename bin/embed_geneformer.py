@@ -7,11 +7,7 @@ are summed; upstream: only where upstream's test notices them), strip_versions (
 config.json below --weights), checkpoint=own, organism, orthologs, precision, measure_precision.
 """
 
-import sys
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
 

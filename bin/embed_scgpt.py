@@ -7,12 +7,9 @@ torch.manual_seed, cell after cell, on one device), layer (embed layers[NAME] in
 below --weights), checkpoint=own, organism, orthologs, precision, measure_precision.
 """
 
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result, run
