@@ -23,10 +23,9 @@ def pick_devices(option: str) -> list[str]:
         return [f"cuda:{gpu}" for gpu in range(n_gpus)] or ["cpu"]
     if option == "cuda" and n_gpus:
         return [f"cuda:{gpu}" for gpu in range(n_gpus)]
-    names = option.split(",")
+    names, offered = option.split(","), ["cpu", *(f"cuda:{gpu}" for gpu in range(n_gpus))]
     for name in names:
-        kind, _, number = name.partition(":")
-        if kind not in ("cpu", "cuda") or (kind == "cuda" and int(number or 0) >= n_gpus):
+        if name not in offered:
             raise UserError(f"--device {option}: this machine offers cpu{_offer(n_gpus)}. Leave it at auto to choose.")
     return names
 

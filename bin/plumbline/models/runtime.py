@@ -109,7 +109,8 @@ def embed_rows(counts: Counts, options: Options, build: Callable[[str], CellMode
         done, seen, used = done + len(ragged.length), seen + n_seen, used + n_used
         empty += int((ragged.length == 0).sum())
     progress.finish()
-    return Embedded(values, empty, used / seen if seen else 0.0, seen, {"devices": [device], **batcher.facts()})
+    extra = {"devices": [device], "embedding_seconds": round(progress.seconds, 3), **batcher.facts()}
+    return Embedded(values, empty, used / seen if seen else 0.0, seen, extra)
 
 
 def _windows(counts: Counts, rows: np.ndarray, model: CellModel, batch_size: int) -> Iterator[tuple[Ragged, float, float]]:
@@ -143,6 +144,8 @@ class Batcher:
 
     def embed(self, ragged: Ragged, progress: "Progress") -> np.ndarray:
         """Embeddings (n, d) of a window in its own order; NaN rows for empty sequences."""
+        import torch
+
         values = np.full((len(ragged.length), self.model.dimension), np.nan, dtype=np.float32)
         starts = np.concatenate([[0], np.cumsum(ragged.length)])
         waiting = np.flatnonzero(ragged.length)
@@ -150,33 +153,33 @@ class Batcher:
         if self.model.sort:
             waiting = waiting[np.argsort(-ragged.length[waiting], kind="stable")]
         while len(waiting):
-            batch, waiting = self._next(waiting, ragged.length)
-            for part in self._fitting(batch, ragged, starts, values):
-                progress.add(len(part))
+            batch = waiting[: self._size(waiting, ragged.length)]
+            try:
+                values[batch] = self._run(pad(ragged, starts, batch, self.model.fills))
+            except torch.cuda.OutOfMemoryError:
+                self._halve(len(batch), int(ragged.length[batch].max()))
+                continue
+            waiting = waiting[len(batch) :]
+            progress.add(len(batch))
         return values
 
-    def _next(self, waiting: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        n = max(1, self.budget // int(length[waiting].max())) if self.model.sort or not self.limit else self.limit
-        n = min(n, self.limit) if self.limit else n
-        return waiting[:n], waiting[n:]
+    def _size(self, waiting: np.ndarray, length: np.ndarray) -> int:
+        """Cells of the next batch."""
+        if not self.model.sort and self.limit:
+            return self.limit
+        fitting = max(1, self.budget // int(length[waiting].max()))
+        return min(fitting, self.limit) if self.limit else fitting
 
-    def _fitting(self, batch: np.ndarray, ragged: Ragged, starts: np.ndarray, values: np.ndarray) -> Iterator[np.ndarray]:
-        """Run ``batch``, halved for as long as the device runs out of memory; yield the parts that were run."""
+    def _halve(self, n_cells: int, longest: int) -> None:
+        """The device ran out of memory: from now on, half of that."""
         import torch
 
-        try:
-            values[batch] = self._run(pad(ragged, starts, batch, self.model.fills))
-            yield batch
-            return
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-        if len(batch) == 1:
-            raise OutOfDeviceMemory(f"{self.device}: one cell of {ragged.length[batch[0]]} tokens does not fit its memory.")
+        if n_cells == 1:
+            raise OutOfDeviceMemory(f"{self.device}: one cell of {longest} tokens does not fit its memory.")
+        torch.cuda.empty_cache()
         self.n_halved += 1
-        half = -(-len(batch) // 2)
-        self.budget = max(1, half * int(ragged.length[batch].max()))
-        yield from self._fitting(batch[:half], ragged, starts, values)
-        yield from self._fitting(batch[half:], ragged, starts, values)
+        half = -(-n_cells // 2)
+        self.budget, self.limit = half * longest, half if self.limit else 0
 
     def _run(self, padded: list[np.ndarray]) -> np.ndarray:
         import torch
@@ -255,8 +258,12 @@ class Progress:
             text = f"{self.name}: {self.done:,} of {self.total:,} cells, {speed:,.1f} cells/s, {left:,.0f} s left"
             print(text, file=sys.stderr, flush=True)
 
+    @property
+    def seconds(self) -> float:
+        """Since the first cell: without start-up and the loading of weights."""
+        return time.monotonic() - self.start
+
     def finish(self) -> None:
         """The last line."""
-        seconds = time.monotonic() - self.start
-        speed = self.done / max(seconds, 1e-9)
-        print(f"{self.name}: {self.done:,} cells in {seconds:,.1f} s, {speed:,.1f} cells/s", file=sys.stderr, flush=True)
+        speed = self.done / max(self.seconds, 1e-9)
+        print(f"{self.name}: {self.done:,} cells in {self.seconds:,.1f} s, {speed:,.1f} cells/s", file=sys.stderr, flush=True)

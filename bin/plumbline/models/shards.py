@@ -39,6 +39,8 @@ def _embed_part(
 ) -> dict:
     import torch
 
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
     part = embed_rows(counts, options, build, device, rows)
     np.save(file, part.values)
     peak = torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0

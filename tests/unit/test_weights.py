@@ -1,0 +1,198 @@
+"""Checkpoint files are read without running code from them, strictly, and what is wrong with one is said."""
+
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plumbline import checkpoints, weights
+from plumbline.checkpoints import Checkpoint, KnownFile
+from plumbline.errors import UserError
+from plumbline.files import sha256
+
+torch = pytest.importorskip("torch")
+
+
+class Bomb:
+    """A pickle that would write a file when loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.write_text, (self.path, "boom")
+
+
+@pytest.fixture
+def pkl(tmp_path):
+    def write(value: object, protocol: int = 4) -> Path:
+        (tmp_path / "d.pkl").write_bytes(pickle.dumps(value, protocol))
+        return tmp_path / "d.pkl"
+
+    return write
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_dictionaries_of_text_and_numbers_are_read(pkl, protocol: int) -> None:
+    value = {"<pad>": 0, "A": np.int16(-7), "B": np.float64(1.25), "C": 3.5, "D": "x", "E": OrderedDict(F=1)}
+    found = weights.load_dictionary(pkl(value, protocol), "v")
+    assert found == value
+    assert found["A"].dtype == np.int16
+    assert found["B"].dtype == np.float64
+
+
+def test_numpy_scalars_pickled_by_an_older_numpy_are_read(pkl) -> None:
+    path = pkl({"A": np.float64(1.25)}, 3)
+    old = path.read_bytes().replace(b"cnumpy._core.multiarray", b"cnumpy.core.multiarray")
+    assert b"numpy.core.multiarray" in old
+    path.write_bytes(old)
+    assert weights.load_dictionary(path, "v") == {"A": 1.25}
+
+
+def test_code_in_a_pickle_is_never_run(pkl, tmp_path) -> None:
+    for bomb in (Bomb(tmp_path / "boom"), {"A": Bomb(tmp_path / "boom")}):
+        with pytest.raises(UserError, match="is not loaded"):
+            weights.load_dictionary(pkl(bomb), "v")
+    assert not (tmp_path / "boom").exists()
+
+
+@pytest.mark.parametrize("name", ["eval", "getattr", "__import__"])
+def test_builtins_are_refused(tmp_path, name: str) -> None:
+    (tmp_path / "d.pkl").write_bytes(b"c" + f"builtins\n{name}\n".encode() + b"(S'1'\ntR.")
+    with pytest.raises(UserError, match=f"builtins.{name}"):
+        weights.load_dictionary(tmp_path / "d.pkl", "v")
+
+
+def test_a_pickle_inside_an_object_scalar_is_refused(tmp_path) -> None:
+    """numpy would unpickle the content of a scalar of type object with no restriction."""
+    inner = pickle.dumps(Bomb(tmp_path / "boom"))
+
+    class Scalar:
+        def __reduce__(self) -> tuple:
+            from numpy._core.multiarray import scalar
+
+            return scalar, (np.dtype("O"), inner)
+
+    (tmp_path / "d.pkl").write_bytes(pickle.dumps({"A": Scalar()}))
+    with pytest.raises(UserError, match="type object"):
+        weights.load_dictionary(tmp_path / "d.pkl", "v")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_damaged_dictionaries_are_named(pkl, tmp_path) -> None:
+    path = pkl({str(number): np.float64(number) for number in range(50)})
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"d.pkl is truncated or no pickle.*plumb fetch scgpt$"):
+        weights.load_dictionary(path, "scgpt")
+    with pytest.raises(UserError, match="holds a list, not a dictionary"):
+        weights.load_dictionary(pkl([1]), "v")
+    with pytest.raises(UserError, match=r"none.pkl does not exist. Give the folder"):
+        weights.load_dictionary(tmp_path / "none.pkl", "v")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 41183536\n"
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m.pt", "d.pkl"])
+@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (POINTER, "git-lfs pointer")])
+def test_empty_files_and_pointers_are_recognised(tmp_path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    load = weights.load_dictionary if name == "d.pkl" else weights.load_tensors
+    with pytest.raises(UserError, match=f"{message}.*plumb fetch geneformer_v1$"):
+        load(tmp_path / name, "geneformer_v1")
+
+
+def save(path: Path, tensors: dict) -> Path:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=path.suffix != ".old")
+    return path
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m.pt", "m.old"])
+def test_tensors_come_back_as_they_were(tmp_path, name: str) -> None:
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
+    found = weights.load_tensors(save(tmp_path / name, tensors), "v")
+    assert all(torch.equal(found[key], tensors[key]) for key in tensors)
+    assert set(found) == set(tensors)
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m.pt", "m.old"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_a_truncated_tensor_file_is_named(tmp_path, name: str, share: float) -> None:
+    path = save(tmp_path / name, {"a": torch.randn(200, 30), "b": torch.randn(300)})
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=r"is truncated or damaged.*plumb fetch scgpt$"):
+        weights.load_tensors(path, "scgpt")
+
+
+def test_code_in_a_torch_file_is_never_run(tmp_path) -> None:
+    path = save(tmp_path / "m.pt", {"a": Bomb(tmp_path / "boom")})
+    with pytest.raises(UserError, match="Python objects besides tensors"):
+        weights.load_tensors(path, "v")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_every_tensor_is_placed_or_named(tmp_path) -> None:
+    source = torch.nn.Linear(3, 2)
+    tensors = dict(source.state_dict())
+    target = torch.nn.Linear(3, 2)
+    weights.fill(target, tensors | {"head.weight": torch.zeros(1)}, tmp_path / "m", "v", ignore=("head.",))
+    assert torch.equal(target.weight, source.weight)
+    faults = {
+        "1 missing: bias": {"weight": tensors["weight"]},
+        "1 unexpected: head.weight": tensors | {"head.weight": torch.zeros(1)},
+        r"1 misshapen: weight \(3, 2\) instead of \(2, 3\)": tensors | {"weight": tensors["weight"].T},
+    }
+    for message, damaged in faults.items():
+        before = target.weight.clone()
+        with pytest.raises(UserError, match=message):
+            weights.fill(target, damaged, tmp_path / "m", "v")
+        assert torch.equal(target.weight, before)
+
+
+def test_half_precision_weights_are_computed_in_float32(tmp_path) -> None:
+    target = torch.nn.Linear(3, 2)
+    tensors = {name: tensor.half() for name, tensor in torch.nn.Linear(3, 2).state_dict().items()}
+    weights.fill(target, tensors, tmp_path / "m", "v")
+    assert target.weight.dtype == torch.float32
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch) -> Path:
+    """A file, and a table that lists it as the checkpoint of variant 'v'."""
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"published")
+    file = KnownFile("x/model.bin", "https://a/model.bin", sha256(path), 9)
+    monkeypatch.setattr(weights, "known_checkpoints", lambda: {"v": Checkpoint("v", "m", "https://a", (file,))})
+    return path
+
+
+def test_the_published_file_is_recognised(published) -> None:
+    assert weights.verify(published, "v") == {"file": "model.bin", "sha256": sha256(published), "known": True}
+    assert not weights.verify(published, "another")["known"]
+
+
+def test_a_file_of_the_right_size_with_another_hash_is_damaged_unless_it_is_ones_own(published) -> None:
+    published.write_bytes(b"publishee")
+    with pytest.raises(UserError, match=r"is damaged.*checkpoint=own"):
+        weights.verify(published, "v")
+    assert not weights.verify(published, "v", own=True)["known"]
+
+
+def test_a_file_of_another_size_is_another_checkpoint(published) -> None:
+    published.write_bytes(b"a model of one's own")
+    assert not weights.verify(published, "v")["known"]
+
+
+def test_the_hint_names_files_source_and_command() -> None:
+    hint = checkpoints.fetch_hint("scgpt")
+    assert "best_model.pt" in hint
+    assert "wanglab/scGPT-human" in hint
+    assert hint.endswith("./plumb fetch scgpt")
