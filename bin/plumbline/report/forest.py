@@ -21,7 +21,7 @@ def forest(run: Run, rows: pd.DataFrame) -> str:
 
     names = [label for label in run.models if label in set(shown["label"])][::-1]
     sets = [name for name in run.datasets if name in set(shown["dataset"])]
-    columns = min(3, len(sets))
+    columns = 2 if len(sets) == 4 else min(3, len(sets))
     lines = -(-len(sets) // columns)
     figure = Figure(figsize=(2.6 + 3.1 * columns, lines * (0.9 + 0.26 * len(names))), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
@@ -45,6 +45,7 @@ def _panel(axis, rows: pd.DataFrame, names: list[str], title: str, base: str) ->
     axis.set_ylim(-0.6, len(names) - 0.4)
     axis.set_title(title, fontsize=9, loc="left", fontweight="bold")
     axis.set_xlabel(f"{metric_title(metric)}\n← {base} better     model better →", fontsize=7.5)
+    axis.locator_params(axis="x", nbins=5)
     axis.tick_params(axis="x", labelsize=7.5)
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)

@@ -5,7 +5,11 @@ import numpy as np
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import escape, section, table, task_title
 
-PARENT = {"parent_id": "plumbline_leaderboard", "parent_name": "Leaderboard"}
+PARENT = {
+    "parent_id": "plumbline_leaderboard",
+    "parent_name": "Leaderboard",
+    "parent_description": "All models over all tasks, in the order of comparisons won less comparisons lost.",
+}
 
 
 def leaderboard_sections(run: Run) -> list[dict]:

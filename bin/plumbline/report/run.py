@@ -27,8 +27,8 @@ class Run:
 
     @property
     def baseline(self) -> str:
-        """Name of the baseline for readers."""
-        return self.titles.get(self.about["baseline"], self.about["baseline"])
+        """Short name of the baseline for readers: 'PCA (log-normalised)' is PCA."""
+        return self.titles.get(self.about["baseline"], self.about["baseline"]).partition(" (")[0]
 
     @property
     def titles(self) -> dict[str, str]:

@@ -63,8 +63,11 @@ def _sentence(rows: pd.DataFrame, base: str) -> str:
         tied = tested[tested["verdict"] == "tied"]["label"].tolist()
         return f"nothing beats {base}" + (f" (tied: {listed(tied, 4)})." if tied else "; every model is worse.")
     best = better.iloc[0]
-    amount = with_interval(best["difference"], best["diff_low"], best["diff_high"], best["metric"], sign=True)
-    text = f"{best['label']} beats {base} by {amount} ({metric_title(best['metric'])})"
+    sign = best["direction"]
+    ends = sorted([sign * best["diff_low"], sign * best["diff_high"]])
+    amount = with_interval(sign * best["difference"], *ends, best["metric"])
+    points = " points" if best["metric"].endswith("_pct") else ""
+    text = f"{best['label']} beats {base} by {amount}{points} ({metric_title(best['metric'])})"
     others = better["label"].tolist()[1:]
     return text + (f"; so do{'es' if len(others) == 1 else ''} {listed(others, 4)}." if others else ".")
 

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from plumbline.report.forest import forest
-from plumbline.report.run import Run
-from plumbline.report.words import METRICS, TASKS, escape, metric_title, section, table, task_title, with_interval
+from plumbline.report.run import CONTROLS, Run
+from plumbline.report.words import METRICS, TASKS, escape, metric_title, number, section, table, task_title, with_interval
 
+POSTS = ["selected", "best", "none", "center", "center_scale", "tvn"]
 CIVIDIS = [[0, "#00224e"], [0.25, "#434e6c"], [0.5, "#7d7c78"], [0.75, "#bcae6c"], [1, "#fee838"]]
 
 
@@ -33,7 +34,9 @@ def _heatmap(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
     named = {metric: [run.title(s) for s in metrics.index[metrics == metric]] for metric in metrics.unique()}
     told = metric_title(metrics.iloc[0]) if len(named) == 1 else "; ".join(
         f"{metric_title(metric)} ({', '.join(names)})" for metric, names in named.items())  # fmt: skip
-    config = {"id": f"plumbline_{task}_heatmap_plot", "title": f"{task_title(task)}: score", "xlab": "Data set", "ylab": "Model",
+    candidates = good[~good["role"].isin(CONTROLS)]["value"]
+    limits = {"min": float(candidates.min()), "max": float(candidates.max())} if candidates.nunique() > 1 else {}
+    config = {"id": f"plumbline_{task}_heatmap_plot", **limits, "title": f"{task_title(task)}: score", "xlab": "Data set", "ylab": "Model",
               "square": False, "tt_decimals": 3, "display_values": True, "cluster_rows": False, "cluster_cols": False,
               "cluster_switch_clustered_active": False, "colstops": CIVIDIS}  # fmt: skip
     about = escape(
@@ -60,14 +63,17 @@ def _spread(run: Run, task: str) -> dict | None:
     names, data = [], []
     for dataset in [name for name in run.datasets if name in set(table["dataset"])]:
         rows = table[table["dataset"] == dataset].set_index("label")
-        names.append({"name": run.title(dataset), "ylab": metric_title(rows["metric"].iloc[0])})
+        shown = "p value (small is good)" if rows["shows"].iloc[0] == "p value" else metric_title(rows["metric"].iloc[0])
+        names.append({"name": run.title(dataset), "xlab": shown})
         boxes = ("min", "q1", "median", "q3", "max", "mean")
-        data.append({label: {key: float(rows.loc[label, key]) for key in boxes} for label in run.models if label in rows.index})
-    kind = table["unit_kind"].mode().iloc[0]
+        present = [label for label in run.models if label in rows.index]
+        data.append({label: {key: float(rows.loc[label, key]) for key in boxes} for label in present})
+    kind, shows = table["unit_kind"].mode().iloc[0], table["shows"].iloc[0]
+    several = f"{kind}es" if kind.endswith("ch") else f"{kind}s"
     config = {"id": f"plumbline_{task}_spread_plot", "title": f"{task_title(task)}: per {kind}", "data_labels": names,
-              "sort_by_median": False, "sort_switch_sorted_active": False}  # fmt: skip
-    return {"id": f"plumbline_{task}_spread", **_parent(task), "section_name": f"Spread over {kind}s", "plot_type": "box",
-            "description": f"The score of each {kind}: quartiles, ends and mean.", "pconfig": config,
+              "sort_samples": False}  # fmt: skip
+    return {"id": f"plumbline_{task}_spread", **_parent(task), "section_name": f"Spread over {several}", "plot_type": "box",
+            "description": f"The {shows} of each {kind}: quartiles, ends and mean.", "pconfig": config,
             "data": data if len(data) > 1 else data[0]}  # fmt: skip
 
 
@@ -79,35 +85,44 @@ def _all_metrics(run: Run, task: str) -> dict | None:
     metrics += sorted(set(scores["metric"]) - set(metrics))
     parts = []
     for dataset in [name for name in run.datasets if name in set(scores["dataset"])]:
-        rows = scores[scores["dataset"] == dataset]
-        cells = _cells(rows) | _chosen(
-            run.comparisons[(run.comparisons["dataset"] == dataset) & (run.comparisons["task"] == task)]
-        )
-        order = {label: place for place, label in enumerate(run.models)}
-        keys = sorted(
-            {key[:3] for key in cells},
-            key=lambda key: (order.get(key[0], 99), key[1] != "corrected", key[2] not in ("selected", "best"), key[2]),
-        )
-        head = ["Model", "Protocol", "Post-processing", *(escape(metric_title(metric)) for metric in metrics)]
-        body = [[escape(label), protocol, post, *(f'<td class="n">{cells.get((label, protocol, post, metric), "–")}</td>' for metric in metrics)]
-                for label, protocol, post in keys]  # fmt: skip
-        parts.append(
-            f'<details class="pl"><summary>{escape(run.title(dataset))}</summary><div class="pl-scroll">{table(head, body)}</div></details>'
-        )
-    about = "Mean over split seeds with 95 % interval (± standard deviation over seeds where several); every post-processing, both protocols. In full: <code>scores.tsv</code>."
+        compared = run.comparisons[(run.comparisons["dataset"] == dataset) & (run.comparisons["task"] == task)]
+        content = _metric_table(run, scores[scores["dataset"] == dataset], compared, metrics)
+        title = f"<summary>{escape(run.title(dataset))}</summary>"
+        parts.append(f'<details class="pl">{title}<div class="pl-scroll">{content}</div></details>')
+    about = (
+        "Mean over split seeds with its 95 % interval (for single post-processings over several seeds: ± standard deviation "
+        "over seeds); every post-processing, both protocols. In full: <code>scores.tsv</code>."
+    )
     return section(f"{task}_metrics", "All metrics", about, "\n".join(parts), **_parent(task))
 
 
-def _cells(rows: pd.DataFrame) -> dict[tuple, str]:
-    keys = ["label", "protocol", "postprocess", "metric"]
-    found = rows.groupby(keys).agg(
-        value=("value", "mean"), sd=("value", "std"), n=("value", "size"), low=("ci_low", "first"), high=("ci_high", "first")
-    )
-    return {key: with_interval(row.value, row.low, row.high, key[3]) if row.n == 1 else f"{with_interval(row.value, float('nan'), 0.0, key[3])} ± {row.sd:.2g}"
-            for key, row in zip(found.index, found.itertuples(), strict=True)}  # fmt: skip
+def _metric_table(run: Run, scores: pd.DataFrame, compared: pd.DataFrame, metrics: list[str]) -> str:
+    cells = _over_seeds(scores) | _chosen(compared)
+    place = {label: place for place, label in enumerate(run.models)}
+    keys = {key[:3] for key in cells}
+    keys = sorted(keys, key=lambda key: (place.get(key[0], len(place)), key[1] != "corrected", POSTS.index(key[2])))
+    body = []
+    for key in keys:
+        numbers = [f'<td class="n">{cells.get((*key, metric), "–")}</td>' for metric in metrics]
+        body.append([*map(escape, key), *numbers])
+    return table(["Model", "Protocol", "Post-processing", *(escape(metric_title(metric)) for metric in metrics)], body)
 
 
-def _chosen(rows: pd.DataFrame) -> dict[tuple, str]:
-    good = rows[rows["status"] == "ok"]
-    return {(row.label, row.protocol, row.postprocess, row.metric): with_interval(row.value, row.ci_low, row.ci_high, row.metric)
-            for row in good.itertuples()}  # fmt: skip
+def _over_seeds(rows: pd.DataFrame) -> dict[tuple, str]:
+    """(label, protocol, postprocess, metric) -> text, for every post-processing."""
+    groups = rows.groupby(["label", "protocol", "postprocess", "metric"])
+    found = groups.agg(value=("value", "mean"), sd=("value", "std"), n=("value", "size"), low=("ci_low", "first"),
+                       high=("ci_high", "first"))  # fmt: skip
+    texts = {}
+    for key, row in zip(found.index, found.itertuples(), strict=True):
+        alone = with_interval(row.value, row.low, row.high, key[3])
+        texts[key] = alone if row.n == 1 else f"{number(row.value, key[3])} ± {row.sd:.2g}"
+    return texts
+
+
+def _chosen(compared: pd.DataFrame) -> dict[tuple, str]:
+    """The same for the chosen post-processing, whose interval covers the units of all seeds."""
+    good = compared[compared["status"] == "ok"]
+    keys = zip(good["label"], good["protocol"], good["postprocess"], good["metric"], strict=True)
+    ends = zip(good["value"], good["ci_low"], good["ci_high"], good["metric"], strict=True)
+    return {key: with_interval(*end) for key, end in zip(keys, ends, strict=True)}

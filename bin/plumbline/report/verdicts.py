@@ -20,23 +20,54 @@ table.pl tr:hover td{box-shadow:inset 0 0 0 99em rgba(128,128,128,.06)}
 .pl-says{margin:.1em 0 .6em;padding-left:1.2em;max-width:68em}
 .pl-says li{margin:.12em 0}
 .pl-grey{color:#777}
-details.pl>summary{cursor:pointer;padding:.2em 0;font-weight:600}
+details.pl>summary{cursor:pointer;padding:.25em 0;font-weight:600}
+details.pl>summary.pl-set{font-size:1.15em}
 img.pl{max-width:100%;height:auto;background:#fff}
 </style>"""
 
 
 def verdict_section(run: Run) -> dict:
-    """Sentences, then a table of models x tasks for each data set."""
-    base = escape(run.baseline)
+    """The answer over all data sets, then for each data set sentences and a table of models x tasks."""
+    base, sets = escape(run.baseline), [name for name in run.datasets if name in set(run.headline["dataset"])]
     parts = [STYLE, "".join(f'<p class="pl-lead">{escape(text)}</p>' for text in overall(run)), _key(run)]
-    for dataset in run.datasets:
+    if len(sets) > 1:
+        parts += ["<h4>Over all data sets</h4>", overview(run)]
+    for dataset in sets:
         rows = run.headline[run.headline["dataset"] == dataset]
-        if rows.empty:
-            continue
         says = "".join(f"<li><b>{escape(title)}</b>: {escape(text)}</li>" for title, text in per_task(run, dataset))
-        parts += [f"<h4>{escape(run.title(dataset))}</h4>", f'<ul class="pl-says">{says}</ul>', matrix(run, rows)]
+        opened = " open" if len(sets) <= 3 else ""
+        title = f'<summary class="pl-set">{escape(run.title(dataset))}</summary>'
+        parts.append(f'<details class="pl"{opened}>{title}<ul class="pl-says">{says}</ul>{matrix(run, rows)}</details>')
     about = f"Every model against {base} on the same cells and units; protocol <code>corrected</code>."
     return section("verdict", f"Does it beat {run.baseline}?", about, "\n".join(parts))
+
+
+def overview(run: Run) -> str:
+    """Models x tasks over all data sets: on how many a model is better, tied, worse."""
+    shown = run.headline[~run.headline["role"].isin(CONTROLS) & (run.headline["variant"] != run.about["baseline"])]
+    present = set(shown["label"])
+    head = ["Model"] + [f'<span title="{escape(TASKS.get(t, ("", ""))[1])}">{escape(task_title(t))}</span>' for t in run.tasks]
+    body = [
+        [f"<b>{escape(label)}</b>", *(_tally(shown[(shown["label"] == label) & (shown["task"] == task)]) for task in run.tasks)]
+        for label in run.models
+        if label in present
+    ]
+    return f'<div class="pl-scroll" style="max-height:none">{table(head, body)}</div>'
+
+
+def _tally(rows: pd.DataFrame) -> str:
+    counts = rows["verdict"].where(rows["status"] == "ok", rows["status"]).value_counts()
+    n_tested = sum(counts.get(name, 0) for name in ("better", "tied", "worse"))
+    if not n_tested:
+        name = "failed" if counts.get("failed") else "not_applicable" if len(rows) else "not tested"
+        symbol, word, colour, _ = VERDICTS[name]
+        return f'<td class="v" style="color:{colour}">{symbol} {word}</td>'
+    told = [f'<b style="color:{VERDICTS[name][2]}">{VERDICTS[name][0]} {counts[name]} {VERDICTS[name][1]}</b>'
+            for name in ("better", "tied", "worse", "failed") if counts.get(name)]  # fmt: skip
+    ahead = counts.get("better", 0) - counts.get("worse", 0)
+    name = "better" if ahead > 0 else "worse" if ahead < 0 else "tied"
+    colour, tint = VERDICTS[name][2:]
+    return f'<td class="v" style="background:{tint};border-left:3px solid {colour}">{" &nbsp;".join(told)}</td>'
 
 
 def _key(run: Run) -> str:
@@ -54,7 +85,8 @@ def _key(run: Run) -> str:
 def matrix(run: Run, rows: pd.DataFrame) -> str:
     """Models x tasks: symbol, word, difference to the baseline and its interval."""
     shown = rows[~rows["role"].isin(CONTROLS)]
-    tasks = [task for task in run.tasks if task in set(shown["task"])]
+    scored = set(shown[shown["status"] != "not_applicable"]["task"])  # the sentences say why the others are not there
+    tasks = [task for task in run.tasks if task in scored]
     head = ["Model"] + [_task_head(shown[shown["task"] == task], task) for task in tasks]
     cells = {(row.label, row.task): row for row in shown.itertuples()}
     present = set(shown["label"])
@@ -69,7 +101,8 @@ def matrix(run: Run, rows: pd.DataFrame) -> str:
 def _task_head(rows: pd.DataFrame, task: str) -> str:
     metric = rows["metric"].iloc[0]
     question = escape(TASKS.get(task, ("", ""))[1])
-    return f'<span title="{question}">{escape(task_title(task))}</span><br><small class="pl-grey">{escape(metric_title(metric))}</small>'
+    under = f'<small class="pl-grey">{escape(metric_title(metric))}</small>'
+    return f'<span title="{question}">{escape(task_title(task))}</span><br>{under}'
 
 
 def verdict_cell(row) -> str:

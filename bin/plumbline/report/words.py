@@ -5,14 +5,17 @@ from html import escape
 
 TASK_ORDER = ["separability", "recall", "reconstruction", "consistency", "magnitude", "batch_effect"]
 TASKS = {
-    "separability": ("Telling perturbations apart", "Can cells of one perturbation be told from cells of the others?"),
-    "recall": ("Known biology", "Do perturbations of genes that are known to work together lie together?"),
-    "reconstruction": ("Rebuilding expression", "Can the effect of unseen perturbations be decoded from the embedding?"),
-    "consistency": ("Consistency", "Do the cells of one perturbation agree more than chance?"),
-    "magnitude": ("Effect magnitude", "How many perturbations move away from the controls?"),
+    "separability": ("Telling perturbations apart", "Whether cells of one perturbation can be told from cells of the others."),
+    "recall": ("Known biology", "Whether perturbations of genes that are known to work together lie together."),
+    "reconstruction": (
+        "Rebuilding expression",
+        "Whether the effect of unseen perturbations can be decoded from the embedding.",
+    ),
+    "consistency": ("Consistency", "Whether the cells of one perturbation agree more than chance."),
+    "magnitude": ("Effect magnitude", "How many perturbations move away from the controls."),
     "batch_effect": (
         "Batch mixing",
-        "Do cells of different batches mix? Read it beside the tasks on biology: noise mixes perfectly.",
+        "Whether cells of different batches mix. Read it beside the tasks on biology: noise mixes perfectly.",
     ),
 }
 METRICS = {
@@ -20,10 +23,10 @@ METRICS = {
     "ilisi_scib": "iLISI (scib-metrics)", "linear_top1": "linear probe, top-1 accuracy",
     "linear_top5": "linear probe, top-5 accuracy", "knn_top1": "kNN, top-1 accuracy", "knn_top5": "kNN, top-5 accuracy",
     "linear_balanced": "linear probe, balanced accuracy", "auroc_control": "AUROC against controls",
-    "consistency_pct": "% of perturbations with p ≤ 0.05", "consistency_fdr_pct": "% of perturbations with q ≤ 0.05",
-    "magnitude_pct": "% of perturbations with p ≤ 0.05", "magnitude_fdr_pct": "% of perturbations with q ≤ 0.05",
-    "recall_mean": "recall, mean of sources", "structural_integrity": "structural integrity (0.5 = no effect)",
-    "si_effect": "structural integrity of the effect (0 = no effect, 1 = perfect)", "spearman": "Spearman per gene",
+    "consistency_pct": "percent of perturbations, p ≤ 0.05", "consistency_fdr_pct": "percent of perturbations, q ≤ 0.05",
+    "magnitude_pct": "percent of perturbations, p ≤ 0.05", "magnitude_fdr_pct": "percent of perturbations, q ≤ 0.05",
+    "recall_mean": "recall, mean of sources", "structural_integrity": "structural integrity",
+    "si_effect": "structural integrity of the effect", "spearman": "Spearman per gene",
     "pearson": "Pearson per gene", "mse": "mean squared error", "mae": "mean absolute error", "r2": "R²",
 }  # fmt: skip
 # symbol, word, colour (Okabe-Ito), tint: never colour alone

@@ -7,30 +7,52 @@ from plumbline.scores import Items
 from plumbline.stats import canonical, pool
 from plumbline.summary.tables import ItemFiles
 
-COLUMNS = ["dataset", "task", "metric", "variant", "fit_on", "unit_kind", "n", "min", "q1", "median", "q3", "max", "mean"]
+COLUMNS = [
+    "dataset",
+    "task",
+    "metric",
+    "variant",
+    "fit_on",
+    "unit_kind",
+    "shows",
+    "n",
+    "min",
+    "q1",
+    "median",
+    "q3",
+    "max",
+    "mean",
+]
 
 
 def distributions(comparisons: pd.DataFrame, items: ItemFiles) -> pd.DataFrame:
-    """Quartiles over units of every main metric under the corrected protocol; pairs are summed per gene."""
+    """Quartiles over units of every main metric under the corrected protocol; pairs are summed per gene.
+
+    ``shows``: 'score' is each unit's own score; 'p value' where a score only counts the units below a threshold.
+    """
     wanted = comparisons[comparisons["main"] & (comparisons["status"] == "ok") & (comparisons["protocol"] == "corrected")]
     rows = []
     for row in wanted.itertuples():
         parts = items.read(row.dataset, row.variant, row.fit_on, row.task, row.metric, row.protocol)
         if parts:
-            kind, values = unit_values(pool(list(parts.values())))
+            kind, shows, values = unit_values(list(parts.values()))
             about = {name: getattr(row, name) for name in ("dataset", "task", "metric", "variant", "fit_on")}
-            rows.append({**about, "unit_kind": kind, "n": len(values), **_five(values)})
+            rows.append({**about, "unit_kind": kind, "shows": shows, "n": len(values), **_five(values)})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def unit_values(items: Items) -> tuple[str, np.ndarray]:
-    """Each unit's own score and the kind of unit; for pairs, each gene's over the pairs it is in."""
-    items, kind = canonical(items), items.kind
+def unit_values(parts: list[Items]) -> tuple[str, str, np.ndarray]:
+    """(kind of unit, what is shown, one value a unit, mean over seeds) of a score's items, one entry of ``parts`` a seed."""
+    if all("p" in part.extra for part in parts):
+        units = np.concatenate([part.unit for part in parts])
+        p = pd.Series(np.concatenate([part.extra["p"] for part in parts])).groupby(units).mean().dropna()
+        return parts[0].kind, "p value", p.to_numpy()
+    items, kind = pool(parts), parts[0].kind
     if items.unit2 is not None:
         twice = [np.concatenate([column, column]) for column in (items.numerator, items.denominator)]
         items, kind = canonical(Items("gene", np.concatenate([items.unit, items.unit2]), *twice)), "gene"
     counted = items.denominator > 0
-    return kind, items.numerator[counted] / items.denominator[counted]
+    return kind, "score", items.numerator[counted] / items.denominator[counted]
 
 
 def _five(values: np.ndarray) -> dict[str, float]:

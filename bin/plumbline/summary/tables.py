@@ -120,20 +120,20 @@ class ItemFiles:
     def __init__(self, folder: Path | None) -> None:
         import pyarrow.parquet as parquet
 
-        self.paths: dict[tuple, list[Path]] = {}
+        self.paths: dict[tuple, list[tuple[Path, list[str]]]] = {}
         for path in sorted(folder.rglob("*.parquet")) if folder else []:
             file = parquet.ParquetFile(path)
             if file.metadata.num_rows and set(RUN) <= set(file.schema_arrow.names):
                 first = next(file.iter_batches(batch_size=1, columns=RUN)).to_pylist()[0]
-                self.paths.setdefault(tuple(str(first[name]) for name in RUN), []).append(path)
+                self.paths.setdefault(tuple(str(first[name]) for name in RUN), []).append((path, file.schema_arrow.names))
 
     def read(self, dataset: str, variant: str, fit_on: str, task: str, metric: str, protocol: str) -> dict[int, Items]:
         """seed -> items of one model's score under its chosen post-processing."""
         wanted = [("metric", "==", metric), ("protocol", "==", protocol), ("postprocess", "==", CHOSEN[protocol])]
         columns = ["seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale"]
         found = {}
-        for path in self.paths.get((dataset, variant, fit_on, task), []):
-            frame = pd.read_parquet(path, columns=columns, filters=wanted)
+        for path, names in self.paths.get((dataset, variant, fit_on, task), []):
+            frame = pd.read_parquet(path, columns=[*columns, *(["p"] if "p" in names else [])], filters=wanted)
             found |= {int(seed): _items(part) for seed, part in frame.groupby("seed")}
         return found
 
@@ -142,4 +142,5 @@ def _items(frame: pd.DataFrame) -> Items:
     kind, offset, scale = (frame[name].iloc[0] for name in ("unit_kind", "offset", "scale"))
     unit2 = frame["unit2"].to_numpy(dtype=str) if kind == "pair" else None
     sums = [frame[name].to_numpy(dtype=float) for name in ("numerator", "denominator")]
-    return Items(str(kind), frame["unit"].to_numpy(dtype=str), *sums, unit2, float(offset), float(scale))
+    extra = {"p": frame["p"].to_numpy(dtype=float)} if "p" in frame else {}
+    return Items(str(kind), frame["unit"].to_numpy(dtype=str), *sums, unit2, float(offset), float(scale), extra)
