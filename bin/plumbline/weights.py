@@ -85,6 +85,19 @@ def _torch_load(path: Path) -> dict:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
+def find_folder(weights: Path | None, model: str, pattern: str, variant: str) -> Path:
+    """--weights itself, or its subfolder ``model`` (as fetched): whichever holds a file like ``pattern``.
+
+    Raises UserError if there is no such folder.
+    """
+    if weights is None or not Path(weights).is_dir():
+        raise UserError(f"--weights {weights} is no folder. {fetch_hint(variant)}")
+    folders = [folder for folder in (Path(weights), Path(weights) / model) if any(folder.glob(pattern))]
+    if not folders:
+        raise UserError(f"{weights} holds no file like {pattern}. {fetch_hint(variant)}")
+    return folders[0]
+
+
 def open_file(path: Path, variant: str) -> BinaryIO:
     """Open a checkpoint file. Raises UserError if it is missing, empty, or a git-lfs pointer instead of the file itself."""
     if not Path(path).is_file():

@@ -36,9 +36,8 @@ def embed(counts: Counts, options: Options) -> Result:
     """
     if x_kind(options) != "counts":
         raise NotApplicable("CellPLM reads raw counts; this data set holds transformed values")
-    prefix, config = find_checkpoint(options)
-    path = options.weights / f"{prefix}.best.ckpt"
-    checkpoint = verify(path, options.variant, own=options.get("checkpoint", "") == "own")
+    path, config = find_checkpoint(options)
+    weights = verify(path, options.variant, own=options.get("checkpoint", "") == "own")
     columns, genes = match_genes(counts, config["gene_list"])
     sets, about = cell_sets(counts, options)
     network = load_network(path, config, options.variant)
@@ -46,7 +45,9 @@ def embed(counts: Counts, options: Options) -> Result:
     noise = Noise(options.seed, config) if choice(options, "component", COMPONENTS) == "upstream" else None
     values, share = model.embed(counts, sets, noise, config["post_latent_dim"])
     about |= {
-        "checkpoint": checkpoint,
+        "checkpoint": path.name,
+        "checkpoint_sha256": weights["sha256"],
+        "weights": [weights],
         "latent": config["latent_mod"],
         "component": "upstream" if noise else "argmax",
         "attends_across_cells": True,

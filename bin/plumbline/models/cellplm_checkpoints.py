@@ -8,7 +8,7 @@ import torch
 from plumbline.embedding_cli import Options
 from plumbline.errors import UserError, did_you_mean
 from plumbline.models.cellplm_network import LATENTS, Network
-from plumbline.weights import fetch_hint, fill, load_tensors, open_file
+from plumbline.weights import fetch_hint, fill, find_folder, load_tensors, open_file
 
 CHECKPOINTS = {"cellplm": ("20231027_85M", "vae"), "cellplm_gmvae": ("20230926_85M", "gmvae")}
 FIXED = {"enc_mod": "flowformer", "norm": "groupnorm", "cat_pe": False, "dsbn": False, "input_covariate": False}
@@ -23,11 +23,10 @@ UNUSED = (  # parts of the pre-training model that no embedding depends on
 )
 
 
-def find_checkpoint(options: Options) -> tuple[str, dict]:
-    """(prefix, config) of the checkpoint: setting checkpoint, else the variant's, else the only one of the variant's kind."""
-    folder, variant = options.weights, options.variant
-    if folder is None or not folder.is_dir():
-        raise UserError(f"--weights {folder}: not a folder. {fetch_hint(variant)}")
+def find_checkpoint(options: Options) -> tuple[Path, dict]:
+    """(path of the weights, config): of setting checkpoint, else of the variant, else the only one with its latent layer."""
+    variant = options.variant
+    folder = find_folder(options.weights, "cellplm", "*.config.json", variant)
     found = {path.name.removesuffix(".config.json"): path for path in sorted(folder.glob("*.config.json"))}
     released, latent = CHECKPOINTS.get(variant, CHECKPOINTS["cellplm"])
     asked = str(options.get("checkpoint", "own"))
@@ -35,7 +34,7 @@ def find_checkpoint(options: Options) -> tuple[str, dict]:
         prefix = released if asked == "own" else asked
         if prefix not in found:
             raise UserError(f"{folder} has no {prefix}.config.json.{did_you_mean(prefix, list(found))} {fetch_hint(variant)}")
-        return prefix, read_config(found[prefix], variant)
+        return folder / f"{prefix}.best.ckpt", read_config(found[prefix], variant)
     fitting = {
         prefix: config for prefix, path in found.items() if (config := read_config(path, variant))["latent_mod"] == latent
     }
@@ -45,7 +44,8 @@ def find_checkpoint(options: Options) -> tuple[str, dict]:
             f"{folder} has {len(fitting)} checkpoints with a {latent} latent layer (found: {names}); say which "
             f"with --set checkpoint=PREFIX. {fetch_hint(variant)}"
         )
-    return next(iter(fitting.items()))
+    prefix, config = next(iter(fitting.items()))
+    return folder / f"{prefix}.best.ckpt", config
 
 
 def read_config(path: Path, variant: str) -> dict:

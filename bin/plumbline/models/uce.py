@@ -35,7 +35,7 @@ from plumbline.models.uce_tokens import (
     sentence,
     upstream_filter,
 )
-from plumbline.weights import fetch_hint, fill, load_tensors, verify
+from plumbline.weights import fetch_hint, fill, find_folder, load_tensors, verify
 
 HEADS = 20  # of every released model; a state dict does not tell
 SAMPLING, PADDING = ("cell", "upstream"), ("mask", "upstream")
@@ -173,9 +173,7 @@ def build(device: str, path: Path, variant: str, **parts: object) -> UCE:
 
 def model_file(options: Options) -> Path:
     """The checkpoint: setting model_file, else the variant's, else the only .torch file that is no bare token table."""
-    folder = options.weights
-    if folder is None or not folder.is_dir():
-        raise UserError(f"--weights {folder}: not a folder. {fetch_hint(options.variant)}")
+    folder = find_folder(options.weights, "uce", "*.torch", options.variant)
     name = str(options.get("model_file", "")) or MODEL_FILES.get(options.variant, "")
     found = sorted(path.name for path in folder.glob("*.torch") if path.name != "all_tokens.torch")
     if name in found or "model_file" in options.settings:
@@ -196,12 +194,12 @@ def embed(counts: Counts, options: Options) -> Result:
     if x_kind(options) != "counts":
         raise NotApplicable("UCE draws genes by raw counts; this data set holds transformed values")
     path, species, variant = model_file(options), organism(options), options.variant
-    checkpoint = verify(path, variant, own=options.get("checkpoint", "") == "own")
+    weights = verify(path, variant, own=options.get("checkpoint", "") == "own")
     network, table = load_network(path, variant)
     offset = int(options.get("chrom_token_offset", 0))
     filtered = bool(options.get("filter", False))
     rows, kept = upstream_filter(counts) if filtered else (np.arange(len(counts.cell_id)), np.ones(counts.shape[1], bool))
-    genome = read_genome(options.weights, variant, species, np.where(kept, counts.symbol, ""), len(table), offset)
+    genome = read_genome(path.parent, variant, species, np.where(kept, counts.symbol, ""), len(table), offset)
     how = {"padding": choice(options, "padding", PADDING), "sampling": choice(options, "sampling", SAMPLING)}
     if "upstream" in how.values():  # one stream of random numbers, batches in file order: one device
         options = replace(options, device=pick_device(options.device), batch_size=options.batch_size or UPSTREAM_BATCH)
@@ -212,7 +210,9 @@ def embed(counts: Counts, options: Options) -> Result:
     about = {
         **done.extra,
         **how,
-        "checkpoint": checkpoint,
+        "checkpoint": path.name,
+        "checkpoint_sha256": weights["sha256"],
+        "weights": [weights],
         "species": species,
         "n_layers": len(network.transformer_encoder.layers),
         "filter": filtered,

@@ -58,7 +58,7 @@ def species_name(organism: str) -> str:
     latin = {latin.lower(): species for species, latin in SPECIES.items()}
     if name in SPECIES or name in latin:
         return latin.get(name, name)
-    raise NotApplicable(f"UCE has no proteins of {organism!r}; it knows {', '.join(SPECIES)}")
+    raise NotApplicable(f"UCE has no proteins of {organism!r}; it knows {', '.join(SPECIES)} (--set species=...)")
 
 
 def organism(options: Options) -> str:
@@ -114,7 +114,7 @@ def read_genome(folder: Path, variant: str, species: str, symbols: np.ndarray, n
 def _protein_names(folder: Path, variant: str, species: str) -> dict[str, int]:
     """Upper-cased symbol -> position among the species' proteins. The vectors themselves are in the checkpoint."""
     pattern = f"{SPECIES[species]}.*gene_symbol_to_embedding_ESM2.pt"
-    found = sorted([*folder.glob(pattern), *(folder / "protein_embeddings").glob(pattern)])
+    found = sorted(folder.rglob(pattern))
     path = found[0] if found else folder / "protein_embeddings" / pattern
     unique = dict.fromkeys(symbol.upper() for symbol in load_tensors(path, variant))
     return {symbol: position for position, symbol in enumerate(unique)}
