@@ -54,5 +54,7 @@ def counts_view(
     held_out = (which >= 14) & ~control
     masks = (batch < 4) & ~held_out, (batch >= 4) & ~held_out, (batch >= 4) & (held_out | control), np.zeros(n_cells, bool)
     expression = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
-    view = View(base.embedding, base.screen, Split(42, "batch", *masks), np.arange(n_cells), "corrected", 42, folder / "counts.h5ad")
+    view = View(
+        base.embedding, base.screen, Split(42, "batch", *masks), np.arange(n_cells), "corrected", 42, folder / "counts.h5ad"
+    )
     return view.take(rows), expression[rows]
