@@ -7,6 +7,7 @@ include { EMBED_CONTROL } from '../../../modules/local/embed/control/main'
 include { EMBED_EXPRESSION } from '../../../modules/local/embed/expression/main'
 include { EMBED_EXTERNAL } from '../../../modules/local/embed/external/main'
 include { EMBED_GENEFORMER } from '../../../modules/local/embed/geneformer/main'
+include { EMBED_GENE_VECTORS } from '../../../modules/local/embed/gene_vectors/main'
 include { EMBED_PCA } from '../../../modules/local/embed/pca/main'
 include { EMBED_SCGPT } from '../../../modules/local/embed/scgpt/main'
 include { EMBED_SCVI } from '../../../modules/local/embed/scvi/main'
@@ -23,6 +24,7 @@ workflow EMBED {
         expression: meta.model == 'expression'
         external: meta.model == 'external'
         geneformer: meta.model == 'geneformer'
+        gene_vectors: meta.model == 'gene_vectors'
         pca: meta.model == 'pca'
         scgpt: meta.model == 'scgpt'
         scvi: meta.model == 'scvi'
@@ -33,6 +35,7 @@ workflow EMBED {
     EMBED_EXPRESSION(ch_by_model.expression)
     EMBED_EXTERNAL(ch_by_model.external)
     EMBED_GENEFORMER(ch_by_model.geneformer)
+    EMBED_GENE_VECTORS(ch_by_model.gene_vectors)
     EMBED_PCA(ch_by_model.pca)
     EMBED_SCGPT(ch_by_model.scgpt)
     EMBED_SCVI(ch_by_model.scvi)
@@ -47,6 +50,7 @@ workflow EMBED {
         EMBED_GENEFORMER.out.embedding,
         EMBED_CELLPLM.out.embedding,
         EMBED_UCE.out.embedding,
+        EMBED_GENE_VECTORS.out.embedding,
     )
 
     emit:

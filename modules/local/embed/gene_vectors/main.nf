@@ -1,0 +1,31 @@
+process EMBED_GENE_VECTORS {
+    tag "${meta.id}"
+    label 'env_base'
+    label 'process_medium'
+    container "${params.container_prefix}base:${workflow.manifest.version}"
+
+    input:
+    tuple val(meta), path(counts), path(tables), path(weights, stageAs: 'weights/*')
+
+    output:
+    tuple val(meta), path("${meta.id}.npz"), path("${meta.id}.json"), emit: embedding
+    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+
+    script:
+    def settings = meta.settings.collect { setting -> "--set '${setting}'" }.join(' ')
+    // out of GPU memory is retried with half the batch (conf/base.config)
+    def batch = meta.batch_size ? "--batch-size ${Math.max(1, meta.batch_size.intdiv(2 ** (task.attempt - 1)))}" : ''
+    """
+    embed_gene_vectors.py \\
+        --counts ${counts} --tables ${tables} ${weights ? "--weights ${weights}" : ''} \\
+        --variant ${meta.variant} --fit-on ${meta.fit_on} --seed ${meta.seed} ${settings} ${batch} \\
+        --device ${task.accelerator ? 'cuda' : 'cpu'} --threads ${task.cpus} ${task.ext.args ?: ''} \\
+        --output ${meta.id}.npz
+    """
+
+    stub:
+    """
+    touch ${meta.id}.npz
+    echo '{"status": "ok", "model": "gene_vectors", "stub": true}' > ${meta.id}.json
+    """
+}
