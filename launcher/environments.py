@@ -34,6 +34,8 @@ def environment(name: str) -> Part:
         # relocatable, because the finished folder is renamed to its place
         command([uv, "venv", "--quiet", "--allow-existing", "--relocatable", "--python", python, folder], advice, **cache)
         pip = [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", folder / "bin/python"]
+        # tasks never write bytecode: without it, each would spend seconds on compiling what it imports (tests do write it)
+        pip += [] if name == "tests" else ["--compile-bytecode"]
         command([*pip, "--requirement", requirements(name)], advice, **cache)
 
     return Part(f"environment {name}", home() / "envs" / f"{name}-{digest(requirements(name), python)}", build)

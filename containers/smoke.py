@@ -1,0 +1,64 @@
+"""smoke.py ENV: run inside an image. Is every pin there, does it import, do the scripts of its models start, is a GPU seen?"""
+
+import csv
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+MODULES = {"faiss-cpu": "faiss", "scikit-learn": "sklearn", "scvi-tools": "scvi"}  # packages that import under another name
+
+
+def main(name: str) -> None:
+    """Every check prints a line; the first that fails ends the script with its message."""
+    pins = re.findall(
+        r"^([\w.-]+)==([^\s;]+)(?: --hash\S*)? *\\?$", (REPO / f"containers/{name}/requirements.txt").read_text(), re.M
+    )
+    wrong = [f"{package} is not {version}" for package, version in pins if _version(package) != version]
+    _check(f"{len(pins)} pinned packages", not wrong, "; ".join(wrong))
+    for package in wanted(name):
+        __import__(MODULES.get(package, package))
+    _check(f"imports: {', '.join(wanted(name))}")
+    for script in scripts(name):
+        run = subprocess.run([sys.executable, REPO / "bin" / script, "--help"], capture_output=True, text=True)
+        _check(f"{script} --help", run.returncode == 0, run.stderr)
+    _check("ps is there (Nextflow measures tasks with it)", shutil.which("ps") is not None)
+    _check("does not run as root", os.geteuid() != 0)
+    if "torch" in sys.modules:
+        print(f"  GPU visible: {sys.modules['torch'].cuda.is_available()}")
+
+
+def wanted(name: str) -> list[str]:
+    """The packages an environment asks for by name."""
+    text = (REPO / f"containers/{name}/requirements.in").read_text()
+    names = re.findall(r"^([a-z][\w-]*)", text, re.M)
+    for other in re.findall(r"^-r \.\./(\w+)/", text, re.M):
+        names += wanted(other)
+    return sorted(set(names))
+
+
+def scripts(name: str) -> list[str]:
+    """The embedding scripts of the models that run in an environment."""
+    with (REPO / "assets/models.csv").open(newline="") as table:
+        return sorted({f"embed_{row['model']}.py" for row in csv.DictReader(table) if row["env"] == name})
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _check(what: str, passed: bool = True, problem: str = "") -> None:
+    if not passed:
+        sys.exit(f"  FAILED {what}: {problem}")
+    print(f"  ok {what}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
