@@ -49,17 +49,13 @@ def in_band(null: np.ndarray, share: float) -> tuple[float, float]:
     statistics say the same without a sort.
     """
     n = len(null)
-    counts = np.arange(n + 1) if n < 1000 else _around(n, share)
-    low = counts[counts / n <= share].max()
-    high = counts[counts / n >= 1 - share].min()
+    # rounding of count / n decides at the limits, so it is asked, near them
+    near = np.array([[share * n], [(1 - share) * n]]) + np.arange(-2, 4)
+    counts = np.clip(np.floor(near), 0, n).astype(np.int64)
+    low = counts[0][counts[0] / n <= share].max()
+    high = counts[1][counts[1] / n >= 1 - share].min()
     ordered = np.partition(null, [low, high - 1])
     return float(ordered[low]), float(ordered[high - 1])
-
-
-def _around(n: int, share: float) -> np.ndarray:
-    """Counts near the two limits, where rounding of count / n decides."""
-    near = np.array([share * n, (1 - share) * n])[:, None] + np.arange(-3, 4)
-    return np.unique(np.round(near).astype(np.int64))
 
 
 def recalled(values: np.ndarray, band: tuple[float, float]) -> np.ndarray:

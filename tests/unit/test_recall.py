@@ -1,0 +1,217 @@
+"""Known relationships, the recall of pairs, and the recall task."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_screens import view_of
+from scipy.stats import ks_2samp
+from sklearn.metrics.pairwise import cosine_similarity
+
+from plumbline import relationships
+from plumbline.errors import UserError
+from plumbline.metrics.cosine import unit_rows
+from plumbline.metrics.recall import cluster_separation, in_band, known_among, pairwise_cosines, precision_by_gene, recalled
+from plumbline.relationships import SOURCES, complexes, known_pairs
+from plumbline.stats import interval
+from plumbline.tasks import recall
+
+
+@pytest.fixture
+def annotations(tmp_path, monkeypatch):
+    """A folder of small annotation files: pairs within groups of genes that share an effect."""
+    genes = [f"G{i:02d}" for i in range(40)]
+    pairs = [(a, b) for k in range(0, 40, 10) for i, a in enumerate(genes[k : k + 10]) for b in genes[k : k + 10][i + 1 :]]
+    for source in SOURCES:
+        extra = [("X1", "X2"), ("G00", "X1"), ("G00", "G00"), pairs[0][::-1], pairs[0]]
+        pd.DataFrame(pairs + extra, columns=["entity1", "entity2"]).to_csv(tmp_path / f"{source}.txt", index=False)
+    pd.DataFrame([("G00", "G01")], columns=["entity1", "entity2"]).to_csv(tmp_path / "SIGNOR.txt", index=False)
+    lines = [f"complex {k}\t{' '.join(genes[k : k + 10])}" for k in range(0, 40, 10)]
+    (tmp_path / "CORUM_clusters.tsv").write_text("\n".join(lines) + "\npair\tG00 G01\n")
+    monkeypatch.setenv(relationships.FOLDER_VARIABLE, str(tmp_path))
+    return genes, pairs
+
+
+def _planted(genes, effect=1.0, d=16, n_cells=8, seed=0):
+    """Cells whose perturbations share an effect in groups of ten, and controls."""
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(4, d))
+    labels = np.concatenate([np.repeat(genes, n_cells), np.repeat("ctrl", 50)])
+    group = np.concatenate([np.repeat(np.arange(40) // 10, n_cells), np.full(50, -1)])
+    x = 0.3 * rng.normal(size=(len(labels), d)) + np.where(group[:, None] >= 0, effect * shared[group], 0)
+    return x, labels, np.full(len(labels), "a")
+
+
+def test_numbers_of_pairs_of_the_published_sources():
+    assert {s: len(known_pairs(s)) for s in SOURCES} == {
+        "CORUM": 37_649, "HuMAP": 58_538, "Reactome": 18_565, "SIGNOR": 11_617, "StringDB": 58_059
+    }  # fmt: skip
+    for source in SOURCES:
+        pairs = known_pairs(source)
+        assert (pairs[:, 0] < pairs[:, 1]).all()
+        assert len(np.unique(np.char.add(np.char.add(pairs[:, 0], "\t"), pairs[:, 1]))) == len(pairs)
+    assert len(complexes()) > 2500
+    assert complexes()["(E.F.G) complex"] == ["SNRPE", "SNRPF", "SNRPG"]
+
+
+def test_annotations_that_are_missing_or_broken(tmp_path, monkeypatch):
+    monkeypatch.setenv(relationships.FOLDER_VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="no folder of gene relationships"):
+        known_pairs("CORUM")
+    monkeypatch.setenv(relationships.FOLDER_VARIABLE, str(tmp_path))
+    with pytest.raises(UserError, match="no table of gene pairs"):
+        known_pairs("CORUM")
+    (tmp_path / "CORUM.txt").write_text("a,b\nx,y\n")
+    with pytest.raises(UserError, match="entity1"):
+        known_pairs("CORUM")
+    with pytest.raises(UserError, match="cannot be read"):
+        complexes()
+    monkeypatch.delenv(relationships.FOLDER_VARIABLE)
+
+    def absent(name):
+        raise relationships.PackageNotFoundError(name)
+
+    monkeypatch.setattr(relationships, "distribution", absent)
+    with pytest.raises(UserError, match="pip install"):
+        known_pairs("CORUM")
+
+
+@pytest.mark.parametrize("p", [2, 3, 40, 700])
+def test_pairwise_cosines_and_positions(p):
+    x = np.random.default_rng(p).normal(size=(p, 5))
+    found, (i, j) = pairwise_cosines(x), np.triu_indices(p, 1)
+    np.testing.assert_allclose(found.values, cosine_similarity(x)[i, j], atol=1e-6)
+    np.testing.assert_array_equal(found.index(i, j), np.arange(len(i)))
+    np.testing.assert_array_equal(found.pairs(np.arange(len(i))), (i, j))
+
+
+@pytest.mark.parametrize("n", [10, 21, 190, 999, 1000, 1001, 4950])
+@pytest.mark.parametrize("share", [0.05, 0.1])
+@pytest.mark.parametrize("ties", [False, True])
+def test_band_says_what_ranks_say(n, share, ties):
+    rng = np.random.default_rng(n)
+    null = rng.normal(size=n)
+    null = np.round(null, 1) if ties else null
+    ordered = np.sort(null)
+    right, left = (np.searchsorted(ordered, null, side=side) / n for side in ("right", "left"))
+    np.testing.assert_array_equal(recalled(null, in_band(null, share)), (right <= share) | (left >= 1 - share))
+
+
+def test_known_among():
+    pairs = np.array([["A", "C"], ["A", "Z"], ["B", "D"], ["0", "A"]])
+    i, j = known_among(np.array(["A", "B", "C", "D"]), pairs)
+    assert list(zip(i, j, strict=True)) == [(0, 2), (1, 3)]
+    assert len(known_among(np.zeros(0, dtype="U1"), pairs)[0]) == 0
+
+
+def test_precision_by_enumeration():
+    rng = np.random.default_rng(1)
+    x, names = rng.normal(size=(30, 4)), np.array([f"g{i:02d}" for i in range(30)])
+    similarities, annotated = pairwise_cosines(x), rng.random(30) < 0.6
+    ends = np.flatnonzero(annotated)
+    known = {(a, b) for a in ends for b in ends if a < b and rng.random() < 0.3}
+    i, j = np.array(sorted(known)).T
+    band = in_band(similarities.values, 0.1)
+    hits, total = precision_by_gene(similarities, band, similarities.index(i, j), annotated)
+    inside = [(a, b) for a in range(30) for b in range(a + 1, 30)
+              if annotated[a] and annotated[b] and recalled(similarities.values[similarities.index(a, b)], band)]  # fmt: skip
+    assert total.sum() == 2 * len(inside)
+    assert hits.sum() == 2 * sum(pair in known for pair in inside)
+    assert len(names) == len(hits)
+
+
+def test_cluster_separation_is_scipys_test():
+    x = np.random.default_rng(2).normal(size=(40, 5))
+    x[:12] += 1
+    statistic, p, gap = cluster_separation(unit_rows(x), np.arange(12))
+    cosines = cosine_similarity(x)
+    within, between = cosines[:12, :12][np.triu_indices(12, 1)], cosines[:12, 12:].ravel()
+    expected = ks_2samp(within, between)
+    assert (statistic, gap) == pytest.approx((expected.statistic, within.mean() - between.mean()), abs=1e-6)
+    assert p == pytest.approx(expected.pvalue, rel=1e-3)
+
+
+def test_shared_effects_are_recalled_and_nothing_else_is(annotations):
+    genes, _ = annotations
+    scores = {s.metric: s for s in recall.run(view_of(*_planted(genes)))}
+    assert set(scores) == set(recall.METRICS)
+    # 180 of 780 pairs are known: the upper tail of 39 (and 78) pairs can hold no others, the lower tail holds none
+    assert scores["recall_corum"].value == pytest.approx(39 / 180, abs=0.03)
+    assert scores["recall_corum_10"].value == pytest.approx(78 / 180, abs=0.03)
+    assert scores["precision_corum"].value == pytest.approx(0.5, abs=0.05)
+    assert scores["corum_ks"].value == 1
+    assert scores["corum_ks"].n == 4
+    noise = {s.metric: s for s in recall.run(view_of(*_planted(genes, effect=0)))}
+    assert noise["recall_corum"].value == pytest.approx(0.1, abs=0.06)
+    assert noise["corum_ks"].value <= 0.25
+    low, high = interval(noise["recall_corum"].items, n_boot=300, seed=1)
+    assert low < 0.1 < high
+
+
+def test_all_known_pairs_are_recalled_when_they_are_few(annotations, tmp_path):
+    genes, _ = annotations
+    pairs = [(genes[i], genes[i + 1]) for i in range(0, 40, 2)]
+    pd.DataFrame(pairs, columns=["entity1", "entity2"]).to_csv(tmp_path / "HuMAP.txt", index=False)
+    relationships._read_pairs.cache_clear()
+    labels = np.repeat(genes, 3)
+    x = np.eye(20)[np.repeat(np.arange(40) // 2, 3)] + 0.01 * np.random.default_rng(0).normal(size=(120, 20))
+    scores = {s.metric: s for s in recall.run(view_of(x, labels, np.full(120, "a"), protocol="paper"))}
+    relationships._read_pairs.cache_clear()
+    assert scores["recall_humap"].value == 1
+
+
+def test_mean_weighs_sources_not_pairs(annotations):
+    genes, _ = annotations
+    scores = {s.metric: s for s in recall.run(view_of(*_planted(genes)))}
+    available = [scores[f"recall_{s}"].value for s in ("corum", "humap", "reactome", "stringdb")]
+    assert scores["recall_signor"].status == "not_applicable"
+    assert "1 pairs known to SIGNOR among 40 perturbed genes" in scores["recall_signor"].reason
+    assert scores["recall_mean"].value == pytest.approx(np.mean(available), abs=1e-12)
+    assert "without SIGNOR" in scores["recall_mean"].reason
+    assert scores["recall_mean"].items.denominator.sum() == pytest.approx(1)
+
+
+def test_names_are_symbols_ensembl_ids_or_combinations(annotations):
+    genes, _ = annotations
+    x, labels, batch = _planted(genes)
+    table = pd.DataFrame({"gene_id": ["ENSG1", "ENSG2"], "ensembl_id": ["ENSG1", "ENSG2"], "symbol": ["G00", "G01"]})
+    by_symbol = view_of(x, labels, batch, genes=table)
+    renamed = np.where(labels == "G00", "ENSG1", labels)
+    combined = np.append(renamed, ["G03+G04"] * 3)
+    wide = np.vstack([x, np.full((3, 16), 99)])
+    view = view_of(wide, combined, np.append(batch, ["a"] * 3), genes=table)
+    names, means = recall.gene_means(view.embedding, view.screen)
+    expected_names, expected = recall.gene_means(by_symbol.embedding, by_symbol.screen)
+    np.testing.assert_array_equal(names, expected_names)
+    np.testing.assert_allclose(means, expected, atol=1e-6)
+
+
+def test_order_and_rotation_do_not_matter(annotations):
+    genes, _ = annotations
+    view = view_of(*_planted(genes))
+    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(16, 16)))
+    turned = replace(view, embedding=(view.embedding @ rotation).astype(np.float32))
+    shuffled = turned.take(np.random.default_rng(2).permutation(len(view.embedding)))
+    for a, b in zip(recall.run(view), recall.run(shuffled), strict=True):
+        assert a.metric == b.metric
+        assert b.value == pytest.approx(a.value, abs=0.02, nan_ok=True)
+
+
+def test_absent_with_a_reason(annotations):
+    genes, _ = annotations
+    view = view_of(*_planted(genes))
+    few = view.take(np.flatnonzero(np.isin(view.screen.perturbation, ["G00", "G01", "ctrl"])))
+    for changed in (replace(view, predictor="no_effect"), few):
+        scores = recall.run(changed)
+        assert {s.metric for s in scores} == set(recall.METRICS)
+        assert all(s.status == "not_applicable" and s.reason for s in scores)
+    paper = {s.metric: s for s in recall.run(replace(view, protocol="paper"))}
+    assert set(paper) == set(recall.METRICS)
+    assert paper["recall_corum"].status == "ok"
+    assert paper["corum_ks"].status == paper["precision_corum"].status == "not_applicable"
+    facts = {"n_perturbations": 100, "perturbation_type": "CRISPRi", "organism": "human"}
+    assert recall.not_applicable(facts) == ""
+    assert "compounds" in recall.not_applicable({**facts, "perturbation_type": "chemical"})
+    assert "mouse" in recall.not_applicable({**facts, "organism": "mouse"})
+    assert "1 perturbations" in recall.not_applicable({**facts, "n_perturbations": 1})
