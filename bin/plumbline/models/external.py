@@ -32,6 +32,8 @@ def embed(counts: Counts, options: Options) -> Result:
     values = align(embedding, counts.cell_id, path.name)
     _check(values, counts.cell_id, path.name)
     about = {
+        "genes_used": None,  # unknown to us, which is not zero
+        "counts_used": None,
         "source": path.name,
         "source_sha256": sha256(path),
         "key": str(options.get("key", "")),

@@ -6,11 +6,13 @@ have no mean-variance law of counts, so their genes are ranked by plain variance
 """
 
 import numpy as np
+import scipy.sparse as sp
 
 from plumbline.counts import Counts
 from plumbline.models.fitting import transform
 
 N_BINS = 20
+ROUNDING = 1e-12  # a variance below this share of the squared mean is rounding of a constant gene
 
 
 def select_genes(counts: Counts, rows: np.ndarray, kind: str, n_hvg: int) -> np.ndarray:
@@ -33,17 +35,24 @@ def moments(counts: Counts, rows: np.ndarray, kind: str) -> tuple[np.ndarray, np
     apply = transform(kind, "lognorm")
     n, mean, squares = 0, np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
     for _, block in counts.blocks(rows):
-        values = apply(block).astype(np.float64)
-        if kind == "counts":
-            values.data = np.expm1(values.data)
-        size = values.shape[0]
-        block_mean = np.asarray(values.mean(axis=0)).ravel()
-        block_squares = np.asarray(values.multiply(values).sum(axis=0)).ravel() - size * block_mean**2
+        values = apply(block)
+        data = values.data.astype(np.float64)
+        size, block_mean, block_squares = _block_moments(np.expm1(data) if kind == "counts" else data, values)
         delta = block_mean - mean
         squares += block_squares + delta**2 * n * size / (n + size)
         mean += delta * size / (n + size)
         n += size
-    return mean, np.maximum(squares, 0) / max(n - 1, 1)
+    variance = squares / max(n - 1, 1)
+    return mean, np.where(variance > ROUNDING * mean**2, variance, 0.0)
+
+
+def _block_moments(data: np.ndarray, pattern: sp.csr_matrix) -> tuple[int, np.ndarray, np.ndarray]:
+    """(cells, mean, sum of squared deviations) of a block: ``data`` at the non-zero places of ``pattern``."""
+    size, n_genes = pattern.shape
+    mean = np.bincount(pattern.indices, weights=data, minlength=n_genes) / size
+    deviations = np.bincount(pattern.indices, weights=(data - mean[pattern.indices]) ** 2, minlength=n_genes)
+    zeros = size - np.bincount(pattern.indices, minlength=n_genes)
+    return size, mean, deviations + zeros * mean**2
 
 
 def normalised_dispersion(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -1,0 +1,50 @@
+"""A small screen on disk for the tests of the fitted models: counts.h5ad and the tables PREPARE would write."""
+
+import json
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from plumbline.counts import Counts, open_counts
+from plumbline.embedding_cli import Options
+
+
+def made_counts(n_cells: int = 300, n_genes: int = 120, seed: int = 0, n_factors: int = 6) -> sp.csr_matrix:
+    """Poisson counts around a few factors of gene expression, sparse, with different library sizes; no empty cell."""
+    rng = np.random.default_rng(seed)
+    rate = rng.gamma(0.8, 1.0, n_genes) * rng.gamma(6, 1 / 6, (n_cells, 1))
+    factors = rng.normal(size=(n_cells, n_factors)) @ (
+        rng.normal(size=(n_factors, n_genes)) * np.linspace(0.7, 0.2, n_factors)[:, None]
+    )
+    counts = rng.poisson(rate * np.exp(factors)).astype(np.float32)
+    counts[:, 0] += 1
+    return sp.csr_matrix(counts)
+
+
+def write_screen(folder: Path, matrix: sp.csr_matrix, x_kind: str = "counts", order: np.ndarray | None = None) -> Counts:
+    """Write counts.h5ad and tables/ below ``folder``; ``order`` permutes the cells. Batches b0..b4; b3 and b4 are not train."""
+    n, order = matrix.shape[0], np.arange(matrix.shape[0]) if order is None else order
+    cells = pd.DataFrame({"cell_id": [f"cell{i}" for i in range(n)], "batch": [f"b{i % 5}" for i in range(n)]})
+    cells["perturbation"] = np.where(np.arange(n) % 4 == 0, "control", np.char.add("P", (np.arange(n) // 5 % 8).astype(str)))
+    cells["is_control"] = cells["perturbation"] == "control"
+    cells = cells.iloc[order].reset_index(drop=True)
+    tables = folder / "tables"
+    tables.mkdir(parents=True, exist_ok=True)
+    cells.to_parquet(tables / "cells.parquet")
+    pd.DataFrame({"train_42": cells["batch"].isin(["b0", "b1", "b2"]), "train_43": False}).to_parquet(tables / "splits.parquet")
+    (tables / "dataset.json").write_text(json.dumps({"x_kind": x_kind, "split_by": "batch"}))
+    genes = pd.DataFrame(index=[f"G{j}" for j in range(matrix.shape[1])])
+    data = ad.AnnData(matrix[order], obs=pd.DataFrame(index=cells["cell_id"].to_numpy()), var=genes)
+    data.write_h5ad(folder / "counts.h5ad")
+    return open_counts(folder / "counts.h5ad")
+
+
+def options(
+    tables: Path | None = None, fit_on: str = "all", seed: int = 42, embedding: Path | None = None, **settings
+) -> Options:
+    """Options with the given settings."""
+    text = {name: str(value) for name, value in settings.items()}
+    return Options("variant", None, tables, fit_on, seed, "cpu", 0, 1, text, embedding)

@@ -1,0 +1,168 @@
+"""A user's embedding arrives row by row where it belongs, in every format; every mistake in the file is named."""
+
+import csv
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from made_screen import made_counts, options, write_screen
+
+from plumbline.errors import UserError
+from plumbline.models import external
+
+N, D = 40, 7
+
+
+@pytest.fixture
+def counts(tmp_path):
+    return write_screen(tmp_path, made_counts(N, 10))
+
+
+@pytest.fixture
+def shuffled():
+    """(cell ids, values) in another order than the counts; row i of the counts has values i, i + 0.1, ..."""
+    order = np.random.default_rng(0).permutation(N)
+    return np.array([f"cell{i}" for i in order]), (order[:, None] + np.arange(D) / 10).astype(np.float32)
+
+
+EXPECTED = (np.arange(N)[:, None] + np.arange(D) / 10).astype(np.float32)
+
+
+def write(folder, kind, ids, values):
+    """The embedding as a file of one format, and the settings that name it."""
+    path = folder / f"mine.{kind.split('-')[0]}"
+    table = pd.DataFrame(values, index=ids, columns=[f"d{j}" for j in range(values.shape[1])])
+    if kind.startswith("h5ad"):
+        data = ad.AnnData(np.zeros((len(ids), 1), np.float32), obs=pd.DataFrame({"barcode": ids}, index=ids))
+        if kind == "h5ad-column":
+            data.obs_names = [f"row{i}" for i in range(len(ids))]
+        data.obsm["X_mine"] = values
+        data.write_h5ad(path)
+    elif kind == "npz":
+        np.savez(path, cell_id=ids, embedding=values)
+    elif kind == "parquet-index":
+        table.to_parquet(path)
+    elif kind.startswith("parquet"):
+        table.rename_axis("cell_id" if kind == "parquet" else "barcode").reset_index().to_parquet(path)
+    else:
+        np.save(path, values)
+        header = ["cell_id"] if kind == "npy-csv" else []
+        path.with_suffix(f".{kind.split('-')[1]}").write_text("\r\n".join([*header, *ids]) + "\r\n")
+    settings = {"id_column": "barcode"} if kind.endswith("column") else {}
+    return path, settings | ({"key": "X_mine"} if kind == "h5ad" else {})
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["h5ad", "h5ad-onlykey", "h5ad-column", "npz", "parquet", "parquet-index", "parquet-column", "npy-txt", "npy-csv"],
+)
+def test_every_format_is_joined_by_cell_id(tmp_path, counts, shuffled, kind):
+    path, settings = write(tmp_path, kind, *shuffled)
+    result = external.embed(counts, options(embedding=path, **settings))
+    np.testing.assert_array_equal(result.values, EXPECTED)
+    assert result.values.dtype == np.float32
+    assert result.extra["source"] == path.name
+    assert len(result.extra["source_sha256"]) == 64
+
+
+def test_missing_and_extra_cells_are_errors(tmp_path, counts, shuffled):
+    ids, values = shuffled
+    path, _ = write(tmp_path, "npz", ids[1:], values[1:])
+    with pytest.raises(UserError, match=f"1 missing.*{ids[0]}.*0 extra"):
+        external.embed(counts, options(embedding=path))
+    path, _ = write(tmp_path, "npz", np.append(ids, "stranger"), np.vstack([values, values[:1]]))
+    with pytest.raises(UserError, match=r"0 missing, 1 extra.*stranger"):
+        external.embed(counts, options(embedding=path))
+    result = external.embed(counts, options(embedding=path, extra="drop"))
+    np.testing.assert_array_equal(result.values, EXPECTED)
+    assert result.extra["extra_cells_left_out"] == 1
+    with pytest.raises(UserError, match="expected error or drop"):
+        external.embed(counts, options(embedding=path, extra="ignore"))
+
+
+def test_extra_cells_that_were_filtered_out_are_left_out(tmp_path, counts, shuffled):
+    ids, values = shuffled
+    (tmp_path / "tables" / "dropped_cells.txt").write_text("empty1\nempty2\n")
+    path, _ = write(tmp_path, "npz", np.append(ids, "empty1"), np.vstack([values, values[:1]]))
+    result = external.embed(counts, options(tmp_path / "tables", embedding=path))
+    np.testing.assert_array_equal(result.values, EXPECTED)
+    assert result.extra["extra_cells_left_out"] == 1
+    path, _ = write(tmp_path, "npz", np.append(ids, "stranger"), np.vstack([values, values[:1]]))
+    with pytest.raises(UserError, match="1 extra"):
+        external.embed(counts, options(tmp_path / "tables", embedding=path))
+
+
+def test_duplicate_ids_and_bad_values_are_errors(tmp_path, counts, shuffled):
+    ids, values = shuffled
+    twice, _ = write(tmp_path, "npz", np.append(ids, ids[:1]), np.vstack([values, values[:1]]))
+    with pytest.raises(UserError, match="more than once"):
+        external.embed(counts, options(embedding=twice))
+    values = values.copy()
+    values[3, 2], values[5, 0] = np.nan, np.inf
+    bad, _ = write(tmp_path, "parquet", ids, values)
+    first = min((ids[3], ids[5]), key=lambda name: int(name[4:]))
+    with pytest.raises(UserError, match=f"2 rows hold NaN or infinite values.*'{first}'"):
+        external.embed(counts, options(embedding=bad))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("h5ad", {"key": "X_mne"}, "Did you mean 'X_mine'"),
+        ("h5ad", {"id_column": "barcod"}, "no column 'barcod'.*Did you mean 'barcode'"),
+        ("parquet", {"id_column": "name"}, "no column 'name'"),
+        ("npz", {"key": "X_mine"}, "Leave key empty"),
+        ("npz", {"id_column": "barcode"}, "id_column names a column of an h5ad or parquet"),
+    ],
+)
+def test_wrong_keys_and_columns_are_explained(tmp_path, counts, shuffled, kind, settings, message):
+    path, _ = write(tmp_path, kind, *shuffled)
+    with pytest.raises(UserError, match=message):
+        external.embed(counts, options(embedding=path, **settings))
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "npz", "parquet", "npy-txt"])
+def test_truncated_files_are_explained(tmp_path, counts, shuffled, kind):
+    path, settings = write(tmp_path, kind, *shuffled)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(UserError, match=path.name):
+        external.embed(counts, options(embedding=path, **settings))
+
+
+def test_files_that_hold_something_else_are_explained(tmp_path, counts, shuffled):
+    ids, values = shuffled
+    with pytest.raises(UserError, match="no such file"):
+        external.embed(counts, options(embedding=tmp_path / "absent.npz"))
+    (tmp_path / "a.csv").write_text("x\n")
+    with pytest.raises(UserError, match=r"unknown format 'csv'.*h5ad, npz, parquet, npy"):
+        external.embed(counts, options(embedding=tmp_path / "a.csv"))
+    np.savez(tmp_path / "names.npz", cells=ids, embedding=values)
+    with pytest.raises(UserError, match="needs the arrays cell_id and embedding"):
+        external.embed(counts, options(embedding=tmp_path / "names.npz"))
+    pd.DataFrame({"cell_id": ids, "label": ids}).to_parquet(tmp_path / "text.parquet")
+    with pytest.raises(UserError, match="columns label are not numeric"):
+        external.embed(counts, options(embedding=tmp_path / "text.parquet"))
+    pd.DataFrame(values, columns=list("abcdefg")).to_parquet(tmp_path / "noid.parquet")
+    with pytest.raises(UserError, match="holds no cell ids"):
+        external.embed(counts, options(embedding=tmp_path / "noid.parquet"))
+    np.save(tmp_path / "alone.npy", values)
+    with pytest.raises(UserError, match=r"alone\.txt or alone\.csv"):
+        external.embed(counts, options(embedding=tmp_path / "alone.npy"))
+    (tmp_path / "alone.txt").write_text("\n".join(ids[:-3]))
+    with pytest.raises(UserError, match="37 cell ids, and values of shape"):
+        external.embed(counts, options(embedding=tmp_path / "alone.npy"))
+
+
+def test_the_example_sheet_fits_its_schema(root):
+    schema = json.loads((root / "assets" / "schema_embeddings.json").read_text())["items"]
+    with open(root / "assets" / "embeddings.example.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == list(schema["properties"])
+    assert rows
+    jsonschema = pytest.importorskip("jsonschema")
+    for row in rows:
+        jsonschema.validate({name: value for name, value in row.items() if value}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"dataset": "a", "name": "b", "path": "c.txt"}, schema)

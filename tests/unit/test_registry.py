@@ -1,0 +1,70 @@
+"""The shipped table of models is sound, and every mistake in one is named."""
+
+import csv
+
+import pytest
+
+from plumbline.errors import UserError
+from plumbline.registry import TABLE, find_variant, read_variants
+
+
+def edited(tmp_path, **changes):
+    """The shipped table with fields of its first row changed."""
+    with open(TABLE, newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rows[0] |= changes
+    path = tmp_path / "models.csv"
+    with open(path, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_the_shipped_table_is_valid_and_its_scripts_exist(root):
+    variants = read_variants()
+    assert {"pca", "pca_raw", "scvi", "hvg", "random", "label_oracle", "no_effect"} <= set(variants)
+    assert variants["pca"].role == "baseline"
+    assert variants["pca"].seeded
+    assert variants["pca"].settings == {"n_components": "256", "input": "lognorm"}
+    for variant in variants.values():
+        assert (root / "bin" / f"embed_{variant.model}.py").is_file(), variant.id
+
+
+@pytest.mark.parametrize("name", ["pca", "scvi", "expression", "control"])
+def test_settings_of_the_table_are_settings_of_the_scripts(root, name):
+    script = (root / "bin" / f"embed_{name}.py").read_text()
+    for variant in (v for v in read_variants().values() if v.model == name):
+        assert all(f'"{setting}"' in script for setting in variant.settings), variant.id
+
+
+def test_a_mistyped_model_gets_a_hint():
+    with pytest.raises(UserError, match=r"no model 'scvi_nbb'.*Did you mean 'scvi_nb'"):
+        find_variant("scvi_nbb", read_variants())
+    assert find_variant("scvi_nb", read_variants()).settings["gene_likelihood"] == "nb"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"role": "base"}, "role is 'base'.*Did you mean 'baseline'"),
+        ({"title": ""}, "title must not be empty"),
+        ({"seeded": "false"}, "seeded must be true exactly where fit_on is train"),
+        ({"settings": "input"}, "settings holds 'input'"),
+        ({"id": "scvi"}, "'scvi' occurs twice"),
+        ({"x_kind": "logs"}, "x_kind is 'logs'"),
+    ],
+)
+def test_mistakes_in_a_table_are_named(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        read_variants(edited(tmp_path, **changes))
+
+
+def test_a_row_with_a_missing_or_surplus_field_is_named(tmp_path):
+    for field in ("", ",surplus"):
+        path = tmp_path / "models.csv"
+        lines = TABLE.read_text().splitlines()
+        lines[1] = lines[1].rsplit(",", 1)[0] if not field else lines[1] + field
+        path.write_text("\n".join(lines) + "\n")
+        with pytest.raises(UserError, match="does not have as many fields"):
+            read_variants(path)

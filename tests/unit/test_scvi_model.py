@@ -1,0 +1,126 @@
+"""scVI: the embedding is scvi-tools' own, repeats, needs no batch, and learns; small and few epochs."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from made_screen import made_counts, options, write_screen
+
+from plumbline.errors import NotApplicable, UserError
+
+pytest.importorskip("scvi")
+from plumbline.models import scvi_model
+
+SMALL = {"n_latent": 6, "n_hidden": 16, "n_hvg": 60}
+
+
+@pytest.fixture
+def counts(tmp_path):
+    return write_screen(tmp_path, made_counts(300, 80, n_factors=2))
+
+
+def test_the_embedding_is_the_posterior_mean_of_scvi_tools(tmp_path, counts):
+    import anndata as ad
+    import pandas as pd
+
+    told = options(tmp_path / "tables", "train", max_epochs=3, **SMALL)
+    plan = scvi_model._plan(counts, told)
+    model, about = scvi_model._train(counts, plan, told, "cpu")
+    ours = scvi_model._encode(counts, plan, model, "cpu")
+    dense = made_counts(300, 80, n_factors=2)[plan.rows][:, plan.genes]
+    data = ad.AnnData(dense, obs=pd.DataFrame({"batch": plan.batch}, index=[str(i) for i in range(len(plan.rows))]))
+    theirs = model.get_latent_representation(data, give_mean=True)
+    np.testing.assert_allclose(ours[plan.rows], theirs, atol=1e-5)
+    assert about["epochs"] == 3
+    assert set(plan.batch) == {"b0", "b1", "b2"}  # b3 and b4 were embedded without having been trained on
+    assert np.isfinite(ours).all()
+    assert ours.std(axis=0).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "values"), [("zinb", "counts"), ("nb", "counts"), ("poisson", "counts"), ("zinb", "lognorm")]
+)
+def test_every_likelihood_trains_and_repeats(tmp_path, counts, likelihood, values):
+    told = options(tmp_path / "tables", "train", gene_likelihood=likelihood, input=values, max_epochs=2, **SMALL)
+    first, second = scvi_model.embed(counts, told), scvi_model.embed(counts, told)
+    np.testing.assert_array_equal(first.values, second.values)
+    assert first.values.shape == (300, 6)
+    assert first.extra["gene_likelihood"] == likelihood
+    assert first.extra["n_fit_cells"] == 180
+    assert first.extra["trained"] is True
+    assert first.genes_used == 60
+
+
+def test_training_finds_what_an_untrained_network_does_not_know(tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    rate = rng.gamma(2, 1, 60)
+    group = np.arange(300) % 2
+    matrix = rng.poisson(rate * np.exp(group[:, None] * rng.normal(0, 1.0, 60))).astype(np.float32)
+    counts = write_screen(tmp_path, sp.csr_matrix(matrix))
+    trained = scvi_model.embed(counts, options(tmp_path / "tables", max_epochs=25, **SMALL))
+    other_seed = scvi_model.embed(counts, options(tmp_path / "tables", max_epochs=1, seed=43, **SMALL))
+    untrained = scvi_model.embed(counts, options(tmp_path / "tables", untrained="true", **SMALL))
+    means = [trained.values[group == g].mean(axis=0) for g in (0, 1)]
+    nearest = np.argmin([((trained.values - mean) ** 2).sum(axis=1) for mean in means], axis=0)
+    assert (nearest == group).mean() > 0.95
+    assert trained.extra["final"]["elbo_train"] < other_seed.extra["final"]["elbo_train"]
+    assert untrained.extra["trained"] is False
+    assert "epochs" not in untrained.extra
+    assert np.abs(trained.values - untrained.values).max() > 0.1
+    assert "epoch 25/25" in capsys.readouterr().err
+
+
+def test_share_of_batches_takes_whole_batches_and_the_exact_number():
+    batch = np.repeat([f"b{i}" for i in range(20)], 50)
+    for share in (0.0005, 0.05, 0.33, 0.5, 1.0):
+        rows = scvi_model.share_of_batches(batch, share, 42)
+        assert len(rows) == max(1, round(share * 1000))
+        assert (np.diff(rows) > 0).all()
+        sizes = np.unique(batch[rows], return_counts=True)[1]
+        assert (sizes < 50).sum() <= 1
+    assert not np.array_equal(scvi_model.share_of_batches(batch, 0.1, 42), scvi_model.share_of_batches(batch, 0.1, 43))
+    nested = np.isin(scvi_model.share_of_batches(batch, 0.05, 42), scvi_model.share_of_batches(batch, 0.5, 42))
+    assert nested.all()
+
+
+def test_the_share_is_of_the_fitting_cells(tmp_path, counts):
+    plan = scvi_model._plan(counts, options(tmp_path / "tables", "train", train_share=0.25, **SMALL))
+    assert len(plan.rows) == 45
+    assert len(set(plan.batch)) == 1
+    assert set(plan.batch) < {"b0", "b1", "b2"}
+
+
+def test_epochs_follow_the_heuristic_of_scvi_tools():
+    from scvi.model._utils import get_max_epochs_heuristic
+
+    for n in (10, 20_000, 25_000, 1_300_000):
+        assert scvi_model.heuristic_epochs(n) == get_max_epochs_heuristic(n)
+
+
+@pytest.mark.parametrize("kind", ["log", "signed"])
+def test_values_that_are_no_counts_are_not_applicable(tmp_path, kind):
+    counts = write_screen(tmp_path, made_counts(40, 10), x_kind=kind)
+    with pytest.raises(NotApplicable, match=f"a model of counts; this data set holds {kind}"):
+        scvi_model.embed(counts, options(tmp_path / "tables"))
+
+
+def test_too_few_cells_or_no_variation_are_not_applicable(tmp_path, counts):
+    with pytest.raises(NotApplicable, match="fewer than 10 cells; the fitting part has 2"):
+        scvi_model.embed(counts, options(tmp_path / "tables", "train", train_share=0.01))
+    same = write_screen(tmp_path / "same", sp.csr_matrix(np.ones((30, 5), np.float32)))
+    with pytest.raises(NotApplicable, match="no gene varies"):
+        scvi_model.embed(same, options())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gene_likelihood": "znb"}, "Did you mean .*'zinb'"),
+        ({"train_share": "0"}, "above 0 and at most 1"),
+        ({"train_share": "5"}, "above 0 and at most 1"),
+        ({"n_latent": "0"}, "at least 1"),
+        ({"input": "raw"}, "unknown value"),
+    ],
+)
+def test_bad_settings_are_explained(counts, settings, message):
+    with pytest.raises(UserError, match=message):
+        scvi_model.embed(counts, options(**settings))
