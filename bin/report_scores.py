@@ -32,8 +32,8 @@ def report(summary: Path, outdir: Path) -> None:
     sections = [verdict_section(run), *leaderboard_sections(run)]
     sections += [part for task in run.tasks for part in task_sections(run, task)]
     sections += [*published_sections(run), *data_section(run), *cost_sections(run), *absent_section(run), methods_section(run)]
-    for place, part in enumerate(sections):  # MultiQC shows the parts of a section in the order of file names
-        with whole_file(outdir / f"{place:03d}_{part['id']}_mqc.json") as temporary:
+    for part in sections:
+        with whole_file(outdir / f"{part['id']}_mqc.json") as temporary:
             temporary.write_text(json.dumps(part, ensure_ascii=False, allow_nan=False))
     with whole_file(outdir / "summary.md") as temporary:
         temporary.write_text(summary_text(run))

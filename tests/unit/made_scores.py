@@ -78,8 +78,11 @@ def make_run(folder: Path, datasets: tuple[str, ...] = tuple(DATASETS), seeds: t
                 items = pd.concat(items) if items else pd.DataFrame({"task": []})
                 items.to_parquet(folder / "items" / f"{embedding}.{task}.items.parquet")
     (folder / "expected.json").write_text(json.dumps(expected))
-    models = pd.DataFrame([{"id": v, "model": m, "title": {"pca": "PCA (log-normalised)", "scvi": "scVI (ZINB)"}.get(v, v.replace("_", " ")), "role": r, "citation": "doi:10.0/0"}
-                           for v, (m, r, _) in MODELS.items() if r != "external"])  # fmt: skip
+    titles = {"pca": "PCA (log-normalised)", "scvi": "scVI (ZINB)"}
+    rows = [
+        (v, module, titles.get(v, v.replace("_", " ")), role) for v, (module, role, _) in MODELS.items() if role != "external"
+    ]
+    models = pd.DataFrame(rows, columns=["id", "model", "title", "role"]).assign(citation="doi:10.0/0")
     models.to_csv(folder / "models.csv", index=False)
 
 

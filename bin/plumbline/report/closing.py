@@ -3,23 +3,26 @@
 from plumbline.report.run import Run
 from plumbline.report.words import VERDICTS, escape, listed, section, table, task_title
 
-METHODS = """<p>Each embedding was scored by the tasks of Bendidi et al. (2024) with plumbline under two protocols. <code>paper</code>
-computes what the paper and its code compute. <code>corrected</code>, the headline of this report, chooses a post-processing
-(none, centring, centre-scaling, typical variation normalisation) for each model and task on a validation part and reports the
-rest. Scores are means over split seeds ({seeds}). Intervals are 95 % percentile bootstrap intervals ({n_boot} resamples, with
-the small-sample expansion of Hesterberg 2015) over perturbations, batches or genes, whichever the task treats as exchangeable;
-for pairs of genes, genes are resampled (Owen 2007). Models are compared with {baseline} on the units that both have, with
-shared resampling weights; p values refer the difference over its bootstrap standard error to Student's t and are adjusted
-within a data set over its models and main metrics (Benjamini and Hochberg 1995). Calibrated score = (score − floor) / (ceiling − floor),
-the floor being the best of the random and scrambled embeddings (or chance) and the ceiling an embedding made of the labels or
-split halves of the data.</p>"""
+METHODS = """<p>Each embedding was scored by the tasks of Bendidi et al. (2024) with plumbline under two protocols.
+<code>paper</code> computes what the paper and its code compute. <code>corrected</code>, the headline of this report, chooses
+a post-processing (none, centring, centre-scaling, typical variation normalisation) for each model and task on a validation
+part and reports the rest. Scores are means over split seeds ({seeds}). Intervals are 95 % percentile bootstrap intervals
+({n_boot} resamples, with the small-sample expansion of Hesterberg 2015) over perturbations, batches or genes, whichever the
+task treats as exchangeable; for pairs of genes, genes are resampled (Owen 2007). Models are compared with {baseline} on the
+units that both have, with shared resampling weights; p values refer the difference over its bootstrap standard error to
+Student's t and are adjusted within a data set over its models and main metrics (Benjamini and Hochberg 1995). Calibrated
+score = (score − floor) / (ceiling − floor), the floor being the best of the random and scrambled embeddings (or chance) and
+the ceiling an embedding made of the labels or split halves of the data.</p>"""
 REFERENCES = [
-    "Bendidi I, et al. Benchmarking transcriptomics foundation models for perturbation analysis: one PCA still rules them all. arXiv:2410.13956 (2024).",
-    "Celik S, et al. Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data. PLOS Comput Biol, doi:10.1371/journal.pcbi.1012463 (2024).",
+    "Bendidi I, et al. Benchmarking transcriptomics foundation models for perturbation analysis: one PCA still rules them all. "
+    "arXiv:2410.13956 (2024).",
+    "Celik S, et al. Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data. "
+    "PLOS Comput Biol, doi:10.1371/journal.pcbi.1012463 (2024).",
     "Hesterberg TC. What teachers should know about the bootstrap. Am Stat 69:371 (2015).",
     "Owen AB. The pigeonhole bootstrap. Ann Appl Stat 1:386 (2007).",
     "Benjamini Y, Hochberg Y. Controlling the false discovery rate. J R Stat Soc B 57:289 (1995).",
-    "Ewels P, et al. MultiQC: summarize analysis results for multiple tools and samples in a single report. Bioinformatics 32:3047 (2016).",
+    "Ewels P, et al. MultiQC: summarize analysis results for multiple tools and samples in a single report. "
+    "Bioinformatics 32:3047 (2016).",
     "Di Tommaso P, et al. Nextflow enables reproducible computational workflows. Nat Biotechnol 35:316 (2017).",
 ]
 

@@ -26,7 +26,7 @@ def data_section(run: Run) -> list[dict]:
     ]
     body = [_row(found["facts"], found.get("report") or {}) for found in known.values()]
     told = "\n".join(_warnings(found["facts"], found.get("report") or {}) for found in known.values())
-    about = "Confounding: how far batch and perturbation are the same thing (bias-corrected Cramér's V, 0 = independent, 1 = the same)."
+    about = "Last column: how far batch and perturbation are the same thing (Cramér's V, 0 = independent, 1 = the same)."
     content = f'<div class="pl-scroll" style="max-height:none">{table(head, body)}</div>{told}'
     return [section("data", "The data", about, content)]
 

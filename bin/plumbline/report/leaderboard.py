@@ -19,20 +19,13 @@ def leaderboard_sections(run: Run) -> list[dict]:
 
 def _table(run: Run) -> dict:
     shown = run.headline[~run.headline["role"].isin(CONTROLS)]
-    headers = {
-        "better": {"title": "▲ better", "format": "{:,.0f}", "scale": "Blues", "min": 0, "description": f"comparisons in which the model beats {run.baseline}"},
-        "tied": {"title": "= tied", "format": "{:,.0f}", "scale": "Greys", "min": 0, "description": "comparisons that cannot be told apart"},
-        "worse": {"title": "▼ worse", "format": "{:,.0f}", "scale": "Oranges", "min": 0, "description": f"comparisons in which {run.baseline} is better"},
-    }  # fmt: skip
-    for task in run.tasks:
-        headers[task] = {"title": task_title(task), "format": "{:,.2f}", "scale": "Blues", "min": 0, "max": 1,
-                         "description": "calibrated: 0 = best floor, 1 = ceiling; mean over data sets"}  # fmt: skip
     data = {}
     for label in [name for name in run.models if name in set(shown["label"])]:
         rows = shown[shown["label"] == label]
-        data[label] = {name: int((rows["verdict"] == name).sum()) for name in ("better", "tied", "worse")}
         means = rows.groupby("task")["calibrated"].mean().dropna()
-        data[label] |= {task: round(float(value), 4) for task, value in means.items()}
+        counts = {name: int((rows["verdict"] == name).sum()) for name in ("better", "tied", "worse")}
+        data[label] = counts | {task: round(float(value), 4) for task, value in means.items()}
+    calibrated = [task for task in run.tasks if any(task in row for row in data.values())]
     about = (
         "Over all data sets. Task columns are calibrated: 0 is the best of the floors (random and scrambled embeddings, or "
         "chance), 1 the ceiling (labels, or split halves of the data). Empty: not run, not applicable, or floor and ceiling "
@@ -46,7 +39,23 @@ def _table(run: Run) -> dict:
         "sort_rows": False,
     }
     return {"id": "plumbline_leaderboard_all", **PARENT, "section_name": "Calibrated scores", "description": about,
-            "plot_type": "table", "pconfig": config, "headers": headers, "data": data}  # fmt: skip
+            "plot_type": "table", "pconfig": config, "headers": _headers(run.baseline, calibrated), "data": data}  # fmt: skip
+
+
+def _headers(base: str, tasks: list[str]) -> dict[str, dict]:
+    count = {"format": "{:,.0f}", "min": 0}
+    share = {"format": "{:,.2f}", "scale": "Blues", "min": 0, "max": 1}
+    told = "calibrated: 0 = best floor, 1 = ceiling; mean over data sets"
+    return {
+        "better": {
+            **count,
+            "title": "▲ better",
+            "scale": "Blues",
+            "description": f"comparisons in which the model beats {base}",
+        },
+        "tied": {**count, "title": "= tied", "scale": "Greys", "description": "comparisons that cannot be told apart"},
+        "worse": {**count, "title": "▼ worse", "scale": "Oranges", "description": f"comparisons in which {base} is better"},
+    } | {task: {**share, "title": task_title(task), "description": told} for task in tasks}
 
 
 def _ranks(run: Run) -> dict:

@@ -47,8 +47,10 @@ class Run:
         return [task for task in TASK_ORDER if task in found] + sorted(found - set(TASK_ORDER))
 
     def title(self, dataset: str) -> str:
-        """A data set's title."""
-        return self.about["datasets"].get(dataset, {}).get("facts", {}).get("title") or dataset
+        """A data set's title, or its name where it has none or shares it with another."""
+        titles = {name: found["facts"].get("title") for name, found in self.about["datasets"].items()}
+        title = titles.get(dataset)
+        return title if title and list(titles.values()).count(title) == 1 else dataset
 
     @property
     def headline(self) -> pd.DataFrame:

@@ -30,20 +30,28 @@ def _heatmap(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
     sets = [name for name in run.datasets if name in set(good["dataset"])]
     values = good.pivot_table(index="label", columns="dataset", values="value").reindex(index=models, columns=sets)
     data = [[None if pd.isna(value) else round(float(value), 4) for value in line] for line in values.to_numpy()]
-    metrics = good.groupby("dataset")["metric"].first()
-    named = {metric: [run.title(s) for s in metrics.index[metrics == metric]] for metric in metrics.unique()}
-    told = metric_title(metrics.iloc[0]) if len(named) == 1 else "; ".join(
-        f"{metric_title(metric)} ({', '.join(names)})" for metric, names in named.items())  # fmt: skip
     candidates = good[~good["role"].isin(CONTROLS)]["value"]
     limits = {"min": float(candidates.min()), "max": float(candidates.max())} if candidates.nunique() > 1 else {}
-    config = {"id": f"plumbline_{task}_heatmap_plot", **limits, "title": f"{task_title(task)}: score", "xlab": "Data set", "ylab": "Model",
-              "square": False, "tt_decimals": 3, "display_values": True, "cluster_rows": False, "cluster_cols": False,
-              "cluster_switch_clustered_active": False, "colstops": CIVIDIS}  # fmt: skip
+    config = {"id": f"plumbline_{task}_heatmap_plot", "title": f"{task_title(task)}: score", "xlab": "Data set",
+              "ylab": "Model", "square": False, "tt_decimals": 1 if good["metric"].str.endswith("_pct").all() else 3,
+              "display_values": True, "cluster_rows": False, "cluster_cols": False, "cluster_switch_clustered_active": False,
+              "colstops": CIVIDIS, **limits}  # fmt: skip
     about = escape(
-        f"Main metric: {told}. Protocol corrected, post-processing chosen on the validation part. Floors and ceilings last."
+        f"{_main_metrics(run, good)}. Protocol corrected, post-processing chosen on the validation part. Floors and ceilings "
+        "come last and do not stretch the colours."
     )
     return {"id": f"plumbline_{task}_heatmap", **_parent(task), "section_name": "Scores", "description": about,
-            "plot_type": "heatmap", "pconfig": config, "xcats": [run.title(name) for name in sets], "ycats": models, "data": data}  # fmt: skip
+            "plot_type": "heatmap", "pconfig": config, "xcats": [run.title(name) for name in sets], "ycats": models,
+            "data": data}  # fmt: skip
+
+
+def _main_metrics(run: Run, rows: pd.DataFrame) -> str:
+    """The main metric, or each with its data sets where they differ."""
+    metrics = rows.groupby("dataset")["metric"].first()
+    if metrics.nunique() == 1:
+        return f"Main metric: {metric_title(metrics.iloc[0])}"
+    named = {metric: [run.title(name) for name in metrics.index[metrics == metric]] for metric in metrics.unique()}
+    return "Main metrics: " + "; ".join(f"{metric_title(metric)} ({', '.join(names)})" for metric, names in named.items())
 
 
 def _forest(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
@@ -51,7 +59,8 @@ def _forest(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
     if not figure:
         return None
     about = escape(
-        f"Paired on the same units, 95 % bootstrap interval. ▲ better, ▼ worse, ■ tied (q ≤ 0.05), ◆ reference. Right of the line: better than {run.baseline}."
+        "Paired on the same units, 95 % bootstrap interval. ▲ better, ▼ worse, ■ tied (q ≤ 0.05), ◆ reference. "
+        f"Right of the line: better than {run.baseline}."
     )
     return section(f"{task}_forest", f"Differences to {run.baseline}", about, figure, **_parent(task))
 
@@ -93,7 +102,7 @@ def _all_metrics(run: Run, task: str) -> dict | None:
         "Mean over split seeds with its 95 % interval (for single post-processings over several seeds: ± standard deviation "
         "over seeds); every post-processing, both protocols. In full: <code>scores.tsv</code>."
     )
-    return section(f"{task}_metrics", "All metrics", about, "\n".join(parts), **_parent(task))
+    return section(f"{task}_metrics", "Table of all metrics", about, "\n".join(parts), **_parent(task))
 
 
 def _metric_table(run: Run, scores: pd.DataFrame, compared: pd.DataFrame, metrics: list[str]) -> str:

@@ -67,7 +67,7 @@ def _tally(rows: pd.DataFrame) -> str:
     ahead = counts.get("better", 0) - counts.get("worse", 0)
     name = "better" if ahead > 0 else "worse" if ahead < 0 else "tied"
     colour, tint = VERDICTS[name][2:]
-    return f'<td class="v" style="background:{tint};border-left:3px solid {colour}">{" &nbsp;".join(told)}</td>'
+    return f'<td class="v" style="background:{tint};border-left:3px solid {colour}">{"<br>".join(told)}</td>'
 
 
 def _key(run: Run) -> str:

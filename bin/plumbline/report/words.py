@@ -90,11 +90,13 @@ def _cell(cell: str) -> str:
     return cell if cell.startswith("<td") else f"<td>{cell}</td>"
 
 
-def section(name: str, section_name: str, description: str, content: str, parent: str = "", **more: str) -> dict:
-    """A MultiQC custom-content section that holds HTML; ``parent`` is the id of the section it lies in."""
+def section(name: str, section_name: str, description: str, content: str, **more: str) -> dict:
+    """A MultiQC custom-content section that holds HTML; ``more``: the parent it is a part of.
+
+    MultiQC shows the parts of a parent in the alphabetical order of ``section_name``: the names are chosen for that.
+    """
     about = {"id": f"plumbline_{name}", "section_name": section_name, "description": description, "plot_type": "html"}
-    inside = {"parent_id": f"plumbline_{parent}"} if parent else {}
-    return {**about, **inside, **more, "data": content}
+    return {**about, **more, "data": content}
 
 
 __all__ = ["escape", "listed", "metric_title", "number", "section", "table", "task_title", "with_interval"]
