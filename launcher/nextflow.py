@@ -29,10 +29,11 @@ VENV_ADVICE = "Check the network, and that `python3 -m venv` works (Debian, Ubun
 
 @dataclass(frozen=True)
 class Nextflow:
-    """A Nextflow that is ready to run, and the environment variables it needs."""
+    """A Nextflow that is ready to run, the environment variables it needs, and the jar it runs (for its linter)."""
 
     command: str
     environment: dict[str, str]
+    jar: Path
 
 
 def tools() -> Part:
@@ -100,12 +101,14 @@ def nextflow() -> Nextflow:
         provide([_java()])
         environment["JAVA_HOME"] = environment["NXF_JAVA_HOME"] = str(java_home())
     elif (own := own_nextflow()) and recent(own[1]):
-        return Nextflow(own[0], environment)
-    provide([tools(), distribution(environment)])
-    environment |= {"NXF_VER": VERSION, "NXF_DIST": str(distribution({}).path)}
-    if (distribution({}).path / "offline").exists():
+        framework = Path(os.environ.get("NXF_HOME") or "~/.nextflow").expanduser() / "framework"
+        return Nextflow(own[0], environment, framework / own[1] / f"nextflow-{own[1]}-one.jar")
+    program = distribution(environment)
+    provide([tools(), program])
+    environment |= {"NXF_VER": VERSION, "NXF_DIST": str(program.path)}
+    if (program.path / "offline").exists():
         environment["NXF_OFFLINE"] = "true"  # or it looks for its plugins and for news of itself
-    return Nextflow(str(tools().path / "bin/nextflow"), environment)
+    return Nextflow(str(tools().path / "bin/nextflow"), environment, program.path / VERSION / f"nextflow-{VERSION}-one.jar")
 
 
 def distribution(environment: dict[str, str]) -> Part:

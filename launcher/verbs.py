@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from launcher import doctor, environments, models
 from launcher.home import REPO, home, say
 from launcher.nextflow import nextflow, tool
 from plumbline import __version__
+from plumbline.catalogue import read_catalogue
 from plumbline.errors import UserError
 
 DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation data?"
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch = verb("fetch", _fetch, "download a data set or a model's weights", "bin/fetch_dataset.py or fetch_weights.py")
     fetch.add_argument("name", metavar="NAME", help="a data set (plumb catalogue) or a variant with weights")
 
-    verb("catalogue", _catalogue, "the public data sets known by name", "bin/fetch_dataset.py")
+    verb("catalogue", _catalogue, "the public data sets known by name")
 
     check = verb("check-model", _check_model, "does a model keep the contract of plumbline?", "bin/check_model.py")
     check.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv")
@@ -85,8 +87,8 @@ def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
     rest += ["--outdir", str(outdir), "-w", str(outdir / "work")]
     rest += ["--weights", str(arguments.weights.absolute())] if arguments.weights else []
     rest += ["-resume"] if (state / "history").exists() and "-resume" not in rest else []
-    profile = ",".join(filter(None, [models.value(rest, "-profile"), "demo"]))
-    rest = ["-profile", profile, *models.without(rest, "-profile")]
+    profiles = ",".join(filter(None, [models.value(rest, "-profile"), "demo"]))
+    rest = ["-profile", profiles, *models.without(rest, "-profile")]
     return _launch(rest, ["-log", str(outdir / "work/nextflow.log")], {"NXF_CACHE_DIR": str(state)})
 
 
@@ -97,17 +99,18 @@ def _run(_arguments: argparse.Namespace, rest: list[str]) -> int:
 def _launch(arguments: list[str], before: list[str], variables: dict[str, str]) -> int:
     """`nextflow run` with the uv profile, unless an engine is named; ends with where the results are."""
     profiles = [name for name in (models.value(arguments, "-profile") or "").split(",") if name]
-    program = nextflow()
     extra: list[str] = []
+    program = nextflow()
     if not set(profiles) & set(models.ENGINES):
-        profiles = [*profiles, *({"uv"} - set(profiles))]
+        profiles += [] if "uv" in profiles else ["uv"]
         if not models.value(arguments, "--env_dir"):
             extra = ["--env_dir", str(environments.make(models.environments(arguments, profiles)))]
     options = ["-profile", ",".join(profiles), *models.without(arguments, "-profile"), *extra]
+    start = time.time()
     code = _wait([program.command, *before, "run", str(REPO), *options], program.environment | variables)
     outdir = Path(models.parameter(arguments, profiles, "outdir") or "results").absolute()
-    report = next(iter(sorted(outdir.rglob("multiqc_report.html"))), None) if outdir.is_dir() else None
-    if code == 0 and report:
+    report = outdir / "multiqc_report.html"
+    if report.exists() and report.stat().st_mtime >= start:  # also after a run that lost a task: the report says which
         say(f"report:  {report}\nresults: {outdir}")
     return code
 
@@ -124,16 +127,16 @@ def _wait(command: list[str], variables: dict[str, str]) -> int:
 def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
     """One pytest, so that its closing line is the last one. Ruff and Nextflow's lint are tests as well."""
     python = environments.python("tests")
-    variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    variables = {"OMP_NUM_THREADS": "1", "PLUMBLINE_ENGINES": arguments.engines}
     folders = ["tests/unit", "tests/parity"]
     if not arguments.quick:
         program = nextflow()
         folder = environments.make(["base", "scvi", "multiqc"])
-        variables |= program.environment | {"PLUMBLINE_NEXTFLOW": program.command, "PLUMBLINE_ENV_DIR": str(folder)}
-        folders = ["tests"]
-    variables |= {"PLUMBLINE_ENGINES": arguments.engines, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+        variables |= program.environment | {"PLUMBLINE_NEXTFLOW_JAR": str(program.jar), "PLUMBLINE_ENV_DIR": str(folder)}
+        folders += ["tests/pipeline", *(["tests/engines"] if arguments.engines else [])]
     os.chdir(REPO)
-    return _wait([str(python), "-m", "pytest", *(folders if not any(Path(w).exists() for w in rest) else []), *rest], variables)
+    chosen = any(Path(word.partition("::")[0]).exists() for word in rest)
+    return _wait([str(python), "-m", "pytest", *([] if chosen else folders), *rest], variables)
 
 
 def _embed(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -147,8 +150,10 @@ def _fetch(arguments: argparse.Namespace, rest: list[str]) -> int:
     return _script("base", "fetch_weights.py" if is_model else "fetch_dataset.py", [arguments.name, *rest])
 
 
-def _catalogue(_arguments: argparse.Namespace, rest: list[str]) -> int:
-    return _script("base", "fetch_dataset.py", ["--list", *rest])
+def _catalogue(_arguments: argparse.Namespace, _rest: list[str]) -> int:
+    for name, row in read_catalogue().items():
+        print(f"{name:<28}{row['title']}\n{'':<28}licence: {row['licence'] or 'not stated'}; {row['citation']}")
+    return 0
 
 
 def _check_model(arguments: argparse.Namespace, rest: list[str]) -> int:
