@@ -27,7 +27,7 @@ def variant(name: str) -> dict[str, str]:
 def value(arguments: list[str], option: str) -> str | None:
     """The value of an option, given as `-o value` or `-o=value`; the last one counts."""
     found = None
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if word == option:
             found = following
         elif word.startswith(f"{option}="):
@@ -50,7 +50,7 @@ def parameter(arguments: list[str], profiles: list[str], name: str) -> str | Non
     given = value(arguments, f"--{name}")
     if given is not None:
         return given
-    pattern = re.compile(rf"""^\s*["']?{name}["']?\s*[:=]\s*["']?([^"'\n/]+)""", re.MULTILINE)
+    pattern = re.compile(rf"""(?:^|[{{,])\s*["']?{name}["']?\s*[:=]\s*["']?([^"'\n/#]+)""", re.MULTILINE)
     files = [value(arguments, "-params-file"), value(arguments, "-c")]
     files += [REPO / "conf" / f"{profile}.config" for profile in reversed(profiles)] + [REPO / "nextflow.config"]
     for file in filter(None, files):

@@ -1,0 +1,370 @@
+"""./plumb: set-up is whole or not at all, the machine's own tools are used when good enough, arguments arrive unharmed."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from launcher import environments, home, models, nextflow, verbs
+from launcher.home import Part, provide
+from plumbline.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test sets up in a folder of its own."""
+    monkeypatch.setenv("PLUMBLINE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def program(folder: Path, name: str, script: str) -> Path:
+    """A shell script as an executable; put its folder on PATH to stand in for a tool."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def tools_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that makes a fake tool the first of its name on PATH."""
+    folder = tmp_path / "fake-bin"
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    for variable in ("JAVA_HOME", "NXF_JAVA_HOME", "NXF_HOME", "NXF_OPTS"):
+        monkeypatch.delenv(variable, raising=False)
+    return lambda name, script: program(folder, name, script)
+
+
+# --- parts of set-up ---------------------------------------------------------------------------------------------------
+
+
+def write_a_file(folder: Path) -> None:
+    (folder / "file").write_text("whole")
+
+
+def test_a_part_is_built_once(own_home: Path, capsys):
+    part = Part("something", own_home / "part", write_a_file)
+    provide([part])
+    (part.path / "file").write_text("kept")
+    provide([part])
+    assert (part.path / "file").read_text() == "kept"
+    assert capsys.readouterr().err.count("[1/1] something") == 1
+
+
+def test_a_failed_build_leaves_nothing_and_can_be_repeated(own_home: Path):
+    def fail(folder: Path) -> None:
+        write_a_file(folder)
+        raise UserError("no network")
+
+    with pytest.raises(UserError, match="no network"):
+        provide([Part("something", own_home / "part", fail)])
+    assert not [path for path in own_home.iterdir() if not path.name.startswith(".lock")]
+    provide([Part("something", own_home / "part", write_a_file)])
+    assert (own_home / "part/file").read_text() == "whole"
+
+
+def test_left_overs_of_a_killed_build_go(own_home: Path):
+    left_over = own_home / ".unfinished-part-123"
+    left_over.mkdir(parents=True)
+    provide([Part("something", own_home / "part", write_a_file)])
+    assert not left_over.exists()
+
+
+SLOW_BUILD = """
+import sys, time
+sys.path[:0] = [{repo!r}, {bin!r}]
+from pathlib import Path
+from launcher.home import Part, provide
+
+def build(folder):
+    (folder / "half").touch()
+    time.sleep({seconds})
+    with open({log!r}, "a") as log:
+        log.write("built\\n")
+
+provide([Part("something", Path({target!r}), build)])
+"""
+
+
+def slow_build(tmp_path: Path, seconds: float) -> subprocess.Popen:
+    names = {
+        "repo": str(home.REPO),
+        "bin": str(home.REPO / "bin"),
+        "log": str(tmp_path / "log"),
+        "target": str(tmp_path / "h/part"),
+    }
+    return subprocess.Popen([sys.executable, "-c", SLOW_BUILD.format(seconds=seconds, **names)], stderr=subprocess.DEVNULL)
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(200):
+        if any(path.parent.glob(path.name)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never came")
+
+
+def test_interrupt_leaves_nothing_half_built(tmp_path: Path):
+    build = slow_build(tmp_path, 60)
+    wait_for(tmp_path / "h/.unfinished-*")
+    time.sleep(0.2)
+    build.send_signal(signal.SIGINT)
+    assert build.wait(10) != 0
+    assert not [path.name for path in (tmp_path / "h").iterdir() if not path.name.startswith(".lock")]
+
+
+def test_two_at_once_build_once(tmp_path: Path):
+    builds = [slow_build(tmp_path, 1), slow_build(tmp_path, 1)]
+    assert [build.wait(20) for build in builds] == [0, 0]
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_digest_depends_on_every_input(tmp_path: Path):
+    file = tmp_path / "requirements.txt"
+    file.write_text("numpy==2.0")
+    before = home.digest(file, "3.11")
+    assert before == home.digest(file, "3.11") != home.digest(file, "3.12")
+    file.write_text("numpy==2.1")
+    assert home.digest(file, "3.11") != before
+    assert home.digest("ab", "c") != home.digest("a", "bc")
+
+
+def test_a_command_that_fails_is_told_with_its_last_lines():
+    with pytest.raises(UserError, match=r"(?s)sh failed \(exit code 3\).*the reason.*try again"):
+        home.command(["sh", "-c", "echo the reason >&2; exit 3"], "try again")
+
+
+# --- Java and Nextflow -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [('openjdk version "17.0.15" 2025-04-15', 17), ('java version "1.8.0_292"', 8), ('openjdk version "21" 2023-09-19', 21)],
+)
+def test_java_version(tools_on_path, text: str, version: int):
+    tools_on_path("java", f"echo '{text}' >&2")
+    assert nextflow.java_version() == version
+
+
+def test_java_that_does_not_run_is_none(tools_on_path):
+    tools_on_path("java", "exit 1")
+    assert nextflow.java_version() is None
+
+
+def test_java_home_wins_over_path_as_in_nextflow(tools_on_path, tmp_path: Path, monkeypatch):
+    tools_on_path("java", """echo 'openjdk version "17.0.1"' >&2""")
+    (tmp_path / "jdk").mkdir()
+    program(tmp_path / "jdk/bin", "java", """echo 'openjdk version "11.0.1"' >&2""")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
+    assert nextflow.java_version() == 11
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"), [("25.04.3", True), ("25.04.10", True), ("26.01.0", True), ("25.04.2", False), ("24.10.9", False)]
+)
+def test_the_machines_nextflow_is_used_when_recent(tools_on_path, monkeypatch, version: str, enough: bool):
+    tools_on_path("java", """echo 'openjdk version "21.0.1"' >&2""")
+    own = tools_on_path("nextflow", f"echo 'nextflow version {version}.5949'")
+    fetched = []
+    monkeypatch.setattr(nextflow, "provide", lambda parts: fetched.extend(part.title for part in parts))
+    found = nextflow.nextflow()
+    assert (found.command == str(own)) == enough
+    assert bool(fetched) != enough
+
+
+def test_without_a_good_java_one_is_fetched(tools_on_path, monkeypatch):
+    tools_on_path("java", """echo 'openjdk version "11.0.1"' >&2""")
+    tools_on_path("nextflow", "echo 'nextflow version 25.04.3.5949'")
+    fetched = []
+    monkeypatch.setattr(nextflow, "provide", lambda parts: fetched.extend(part.title for part in parts))
+    monkeypatch.setattr(nextflow, "java_home", lambda: Path("/jre"))
+    found = nextflow.nextflow()
+    assert "Java" in fetched
+    assert found.environment["NXF_JAVA_HOME"] == "/jre"
+
+
+def test_class_path_manifest(tmp_path: Path):
+    """The manifest format allows 72 bytes a line; a continuation begins with a space."""
+    names = [f"some-library-with-a-name-{number}.jar" for number in range(57)]
+    nextflow._write_class_path(tmp_path / "one.jar", names)
+    manifest = zipfile.ZipFile(tmp_path / "one.jar").read("META-INF/MANIFEST.MF").decode()
+    assert max(len(line) for line in manifest.split("\r\n")) <= 72
+    unfolded = manifest.replace("\r\n ", "")
+    assert f"Class-Path: {' '.join(sorted(names))}\r\n" in unfolded
+    assert "Main-Class: nextflow.cli.Launcher\r\n" in unfolded
+
+
+def test_a_jar_that_is_not_the_locked_one_is_refused(tools_on_path, monkeypatch, own_home: Path):
+    """A Maven that delivers something else under the right names."""
+    names = [line.rsplit("/", 1)[1] for line in (nextflow.LAUNCHER / "nextflow.lock").read_text().splitlines()]
+    writes = "\n".join(f'echo changed > "$folder/{name}"' for name in names)
+    tools_on_path(
+        "mvn", f'for word; do case $word in -DoutputDirectory=*) folder=${{word#*=}};; esac; done\nmkdir -p "$folder"\n{writes}'
+    )
+    monkeypatch.setattr(nextflow, "reachable", lambda site: False)
+    with pytest.raises(UserError, match="checksum"):
+        provide([nextflow.distribution({})])
+    assert not nextflow.distribution({}).path.exists()
+
+
+def test_plumb_tells_an_old_python_what_it_needs():
+    """The script itself must parse on the Pythons it refuses."""
+    ast.parse((home.REPO / "plumb").read_text(), feature_version=(3, 7))
+
+
+# --- environments and arguments ----------------------------------------------------------------------------------------
+
+
+def test_unknown_names_are_told_with_a_suggestion():
+    with pytest.raises(UserError, match="Did you mean 'scvi'"):
+        environments.requirements("scvy")
+    with pytest.raises(UserError, match="Did you mean"):
+        models.variant("pca_al")
+
+
+def test_make_gives_plain_names(monkeypatch, own_home: Path):
+    """params.env_dir: a folder with base/, scvi/, ...; a second call with another environment adds to the same folder."""
+    monkeypatch.setattr(environments, "environment", lambda name: Part(name, own_home / f"envs/{name}-123", write_a_file))
+    monkeypatch.setattr(environments, "tools", lambda: Part("tools", own_home / "tools", write_a_file))
+    folder = environments.make(["base"])
+    assert environments.make(["base", "scvi"]) == folder
+    assert sorted(path.name for path in folder.iterdir()) == ["base", "scvi"]
+    assert (folder / "scvi/file").read_text() == "whole"
+
+
+def test_option_values():
+    words = ["-profile", "test", "--models=pca,scvi", "--flag", "-profile", "uv"]
+    assert models.value(words, "-profile") == "uv"
+    assert models.value(words, "--models") == "pca,scvi"
+    assert models.value(words, "--absent") is None
+    assert models.without(words, "-profile") == ["--models=pca,scvi", "--flag"]
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--models", "pca,random"], ["base", "multiqc"]),
+        (["--models", "scvi_nb, pca"], ["base", "scvi", "multiqc"]),
+        (["--models", "scgpt"], ["base", "scgpt", "multiqc"]),
+        (["--models", "no_such_model"], ["base", "multiqc"]),
+    ],
+)
+def test_environments_follow_the_models(words: list[str], needed: list[str]):
+    assert sorted(models.environments(words, [])) == sorted(needed)
+
+
+def test_models_of_params_file_config_and_profile(tmp_path: Path):
+    (tmp_path / "params.json").write_text('{\n  "outdir": "x",\n  "models": "pca,uce_4l"\n}')
+    (tmp_path / "params.yml").write_text("models: pca,scvi # two\n")
+    (tmp_path / "my.config").write_text("params {\n    models = 'random'\n}\n")
+    assert models.parameter(["-params-file", str(tmp_path / "params.json")], [], "models") == "pca,uce_4l"
+    assert models.parameter(["-params-file", str(tmp_path / "params.yml")], [], "models") == "pca,scvi # two"
+    assert models.parameter(["-c", str(tmp_path / "my.config")], ["test"], "models") == "random"
+    assert "label_oracle" in models.parameter([], ["test"], "models")
+    assert models.parameter([], [], "outdir") == "results"
+
+
+# --- verbs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def launched(tools_on_path, tmp_path: Path, monkeypatch):
+    """Runs a plumb command line against a Nextflow that only notes its arguments; returns (exit code, words, made environments)."""
+    note, made = tmp_path / "words", []
+    tools_on_path("java", """echo 'openjdk version "21.0.1"' >&2""")
+    tools_on_path(
+        "nextflow",
+        f"[ \"$1\" = -v ] && echo 'nextflow version 25.04.3.1' && exit 0\nprintf '%s\\n' \"$@\" > {note}\necho $NXF_CACHE_DIR >> {note}\nexit 7",
+    )
+    monkeypatch.setattr(environments, "make", lambda names: made.extend(names) or tmp_path / "envs")
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def launch(*words: str) -> tuple[int, list[str], list[str]]:
+        code = verbs.main(list(words))
+        return code, note.read_text().splitlines() if note.exists() else [], made
+
+    yield launch
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_run_adds_the_uv_profile_and_passes_the_rest_and_the_exit_code(launched, tmp_path: Path):
+    code, words, made = launched("run", "--input", "a sheet.csv", "--models", "scvi", "-profile", "test", "-resume")
+    assert code == 7
+    assert words[:4] == ["run", str(home.REPO), "-profile", "test,uv"]
+    assert words[4:-1] == ["--input", "a sheet.csv", "--models", "scvi", "-resume", "--env_dir", str(tmp_path / "envs")]
+    assert sorted(made) == ["base", "multiqc", "scvi"]
+
+
+@pytest.mark.parametrize("profile", ["docker", "test,singularity", "slurm,apptainer"])
+def test_run_with_an_engine_makes_no_environments(launched, profile: str):
+    _, words, made = launched("run", "-profile", profile)
+    assert words[2:4] == ["-profile", profile]
+    assert "--env_dir" not in words
+    assert made == []
+
+
+def test_demo_keeps_its_history_in_the_output_folder(launched, tmp_path: Path):
+    _, words, _ = launched("demo", "--outdir", "out")
+    out = str(tmp_path / "out")
+    assert words[:2] == ["-log", f"{out}/work/nextflow.log"]
+    assert words[words.index("-profile") + 1] == "demo,uv"
+    assert words[words.index("--outdir") + 1] == out
+    assert words[words.index("-w") + 1] == f"{out}/work"
+    assert words[-1] == f"{out}/work/.nextflow"
+    assert "-resume" not in words
+    (tmp_path / "out/work/.nextflow").mkdir(parents=True)
+    (tmp_path / "out/work/.nextflow/history").touch()
+    assert "-resume" in launched("demo", "--outdir", "out")[1]
+
+
+def test_embed_gives_the_users_settings_the_last_word(monkeypatch):
+    calls = []
+    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
+    assert verbs.main(["embed", "pca_raw", "--input", "x.h5ad", "--output", "y.npz", "--set", "n_components=5"]) == 0
+    environment, script, words = calls[0]
+    assert (environment, script) == ("base", "embed_pca.py")
+    assert words[:2] == ["--variant", "pca_raw"]
+    assert words.index("n_components=256") < words.index("n_components=5")
+
+
+def test_bad_names_end_with_one_message(capsys):
+    assert verbs.main(["embed", "pcaa"]) == 1
+    assert capsys.readouterr().err.startswith("ERROR: There is no model 'pcaa'")
+    assert verbs.main(["setup", "nothing_like_it"]) == 1
+
+
+def test_a_verb_that_passes_nothing_on_refuses_unknown_arguments(capsys):
+    with pytest.raises(SystemExit) as end:
+        verbs.main(["doctor", "--outdir", "x"])
+    assert end.value.code == 2
+    assert "unknown argument --outdir" in capsys.readouterr().err
+
+
+def test_a_killed_child_is_an_error():
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert verbs._wait(["sh", "-c", "kill -9 $$"], {}) == 137
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_help_of_every_verb(capsys):
+    with pytest.raises(SystemExit) as end:
+        verbs.main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for verb in ("demo", "run", "test", "embed", "fetch", "catalogue", "check-model", "doctor", "setup"):
+        assert f"\n    {verb} " in text or f"\n    {verb}\n" in text
+        with pytest.raises(SystemExit) as end:
+            verbs.main([verb, "--help"])
+        assert end.value.code == 0
