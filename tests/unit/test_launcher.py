@@ -205,9 +205,8 @@ def test_a_jar_that_is_not_the_locked_one_is_refused(tools_on_path, monkeypatch,
     """A Maven that delivers something else under the right names."""
     names = [line.rsplit("/", 1)[1] for line in (nextflow.LAUNCHER / "nextflow.lock").read_text().splitlines()]
     writes = "\n".join(f'echo changed > "$folder/{name}"' for name in names)
-    tools_on_path(
-        "mvn", f'for word; do case $word in -DoutputDirectory=*) folder=${{word#*=}};; esac; done\nmkdir -p "$folder"\n{writes}'
-    )
+    find = 'for word; do case $word in -DoutputDirectory=*) folder=${word#*=};; esac; done; mkdir -p "$folder"'
+    tools_on_path("mvn", f"{find}\n{writes}")
     monkeypatch.setattr(nextflow, "reachable", lambda site: False)
     with pytest.raises(UserError, match="checksum"):
         provide([nextflow.distribution({})])
@@ -261,11 +260,11 @@ def test_environments_follow_the_models(words: list[str], needed: list[str]):
 
 
 def test_models_of_params_file_config_and_profile(tmp_path: Path):
-    (tmp_path / "params.json").write_text('{\n  "outdir": "x",\n  "models": "pca,uce_4l"\n}')
+    (tmp_path / "params.json").write_text('{"outdir": "x", "models": "pca,uce_4l"}')
     (tmp_path / "params.yml").write_text("models: pca,scvi # two\n")
     (tmp_path / "my.config").write_text("params {\n    models = 'random'\n}\n")
     assert models.parameter(["-params-file", str(tmp_path / "params.json")], [], "models") == "pca,uce_4l"
-    assert models.parameter(["-params-file", str(tmp_path / "params.yml")], [], "models") == "pca,scvi # two"
+    assert models.parameter(["-params-file", str(tmp_path / "params.yml")], [], "models") == "pca,scvi"
     assert models.parameter(["-c", str(tmp_path / "my.config")], ["test"], "models") == "random"
     assert "label_oracle" in models.parameter([], ["test"], "models")
     assert models.parameter([], [], "outdir") == "results"
@@ -276,13 +275,11 @@ def test_models_of_params_file_config_and_profile(tmp_path: Path):
 
 @pytest.fixture
 def launched(tools_on_path, tmp_path: Path, monkeypatch):
-    """Runs a plumb command line against a Nextflow that only notes its arguments; returns (exit code, words, made environments)."""
+    """Runs a plumb command line against a Nextflow that only notes its arguments; -> (exit code, words, environments)."""
     note, made = tmp_path / "words", []
     tools_on_path("java", """echo 'openjdk version "21.0.1"' >&2""")
-    tools_on_path(
-        "nextflow",
-        f"[ \"$1\" = -v ] && echo 'nextflow version 25.04.3.1' && exit 0\nprintf '%s\\n' \"$@\" > {note}\necho $NXF_CACHE_DIR >> {note}\nexit 7",
-    )
+    version = "[ $1 = -v ] && echo 'nextflow version 25.04.3.1' && exit 0"
+    tools_on_path("nextflow", f"{version}\nprintf '%s\\n' \"$@\" > {note}\necho $NXF_CACHE_DIR >> {note}\nexit 7")
     monkeypatch.setattr(environments, "make", lambda names: made.extend(names) or tmp_path / "envs")
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
