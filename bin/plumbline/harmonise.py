@@ -54,7 +54,7 @@ def harmonise_cells(source: Source, dataset: Dataset) -> Cells:
     repeated = pd.Index(source.cell_id).duplicated()
     if repeated.any():
         raise UserError(
-            f"{source.path.name} has {int(repeated.sum())} duplicate cell ids (such as {source.cell_id[repeated][0]!r}). "
+            f"{source.path.name} has {int(repeated.sum())} duplicate cell ids (such as '{source.cell_id[repeated][0]}'). "
             "Make them unique, for example with adata.obs_names_make_unique() or a prefix per batch."
         )
     labels = {"perturbation": source.column(dataset.perturbation_column, "perturbation_column of the sheet")}
@@ -92,7 +92,7 @@ def harmonise_genes(source: Source, dataset: Dataset) -> Genes:
     if dataset.duplicates == "refuse" and len(ids) < len(gene_id):
         double = gene_id[pd.Index(gene_id).duplicated()]
         raise UserError(
-            f"{source.path.name}: {len(double)} genes occur more than once (such as {double[0]!r}). "
+            f"{source.path.name}: {len(double)} genes occur more than once (such as '{double[0]}'). "
             "Let the sheet say duplicates sum to add them up."
         )
     first = np.flatnonzero(~pd.Index(gene_id).duplicated())
@@ -153,7 +153,7 @@ def _check_identity(ensembl: np.ndarray, known: np.ndarray, index: np.ndarray, d
     if (ensembl != "").any():
         example = ensembl[ensembl != ""][0]
         raise UserError(
-            f"{name}: the Ensembl ids (such as {example!r}) are not of {dataset.organism}. Check organism in the sheet."
+            f"{name}: the Ensembl ids (such as '{example}') are not of {dataset.organism}. Check organism in the sheet."
         )
     if dataset.organism != "other":
         raise UserError(

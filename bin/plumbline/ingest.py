@@ -41,8 +41,12 @@ class Source:
             raise UserError(f"{self.path.name} has no cell annotation {name!r} ({role}).{did_you_mean(name, self.columns)}")
         return as_text(self.read(name))
 
-    def blocks(self, layer: str | None = None, budget: int = row_blocks.BUDGET) -> Iterator[tuple[int, sp.csr_matrix]]:
-        """Yield (first row, CSR block) over all cells. ``layer`` reads another matrix than the chosen one."""
+    def blocks(self, layer: str | None = None, budget: int = 0) -> Iterator[tuple[int, sp.csr_matrix]]:
+        """Yield (first row, CSR block) over all cells. ``layer`` reads another matrix than the chosen one.
+
+        budget: bytes of values held at once; 0 = row_blocks.BUDGET.
+        """
+        budget = budget or row_blocks.BUDGET
         if not isinstance(self.node, str):
             yield from row_blocks.row_blocks(self.node, self.node.format, self.node.shape, budget)
             return
@@ -180,7 +184,7 @@ def _annotate(source: Source, path: Path) -> Source:
     if not np.isin(source.cell_id, table.index.to_numpy(dtype=str)).any():
         raise UserError(
             f"{path.name} names no cell of {source.path.name}: its first column must hold cell ids such as "
-            f"{source.cell_id[0]!r}, but begins with {table.index[0]!r}."
+            f"'{source.cell_id[0]}', but begins with '{table.index[0]}'."
         )
     table = table.reindex(source.cell_id)
 

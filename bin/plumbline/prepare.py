@@ -102,7 +102,7 @@ def check_values(block: sp.csr_matrix, start: int, source: Source, dataset: Data
 def _where(bad: np.ndarray, block: sp.csr_matrix, start: int, source: Source) -> str:
     first = int(np.flatnonzero(bad)[0])
     row = start + int(np.searchsorted(block.indptr, first, side="right")) - 1
-    return f"{source.path.name}: cell {source.cell_id[row]!r} holds the value {block.data[first]:g}. "
+    return f"{source.path.name}: cell '{source.cell_id[row]}' holds the value {block.data[first]:g}. "
 
 
 def _looks_like(block: sp.csr_matrix) -> str:

@@ -34,7 +34,7 @@ def shape(node: h5py.Group | h5py.Dataset | sp.spmatrix) -> tuple[int, int]:
 
 
 def row_blocks(
-    node: h5py.Group | h5py.Dataset | sp.spmatrix, kind: str, size: tuple[int, int], budget: int = BUDGET
+    node: h5py.Group | h5py.Dataset | sp.spmatrix, kind: str, size: tuple[int, int], budget: int
 ) -> Iterator[tuple[int, sp.csr_matrix]]:
     """Yield (first row, CSR block in the stored number type) over all rows; about ``budget`` bytes of values at a time."""
     if kind == "dense":
