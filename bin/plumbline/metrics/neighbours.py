@@ -21,19 +21,19 @@ def neighbour_chunks(
     points at the same k-th distance are kept is up to the search, and the same in every run. device 'cuda' searches there.
     """
     own = queries is None
-    centre = np.asarray(points, dtype=np.float32).mean(axis=0, dtype=np.float64).astype(np.float32)
-    points = np.ascontiguousarray(points - centre, dtype=np.float32)  # smaller norms, less cancellation
-    queries = points if own else np.ascontiguousarray(queries - centre, dtype=np.float32)
+    points = np.ascontiguousarray(points, dtype=np.float32)
+    queries = points if own else np.ascontiguousarray(queries, dtype=np.float32)
+    centre = points.mean(axis=0, dtype=np.float64).astype(np.float32)  # smaller norms, less cancellation in the search
     k = min(k, len(points) - own)
-    search = _cuda_search(points, device) if device.startswith("cuda") else _faiss_search(points, threads)
     limit_threads(threads)
+    search = _cuda_search(points - centre, device) if device.startswith("cuda") else _faiss_search(points - centre, threads)
     for start in range(0, len(queries), CHUNK):
         chunk = queries[start : start + CHUNK]
-        found = search(chunk, min(k + own + SPARE, len(points)))
-        rows = slice(start, start + len(chunk))
+        found = search(chunk - centre, min(k + own + SPARE, len(points)))
         itself = np.arange(start, start + len(chunk)) if own else None
         distances, indices = _by_exact_distance(chunk, points, found, itself)
         # contiguous always: a kernel is compiled once for each memory layout it meets
+        rows = slice(start, start + len(chunk))
         yield rows, np.ascontiguousarray(distances[:, :k]), np.ascontiguousarray(indices[:, :k])
 
 
@@ -50,12 +50,12 @@ def _by_exact_distance(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Found neighbours in order of (exact distance, index); last comes the query's own row of the points, if given."""
     indices = np.sort(found, axis=1)
-    distances = np.empty(indices.shape, dtype=np.float32)
+    distances = np.empty(indices.shape)
     _exact_distances(queries, points, indices, distances)
     if itself is not None:
         distances[indices == itself[:, None]] = np.inf
     order = np.argsort(distances, axis=1, kind="stable")
-    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(indices, order, axis=1)
+    return np.take_along_axis(distances, order, axis=1).astype(np.float32), np.take_along_axis(indices, order, axis=1)
 
 
 def odd_at_most(limit: float) -> int:
@@ -133,6 +133,6 @@ def _exact_distances(queries, points, indices, out):
         for j in range(indices.shape[1]):
             total = 0.0
             for axis in range(points.shape[1]):
-                step = queries[row, axis] - points[indices[row, j], axis]
+                step = np.float64(queries[row, axis]) - np.float64(points[indices[row, j], axis])
                 total += step * step
             out[row, j] = math.sqrt(total)

@@ -4,7 +4,10 @@ The linear probe is the paper's (arXiv 2410.13956): one linear layer, cross-entr
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +15,13 @@ from plumbline.metrics.neighbours import nearest, odd_at_most, principal_compone
 
 EPOCHS, WARM_UP = 250, 10
 START_RATE, RATE, WEIGHT_DECAY = 3e-5, 1e-3, 1e-6
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 UPDATES = 2_000  # accuracy on standardised features no longer moves beyond; 250 (one batch an epoch) leave it underfitted
 FULL_BATCH = 64_768  # the paper's batch: all of a smaller train set at once
 K, COMPONENTS = 251, 32
 VOTE_CELLS = 4_194_304  # entries of one block of the table of votes (cells x classes)
+
+Array = Any  # of numpy or of torch
 
 
 @dataclass(frozen=True)
@@ -63,31 +69,49 @@ def fit_linear(
     schedule: Schedule,
     seed: int,
     start: Layer | None = None,
-    threads: int = 1,
     device: str = "cpu",
 ) -> Layer:
     """Train the probe on values (n, d) with classes code (n,) in 0 .. n_classes - 1; the weights after the last epoch.
 
-    AdamW (rate 1e-3, decay 1e-6); the rate rises linearly from 3e-5 over 10 of 250 epochs, then falls as a cosine to 0.
-    ``start``: initial weights; else uniform in +-1/sqrt(d) from ``seed``, which also shuffles the minibatches.
+    AdamW (Loshchilov and Hutter 2019, algorithm 2; rate 1e-3, decay 1e-6); the rate rises linearly from 3e-5 over 10 of 250
+    epochs, then falls as a cosine to 0. ``start``: initial weights; else uniform in +-1/sqrt(d) from ``seed``, which also
+    shuffles the minibatches. On the CPU numpy computes it, with the threads its BLAS may use: torch takes seconds to import.
     """
+    xp, there, back = _arrays(device)
+    random = np.random.default_rng(seed)
+    layer = there(np.column_stack((start.weight, start.bias)) if start else _initial(values.shape[1], n_classes, random))
+    inputs = there(np.column_stack((values, np.ones(len(values)))).astype(np.float32))  # the bias is a weight of 1
+    targets = there(code.astype(np.int64))
+    first, second = xp.zeros_like(layer), xp.zeros_like(layer)
+    rates = learning_rates(_steps(len(values), schedule), schedule.epochs)
+    batches = (rows for _ in range(schedule.epochs) for rows in _minibatches(len(values), schedule, random))
+    for step, (rate, rows) in enumerate(zip(rates.tolist(), batches, strict=True), start=1):
+        x, y = (inputs, targets) if rows is None else (inputs[there(rows)], targets[there(rows)])
+        gradient = _gradient(xp, layer, x, y, there(np.arange(len(x))))
+        first += (1 - BETA1) * (gradient - first)
+        second += (1 - BETA2) * (gradient * gradient - second)
+        layer *= 1 - rate * WEIGHT_DECAY
+        layer -= rate / (1 - BETA1**step) * first / (xp.sqrt(second) / math.sqrt(1 - BETA2**step) + EPSILON)
+    layer = back(layer)
+    return Layer(np.ascontiguousarray(layer[:, :-1]), layer[:, -1].copy())
+
+
+def _gradient(xp: ModuleType, layer: Array, x: Array, y: Array, rows: Array) -> Array:
+    """Gradient of the mean cross-entropy of softmax(x @ layer.T)."""
+    logits = x @ layer.T
+    odds = xp.exp(logits - xp.amax(logits, 1)[:, None])
+    odds /= xp.sum(odds, 1)[:, None]
+    odds[rows, y] -= 1
+    return odds.T @ x / len(x)
+
+
+def _arrays(device: str) -> tuple[ModuleType, Callable, Callable]:
+    """The array library of a device (numpy, or torch on a GPU: the lines above suit both), and the ways there and back."""
+    if not device.startswith("cuda"):
+        return np, lambda array: array, lambda array: array
     import torch
 
-    torch.set_num_threads(threads)
-    random = torch.Generator().manual_seed(seed)
-    inputs, targets = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), torch.from_numpy(code.astype(np.int64))
-    weight, bias = (part.to(device).requires_grad_() for part in _initial(inputs.shape[1], n_classes, start, random))
-    inputs, targets = inputs.to(device), targets.to(device)
-    optimiser = torch.optim.AdamW([weight, bias], lr=RATE, weight_decay=WEIGHT_DECAY, fused=True)
-    rates = iter(learning_rates(_steps(len(values), schedule), schedule.epochs))
-    for _ in range(schedule.epochs):
-        for rows in _minibatches(len(values), schedule, random):
-            optimiser.param_groups[0]["lr"] = next(rates)
-            x, y = (inputs, targets) if rows is None else (inputs[rows.to(device)], targets[rows.to(device)])
-            loss = torch.nn.functional.cross_entropy(torch.nn.functional.linear(x, weight, bias), y)
-            weight.grad, bias.grad = torch.autograd.grad(loss, [weight, bias])
-            optimiser.step()
-    return Layer(weight.detach().cpu().numpy(), bias.detach().cpu().numpy())
+    return torch, lambda array: torch.from_numpy(array).to(device), lambda tensor: tensor.cpu().numpy()
 
 
 def learning_rates(steps: int, epochs: int) -> np.ndarray:
@@ -139,13 +163,9 @@ def _vote(weights: np.ndarray, classes: np.ndarray, code: np.ndarray, n_classes:
     return np.where(votes[rows, code] > 0, rank_of(votes, code), n_classes)
 
 
-def _initial(d: int, n_classes: int, start: Layer | None, random) -> tuple:
-    import torch
-
-    if start is not None:
-        return torch.tensor(start.weight, dtype=torch.float32), torch.tensor(start.bias, dtype=torch.float32)
-    bound = 1 / math.sqrt(d)  # torch.nn.Linear's own
-    return tuple((torch.rand(shape, generator=random) * 2 - 1) * bound for shape in ((n_classes, d), (n_classes,)))
+def _initial(d: int, n_classes: int, random: np.random.Generator) -> np.ndarray:
+    """Weights and, as last column, biases as torch.nn.Linear starts them."""
+    return random.uniform(-1 / math.sqrt(d), 1 / math.sqrt(d), (n_classes, d + 1)).astype(np.float32)
 
 
 def _steps(n: int, schedule: Schedule) -> int:
@@ -153,10 +173,9 @@ def _steps(n: int, schedule: Schedule) -> int:
     return max(1, n // schedule.batch if schedule.drop_last else math.ceil(n / schedule.batch))
 
 
-def _minibatches(n: int, schedule: Schedule, random) -> list:
+def _minibatches(n: int, schedule: Schedule, random: np.random.Generator) -> list[np.ndarray | None]:
     """Row numbers of each minibatch of an epoch; one None if all rows are in one."""
-    import torch
-
     if n <= schedule.batch:
         return [None]
-    return list(torch.randperm(n, generator=random).split(schedule.batch))[: _steps(n, schedule)]
+    shuffled = random.permutation(n)
+    return [shuffled[start : start + schedule.batch] for start in range(0, n, schedule.batch)][: _steps(n, schedule)]

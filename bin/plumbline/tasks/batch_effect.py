@@ -6,7 +6,7 @@ Read it beside separability: a random embedding mixes perfectly.
 import numpy as np
 import pandas as pd
 
-from plumbline.metrics.lisi import MIN_K, ilisi, ilisi_scib, k_for
+from plumbline.metrics.lisi import MIN_K, SCIB_NEIGHBOURS, ilisi, ilisi_scib, k_for
 from plumbline.scores import Items, Score
 from plumbline.screen import View
 
@@ -41,9 +41,11 @@ def run(view: View) -> list[Score]:
     lisi, shuffled = ilisi(points, labels, k, view.threads, view.device)
     scib = ilisi_scib(points, batch, view.threads, view.device)
     span = len(names) - 1
-    affine = {"ilisi_raw": (0.0, 1.0), "ilisi_ratio": (0.0, 1.0 / shuffled.mean()), "ilisi_scaled": (-1.0 / span, 1.0 / span)}
+    scaled = (-1.0 / span, 1.0 / span)
+    affine = {"ilisi_raw": (0.0, 1.0), "ilisi_ratio": (0.0, 1.0 / shuffled.mean()), "ilisi_scaled": scaled}
     scores = [_score(metric, lisi, batch, names, *affine[metric], f"k = {k}") for metric in affine]
-    return [*scores, _score("ilisi_scib", median_terms(scib), batch, names, -1.0 / span, 1.0 / span, "k = 90")]
+    k_scib = min(SCIB_NEIGHBOURS, len(cells))
+    return [*scores, _score("ilisi_scib", median_terms(scib), batch, names, *scaled, f"k = {k_scib}")]
 
 
 def median_terms(values: np.ndarray) -> np.ndarray:

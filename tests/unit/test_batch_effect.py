@@ -1,0 +1,101 @@
+"""The batch effect task: planted mixtures, items that add up, reasons."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from plumbline.metrics.lisi import ilisi_scib
+from plumbline.screen import Screen, Split, View
+from plumbline.tasks import batch_effect
+
+
+def view(shift: float = 0.0, n: int = 3000, n_batches: int = 4, test: np.ndarray | None = None, d: int = 10) -> View:
+    random = np.random.default_rng(0)
+    number = random.integers(0, n_batches, n)
+    values = random.normal(size=(n, d)).astype(np.float32)
+    values[:, :1] += np.float32(shift) * number[:, None]
+    control = random.random(n) < 0.2
+    screen = Screen(
+        np.arange(n).astype(str),
+        np.where(control, "non-targeting", "A"),
+        control,
+        np.array([f"batch{i}" for i in range(n_batches)])[number],
+        pd.DataFrame(),
+        {"has_batches": n_batches > 1, "n_batches": n_batches},
+    )
+    test = np.ones(n, bool) if test is None else test
+    none = np.zeros(n, bool)
+    return View(values, screen, Split(42, "batch", ~test, test, none, none), np.arange(n), "corrected", 42)
+
+
+def values_of(scores) -> dict:
+    return {score.metric: score.value for score in scores}
+
+
+def test_every_metric_once():
+    assert [score.metric for score in batch_effect.run(view())] == list(batch_effect.METRICS)
+    assert batch_effect.MAIN_METRIC in batch_effect.METRICS
+
+
+def test_mixed_batches_of_a_random_embedding():
+    found = values_of(batch_effect.run(view()))
+    assert found["ilisi_raw"] == pytest.approx(4, rel=0.1)
+    assert found["ilisi_ratio"] == pytest.approx(1, abs=0.01)
+    assert found["ilisi_scaled"] == pytest.approx(1, abs=0.13)
+    assert found["ilisi_scib"] == pytest.approx(1, abs=0.25)  # a smaller neighbourhood: further below 1
+
+
+def test_separated_batches():
+    found = values_of(batch_effect.run(view(shift=1000)))
+    assert found["ilisi_raw"] == pytest.approx(1, abs=1e-9)
+    assert found["ilisi_ratio"] == pytest.approx(1 / values_of(batch_effect.run(view()))["ilisi_raw"], rel=0.01)
+    assert found["ilisi_scaled"] == pytest.approx(0, abs=1e-9)
+    assert found["ilisi_scib"] == pytest.approx(0, abs=1e-9)
+
+
+def test_items_add_up_by_batch():
+    given = view(shift=1.0)
+    scores = {score.metric: score for score in batch_effect.run(given)}
+    for score in scores.values():
+        assert score.value == pytest.approx(score.items.value)
+        assert set(score.items.unit) == {f"batch{i}" for i in range(4)}
+        assert score.items.denominator.sum() == score.n == 3000
+    raw, scaled = scores["ilisi_raw"].value, scores["ilisi_scaled"].value
+    assert scaled == pytest.approx((raw - 1) / 3)
+    batch = pd.factorize(given.screen.batch)[0]
+    assert scores["ilisi_scib"].value == pytest.approx((np.median(ilisi_scib(given.embedding, batch)) - 1) / 3, abs=1e-9)
+
+
+def test_median_terms_have_the_spread_of_a_median():
+    random = np.random.default_rng(0)
+    medians = [np.median(random.gamma(2, size=2001)) for _ in range(400)]
+    terms = batch_effect.median_terms(random.gamma(2, size=2001))
+    assert terms.std() / np.sqrt(2001) == pytest.approx(np.std(medians), rel=0.15)
+
+
+def test_only_test1_cells_are_scored_with_controls_and_k_shrinks():
+    test = np.arange(3000) < 400
+    scores = batch_effect.run(view(test=test))
+    assert {score.n for score in scores} == {400}
+    assert scores[0].reason == "k = 99"
+    assert scores[3].reason == "k = 90"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (view(n_batches=1), "1 batch:"),
+        (view(test=np.zeros(3000, bool)), "0 batches"),
+        (view(test=np.arange(3000) < 20), "too few test cells"),
+        (view(d=0), "no embedding"),
+    ],
+)
+def test_reasons(given, reason):
+    scores = batch_effect.run(given)
+    assert [score.status for score in scores] == ["not_applicable"] * 4
+    assert all(reason in score.reason for score in scores)
+
+
+def test_not_applicable_without_batches():
+    assert "no batches" in batch_effect.not_applicable({"has_batches": False, "n_batches": 1})
+    assert batch_effect.not_applicable({"has_batches": True, "n_batches": 2}) == ""

@@ -1,0 +1,208 @@
+"""The separability task and its AUROC: planted classes, scikit-learn, chance, items and reasons."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.covariance import oas
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import roc_auc_score
+
+from plumbline.metrics import control_auroc as auroc
+from plumbline.metrics.control_auroc import Cells, control_auroc
+from plumbline.postprocess import METHODS, postprocess
+from plumbline.screen import Screen, View
+from plumbline.splits import make_split
+from plumbline.tasks import separability
+
+ACCURACIES = ("linear_top1", "linear_top5", "linear_balanced", "knn_top1", "knn_top5")
+
+
+def view(signal=1.0, n=2000, d=20, n_perturbations=20, n_batches=6, share=0.2, protocol="corrected", seed=0) -> View:
+    random = np.random.default_rng(seed)
+    control = random.random(n) < share
+    code, number = random.integers(0, n_perturbations, n), random.integers(0, n_batches, n)
+    effects = random.normal(size=(n_perturbations, d)) * signal
+    values = random.normal(size=(n, d)) + np.where(control[:, None], 0, effects[code])
+    values = (values + 3 * random.normal(size=(n_batches, d))[number]).astype(np.float32)
+    name = np.array([f"gene{i}" for i in range(n_perturbations)])[code]
+    batch = np.array([f"batch{i}" for i in range(n_batches)])[number]
+    name = np.where(control, "non-targeting", name)
+    facts = {"n_perturbations": n_perturbations, "has_controls": bool(control.any()), "n_batches": n_batches}
+    screen = Screen(np.arange(n).astype(str), name, control, batch, pd.DataFrame(), facts)
+    split = make_split(name, control, batch, 42, "batch" if n_batches > 1 else "cell")
+    return View(values, screen, split, np.arange(n), protocol, 42)
+
+
+def scores(given: View) -> dict:
+    return {score.metric: score for score in separability.run(given)}
+
+
+@pytest.mark.parametrize("protocol", ["paper", "corrected"])
+def test_every_metric_once(protocol):
+    found = separability.run(view(protocol=protocol))
+    assert {score.metric for score in found} == set(separability.METRICS)
+    assert len(found) == len(separability.METRICS)
+
+
+def test_perfect_labels():
+    found = scores(view(signal=30))
+    assert {metric: found[metric].value for metric in ACCURACIES} == dict.fromkeys(ACCURACIES, 1.0)
+    assert found["auroc_control"].value == 1
+
+
+def test_random_embedding_is_at_chance():
+    found = scores(view(signal=0, n=8000))
+    classes = 14  # 70 % of 20
+    for metric, chance in (("linear_top1", 1), ("linear_balanced", 1), ("knn_top1", 1), ("linear_top5", 5), ("knn_top5", 5)):
+        assert found[metric].value == pytest.approx(chance / classes, abs=0.02 * chance**0.5), metric
+    assert found["auroc_control"].value == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_alignment_on_controls_makes_noise_differ_from_them(method):
+    found = []
+    for seed in range(6):
+        given = view(signal=0, n=3000, d=48, share=0.1, n_perturbations=60, seed=seed)
+        values, _ = postprocess(given.embedding, given.screen.is_control, given.screen.batch, method)
+        found.append(separability._auroc(given, values).value)
+    assert np.mean(found) == pytest.approx(0.5, abs=0.02)
+
+
+def test_paper_keeps_the_controls_in_knn_only():
+    given = view(signal=0, share=0.6, n=4000, protocol="paper")
+    found = scores(given)
+    test = given.split.test1
+    share = given.screen.is_control[test].mean()
+    assert found["knn_top1"].value == pytest.approx(share, abs=0.01)  # the majority class, as the protocol says
+    assert found["knn_top1"].n == test.sum()
+    assert found["linear_top1"].n == (test & ~given.screen.is_control).sum()
+    assert "non-targeting" in found["knn_top1"].items.unit
+    assert "non-targeting" not in found["linear_top1"].items.unit
+    assert found["knn_top1"].reason == "k = 251"
+    assert found["auroc_control"].status == "not_applicable"
+
+
+def test_corrected_does_not_see_the_scale_of_features():
+    given = view(signal=0.7)
+    scaled = replace(given, embedding=given.embedding * np.float32([1000] * 10 + [0.001] * 10))
+    a, b = scores(given), scores(scaled)
+    for metric in separability.METRICS:
+        assert a[metric].value == pytest.approx(b[metric].value, abs=0.01), metric
+
+
+def test_items_add_up_and_balanced_is_their_mean():
+    found = scores(view(signal=0.7))
+    for metric, score in found.items():
+        assert score.value == pytest.approx(score.items.value), metric
+        assert score.items.kind == "perturbation"
+    top1, balanced = found["linear_top1"].items, found["linear_balanced"]
+    assert balanced.value == pytest.approx(np.mean(top1.numerator / top1.denominator))
+    np.testing.assert_array_equal(balanced.items.extra["n_cells"], top1.denominator)
+    assert found["auroc_control"].n == len(found["auroc_control"].items.unit) == 14
+
+
+def test_one_perturbation_is_scored_by_auroc_alone():
+    given = view(signal=3, n_perturbations=1, n_batches=1, share=0.5)
+    found = scores(given)
+    assert separability.main_metric(given.screen.facts) == "auroc_control"
+    assert found["auroc_control"].value > 0.99
+    for metric in ACCURACIES:
+        assert (found[metric].status, found[metric].reason[:14]) == ("not_applicable", "1 perturbation")
+
+
+def test_main_metric_follows_the_train_perturbations():
+    assert [separability.main_metric({"n_perturbations": n}) for n in (1, 2, 3, 9)] == ["auroc_control"] * 2 + [
+        "linear_top1"
+    ] * 2
+
+
+def test_top5_of_five_classes_is_not_reported():
+    found = scores(view(n_perturbations=7))  # 4 for training
+    assert "4 classes" in found["linear_top5"].reason
+    assert "4 classes" in found["knn_top5"].reason
+    assert found["linear_top1"].status == "ok"
+
+
+def test_reasons():
+    assert {s.reason for s in separability.run(view(d=0))} == {"the model gives no embedding"}
+    assert "no controls" in scores(view(share=0))["auroc_control"].reason
+    facts = {"n_perturbations": 1, "has_controls": False}
+    assert "nothing to tell apart" in separability.not_applicable(facts)
+    assert separability.not_applicable({**facts, "has_controls": True}) == ""
+    assert separability.not_applicable({**facts, "n_perturbations": 5}) == ""
+    assert "no perturbed cells" in separability.not_applicable({**facts, "n_perturbations": 0})
+    few = view(n=400, n_perturbations=100)
+    assert "fewer than 3 comparable cells" in scores(few)["auroc_control"].reason
+
+
+def test_test_cells_do_not_teach_the_probe_and_probes_are_kept(monkeypatch):
+    given = view(signal=0.7)
+    whole = scores(given)["linear_top1"]
+    monkeypatch.setattr(separability, "fit_linear", None)  # the same train cells: not fitted again
+    half = scores(replace(given, split=replace(given.split, test1=given.split.test1 & given.split.validation)))["linear_top1"]
+    assert 0 < half.n < whole.n
+    with pytest.raises(TypeError):
+        scores(replace(given, embedding=given.embedding[::-1]))
+
+
+def test_auroc_against_scikit_learn():
+    """One test batch's fold at a time: sklearn's LDA direction on the other cells, roc_auc_score within the batch."""
+    random = np.random.default_rng(3)
+    n, d = 900, 6
+    batch, code = random.integers(0, 4, n), random.integers(-1, 1, n)
+    values = (random.normal(size=(n, d)) @ random.normal(size=(d, d)) + (code == 0)[:, None] * 0.6).astype(np.float32)
+    test = batch > 1  # two test batches: two folds
+    found, count = control_auroc(Cells(values, code, batch, test), 1, 0)
+
+    def aligned(rows):
+        return values[rows] - np.stack([values[rows & (batch == b) & (code < 0)].mean(axis=0) for b in batch[rows]])
+
+    train = aligned(~test)
+    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=_shrinkage(train, code[~test])).fit(train, code[~test])
+    total = 0.0
+    for held_out in (2, 3):
+        fit, rows = batch != held_out, batch == held_out
+        w = np.linalg.solve(lda.covariance_ * len(train) / (len(train) - 2), aligned(fit)[code[fit] == 0].mean(axis=0))
+        total += roc_auc_score(code[rows] == 0, values[rows] @ w) * (rows & (code == 0)).sum()
+    assert count[0] == (test & (code == 0)).sum()
+    assert found[0] == pytest.approx(total / count[0], abs=2e-3)
+
+
+def _shrinkage(values, code):
+    residual = values - np.stack([values[code == c].mean(axis=0) for c in code])
+    return auroc.shrinkage(residual.T @ residual / (len(values) - 2), len(values) - 2)
+
+
+def test_shrinkage_against_scikit_learn():
+    values = np.random.default_rng(0).normal(size=(50, 30)) * np.linspace(1, 4, 30)
+    assert auroc.shrinkage(values.T @ values / 50, 50) == pytest.approx(oas(values, assume_centered=True)[1])
+
+
+def test_a_batch_effect_is_no_perturbation_effect():
+    random = np.random.default_rng(0)
+    n = 3000
+    batch = random.integers(0, 10, n)
+    code = np.where(random.random(n) < 0.1 + 0.8 * (batch % 2), 0, -1)  # nine tenths of odd batches, a tenth of even ones
+    values = (random.normal(size=(n, 5)) + 10 * (batch % 2)[:, None]).astype(np.float32)
+    found, _ = control_auroc(Cells(values, code, batch, batch > 5), 1, 0)
+    assert found[0] == pytest.approx(0.5, abs=0.05)
+    assert roc_auc_score(code == 0, values[:, 0]) > 0.85  # what a pooled comparison would say
+
+
+def test_batches_without_controls_are_left_out():
+    given = view(signal=1)
+    bare = np.unique(given.screen.batch[given.split.test1])[0]
+    rows = np.flatnonzero(~(given.screen.is_control & (given.screen.batch == bare)))
+    found = scores(given.take(rows))["auroc_control"]
+    rest = given.split.test1 & ~given.screen.is_control & (given.screen.batch != bare)
+    assert found.items.extra["n_cells"].sum() == rest.sum()
+
+
+def test_wide_embeddings_are_reduced_and_controls_sampled(monkeypatch):
+    given = view(signal=1)
+    full = scores(given)["auroc_control"].value
+    monkeypatch.setattr(auroc, "MAX_DIMENSIONS", 15)
+    monkeypatch.setattr(auroc, "MAX_CONTROLS", 30)
+    assert scores(given)["auroc_control"].value == pytest.approx(full, abs=0.05)
