@@ -1,0 +1,61 @@
+"""The repository itself: formatted, free of lint, and free of what belongs to one machine."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# written in halves, so that this file does not contain what it looks for
+REGISTRIES = [
+    "pypi" + ".org",
+    "pythonhosted" + ".org",
+    "repo.maven" + ".apache",
+    "repo1" + ".maven",
+    "conda" + ".anaconda",
+    "registry" + ".npmjs",
+]
+MACHINES = ["/" + "opt/plumb-dev", "/" + "work/main", "/" + "work/shared", "/" + "root/"]
+
+
+def tracked(*patterns: str) -> list[str]:
+    """The files git tracks that are still there, as names relative to the repository."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_registry_and_no_path_of_one_machine_is_named():
+    found = []
+    for name in tracked():
+        text = (ROOT / name).read_bytes().decode(errors="replace")
+        found += [f"{name}: {word}" for word in REGISTRIES + MACHINES if word in text]
+    assert found == []
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["lint", "format"])
+def test_ruff(command: list[str]):
+    scripts = [name for name in tracked() if (ROOT / name).read_bytes()[:50].startswith(b"#!/usr/bin/env python3")]
+    files = sorted({*tracked("*.py"), *scripts})
+    run = subprocess.run([sys.executable, "-m", "ruff", *command, *files], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_scripts_are_executable():
+    """Nextflow calls them by name; git keeps the mode."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-s", "bin", "plumb"], cwd=ROOT, capture_output=True, check=True, text=True
+    ).stdout
+    modes = {line.split("\t")[1]: line[:6] for line in listed.splitlines()}
+    wrong = [name for name, mode in modes.items() if (name == "plumb" or name.count("/") == 1) and mode != "100755"]
+    assert wrong == []
+
+
+def test_shell_scripts_parse():
+    bash = shutil.which("bash")
+    for name in tracked():
+        if (ROOT / name).read_bytes()[:30].startswith((b"#!/usr/bin/env bash", b"#!/bin/bash")):
+            subprocess.run([bash, "-n", name], cwd=ROOT, check=True)
