@@ -19,7 +19,7 @@ include { paramsHelp ; validateParameters } from './subworkflows/local/utils_sch
 
 workflow PLUMBLINE {
     take:
-    datasets // list of [ meta, file or [] ]: [ [id: 'kang', row: [...], seeds: '42,43', code: 'ab12..'], kang.h5ad ]
+    datasets // list of [ meta, file or [], cell table or [] ]: [ [id: 'kang', row: [...], seeds: '42,43', code: 'ab12..'], kang.h5ad, [] ]
     requests // list of [ meta, weights or [], role ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], [], 'baseline' ]
     task_names // list: ['recall', 'separability']
     opts // typed parameters
@@ -28,12 +28,13 @@ workflow PLUMBLINE {
     def assets = file("${projectDir}/assets")
     ch_datasets = channel
         .fromList(datasets)
-        .branch { _meta, path ->
+        .branch { _meta, path, _cell_table ->
             named: !path
             given: true
         }
-    FETCH(ch_datasets.named.map { meta, _none -> [meta, assets.resolve('catalogue.csv')] })
-    PREPARE(ch_datasets.given.mix(FETCH.out.file), assets.resolve('catalogue.csv'))
+    FETCH(ch_datasets.named.map { meta, _none, _cell_table -> meta }, assets.resolve('catalogue.csv'))
+    // what the catalogue fetches has its annotations inside
+    PREPARE(ch_datasets.given.mix(FETCH.out.file.map { meta, path -> [meta, path, []] }), assets.resolve('catalogue.csv'))
 
     // [ 'kang', counts.h5ad, tables ]
     ch_prepared = PREPARE.out.prepared.map { meta, counts, tables -> [meta.id, counts, tables] }
@@ -92,8 +93,8 @@ workflow {
     }
     def opts = validateParameters(params, "${projectDir}/nextflow_schema.json")
     def prepare_code = codeDigest(['prepare_dataset.py'])
-    def datasets = selectedDatasets(opts).collect { meta, path -> [meta + [code: prepare_code], path] }
-    def ids = datasets.collect { meta, _path -> meta.id }
+    def datasets = selectedDatasets(opts).collect { meta, path, cell_table -> [meta + [code: prepare_code], path, cell_table] }
+    def ids = datasets.collect { dataset -> dataset[0].id }
     def models = selectedModels(opts) + selectedEmbeddings(opts, ids)
     checkKnown('baseline (it must be among --models)', [opts.baseline], models.collect { spec -> spec.variant })
     def task_names = opts.tasks == 'all' ? taskNames() : checkKnown('task', words(opts.tasks), taskNames())

@@ -6,7 +6,8 @@ process FETCH {
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(catalogue)
+    val meta
+    path catalogue
 
     output:
     tuple val(meta), path("${meta.id}.h5ad"), emit: file

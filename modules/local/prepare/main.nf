@@ -5,7 +5,7 @@ process PREPARE {
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(input, stageAs: 'input/*')
+    tuple val(meta), path(input, stageAs: 'input/*'), path(cell_table, stageAs: 'cell_table/*')
     path catalogue
 
     output:
@@ -18,7 +18,7 @@ process PREPARE {
     """
     printf '%s' '${row}' > row.json
     prepare_dataset.py \\
-        --row row.json --input ${input} --catalogue ${catalogue} --seeds ${meta.seeds} \\
+        --row row.json --input ${input} ${cell_table ? "--cell-table ${cell_table}" : ''} --catalogue ${catalogue} --seeds ${meta.seeds} \\
         --outdir ${meta.id} ${task.ext.args ?: ''}
     """
 

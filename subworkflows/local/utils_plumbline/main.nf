@@ -58,26 +58,32 @@ def weightsOf(row, opts) {
     if (!opts.weights) {
         error("The model ${row.id} needs its authors' checkpoint: fetch it (./plumb fetch ${row.id} --output WEIGHTS) and give --weights WEIGHTS.")
     }
-    def folder = file("${opts.weights}/${row.weights_dir ?: row.model}")
+    def folder = file("${opts.weights}/${row.model}")
     if (!folder.exists()) {
         error("No checkpoint of ${row.id} at ${folder}. Fetch it: ./plumb fetch ${row.id} --output ${opts.weights}")
     }
     return folder
 }
 
-// rows of the sheet of data sets: [ [id, row, fetched, seeds], file or [] ]
+// rows of the sheet of data sets: [ [id, row, seeds], file or [], cell table or [] ]
 def selectedDatasets(opts) {
     def catalogue = readTable("${projectDir}/assets/catalogue.csv").collect { row -> row.name }
-    return samplesheetToList(opts.input, "${projectDir}/assets/schema_input.json").collect { meta, path ->
-        if (!path && !(meta.name in catalogue)) {
-            error("The data set ${meta.name} has no path and is not in the catalogue. Give a path, or one of: ${catalogue.join(', ')}.")
+    return samplesheetToList(opts.input, "${projectDir}/assets/schema_input.json").collect { fields ->
+        def row = fields[0].findAll { _column, value -> value != null }
+        if (!row.path && !(row.name in catalogue)) {
+            error("The data set ${row.name} has no path and is not in the catalogue. Give a path, or one of: ${catalogue.join(', ')}.")
         }
-        if (path && !path.exists()) {
-            error("The data set ${meta.name}: no file at ${path}. Paths in the sheet are absolute, or relative to where you start the run.")
-        }
-        def row = meta.findAll { _key, value -> value != null }
-        [[id: meta.name.toString(), row: row, seeds: words(opts.seeds).join(',')], path ?: []]
+        def files = ['path', 'cell_table'].collect { column -> row[column] ? existingFile(row[column], "data set ${row.name}") : [] }
+        [[id: row.name.toString(), row: row - row.subMap(['path', 'cell_table']), seeds: words(opts.seeds).join(',')]] + files
     }
+}
+
+def existingFile(path, owner) {
+    def found = file(path)
+    if (!found.exists()) {
+        error("The ${owner}: no file at ${found}. Paths in a sheet are absolute, or relative to where you start the run.")
+    }
+    return found
 }
 
 // rows of the sheet of embeddings, as variants that apply to one data set
@@ -87,9 +93,6 @@ def selectedEmbeddings(opts, dataset_ids) {
     }
     return samplesheetToList(opts.embeddings, "${projectDir}/assets/schema_embeddings.json").collect { meta, path ->
         checkKnown("data set in ${opts.embeddings}", [meta.dataset], dataset_ids)
-        if (!path.exists()) {
-            error("The embedding ${meta.name}: no file at ${path}.")
-        }
         def settings = meta.key ? ["key=${meta.key}".toString()] : []
         [
             model: 'external',
@@ -98,7 +101,7 @@ def selectedEmbeddings(opts, dataset_ids) {
             fit_on: (meta.fit_on ?: 'none').toString(),
             seeded: false,
             settings: settings,
-            weights: path,
+            weights: existingFile(path, "embedding ${meta.name}"),
             only: meta.dataset.toString(),
         ]
     }
