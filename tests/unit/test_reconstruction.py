@@ -1,0 +1,258 @@
+"""Structural integrity, reconstruction metrics, the decoder, and the reconstruction task."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_screens import counts_view
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
+from plumbline import expression
+from plumbline.expression import ShuffledExpression, read_expression, weighted_sum
+from plumbline.metrics import decoder
+from plumbline.metrics.correlation import pearson_rows, spearman_rows
+from plumbline.metrics.decoder import operations, plan, train_decoder
+from plumbline.metrics.effects import mean_effect_weights
+from plumbline.metrics.integrity import Reconstruction
+from plumbline.tasks import reconstruction
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return counts_view(tmp_path_factory.mktemp("made"))
+
+
+def _scores(view):
+    scores = {score.metric: score for score in reconstruction.run(view)}
+    assert set(scores) == set(reconstruction.METRICS)
+    return scores
+
+
+def _pca(view, values, d=20):
+    mean = values[view.split.train].mean(axis=0)
+    _, _, axes = np.linalg.svd(values[view.split.train] - mean, full_matrices=False)
+    return ((values - mean) @ axes[:d].T).astype(np.float32)
+
+
+def _integrity(truth, prediction, batch, control):
+    """The definition, batch by batch. truth, prediction: (n, genes)."""
+    parts = []
+    for b in np.unique(batch):
+        rows, c = batch == b, (batch == b) & control
+        t, p = truth[rows] - truth[c].mean(axis=0), prediction[rows] - prediction[c].mean(axis=0)
+        parts.append((np.linalg.norm(p - t) / rows.sum(), np.linalg.norm(t) / rows.sum()))
+    distance, size = np.mean(parts, axis=0)
+    return 1 - distance / (2 * size)
+
+
+def test_sums_against_scikit_learn_and_scipy():
+    rng = np.random.default_rng(0)
+    truth = np.maximum(rng.normal(size=(90, 30)), 0).astype(np.float32)  # zeros and ties
+    prediction = (0.5 * truth + rng.normal(size=(90, 30)).round(1)).astype(np.float32)
+    batch, control = np.sort(rng.integers(0, 4, 90)), rng.random(90) < 0.3
+    sums = Reconstruction(batch, control)
+    for genes in (slice(0, 11), slice(11, 30)):
+        sums.add(truth[:, genes].T, prediction[:, genes].T)
+    names = np.arange(30).astype(str)
+    assert sums.integrity().value == pytest.approx(_integrity(truth.astype(float), prediction.astype(float), batch, control))
+    assert sums.integrity(effect=True).value == pytest.approx(2 * sums.integrity().value - 1)
+    assert sums.errors().value == pytest.approx(mean_squared_error(truth, prediction), rel=1e-6)
+    assert sums.errors(absolute=True).value == pytest.approx(mean_absolute_error(truth, prediction), rel=1e-6)
+    assert sums.r2().value == pytest.approx(r2_score(truth.ravel(), prediction.ravel()), rel=1e-6)
+    pearson = [pearsonr(t, p).statistic for t, p in zip(truth.T, prediction.T, strict=True)]
+    spearman = [spearmanr(t, p).statistic for t, p in zip(truth.T, prediction.T, strict=True)]
+    np.testing.assert_allclose(sums.correlation("pearson", names).numerator, pearson, atol=1e-6)
+    np.testing.assert_allclose(sums.correlation("spearman", names).numerator, spearman, atol=1e-9)
+
+
+def test_constant_genes_and_constant_predictions():
+    truth = np.array([[1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4], [1, 2, 3, 4]], dtype=np.float32)
+    prediction = np.array([[1, 2, 3, 4], [0.7, 0.7, 0.7, 0.7], [4, 3, 2, 1]], dtype=np.float32)
+    for correlation in (pearson_rows, spearman_rows):
+        np.testing.assert_allclose(correlation(truth, prediction), [np.nan, 0, -1], atol=1e-7)
+    sums = Reconstruction(np.zeros(4), np.array([True, False, False, False]))
+    sums.add(truth, prediction)
+    names = np.array(["flat", "b", "c"])
+    assert sums.correlation("pearson", names).unit.tolist() == ["b", "c"]
+    assert sums.correlation("spearman", names, constant_as_zero=True).value == pytest.approx(-1 / 3)
+
+
+def test_cells_must_be_sorted_by_batch():
+    for batch in (["b", "a"], ["a", "b", "a"]):
+        with pytest.raises(ValueError, match="sorted"):
+            Reconstruction(np.array(batch), np.ones(len(batch), dtype=bool))
+
+
+def test_expression_is_log_normalised_in_any_order(made):
+    view, values = made
+    rows = np.random.default_rng(0).permutation(len(values))[:300]
+    np.testing.assert_allclose(read_expression(view.counts, rows, "counts").toarray(), values[rows], atol=1e-5)
+    weights = np.random.default_rng(1).normal(size=300)
+    np.testing.assert_allclose(weighted_sum(view.counts, rows, weights, "counts"), weights @ values[rows], atol=1e-3)
+    raw = read_expression(view.counts, rows, "log").toarray()
+    assert (raw == raw.astype(int)).all()  # taken as it is
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_epoch_meets_every_cell_once(made, monkeypatch, streamed):
+    view, values = made
+    if streamed:
+        monkeypatch.setattr(expression, "BLOCK", 64)
+        monkeypatch.setattr(expression, "_POOL", 3)
+    rows = np.random.default_rng(0).permutation(len(values))[:1000]
+    cells = ShuffledExpression(view.counts, rows, "counts")
+    assert (cells.held is None) == streamed
+    np.testing.assert_allclose(cells.mean(), values[rows].mean(axis=0), atol=1e-5)
+    seen = [list(cells.batches(128, np.random.default_rng(seed))) for seed in (1, 1, 2)]
+    for epoch in seen:
+        assert abs(len(epoch) - cells.n_batches(128)) <= 1
+        position = np.concatenate([part for part, _ in epoch])
+        np.testing.assert_array_equal(np.sort(position), np.arange(1000))
+        np.testing.assert_allclose(np.concatenate([target for _, target in epoch]), values[rows[position]], atol=1e-5)
+    np.testing.assert_array_equal(seen[0][0][0], seen[1][0][0])
+    assert (seen[0][0][0] != seen[2][0][0]).any()
+
+
+def test_no_effect_is_exactly_one_half(made):
+    view, values = made
+    for changed in (view, replace(view, protocol="paper"), view.take(np.random.default_rng(0).permutation(len(values)))):
+        scores = _scores(replace(changed, predictor="no_effect"))
+        assert scores["structural_integrity"].value == 0.5
+        assert scores["si_effect"].value == 0
+
+
+def test_mean_effect_by_definition(made):
+    view, values = made
+    cells, train, test = view.screen, np.flatnonzero(view.split.train), np.flatnonzero(view.split.test2)
+    residual = values.copy()
+    for b in np.unique(cells.batch[train]):
+        rows = train[cells.batch[train] == b]
+        residual[rows] -= values[rows[cells.is_control[rows]]].mean(axis=0)
+    perturbed = np.unique(cells.perturbation[train][~cells.is_control[train]])
+    effect = np.mean([residual[train[cells.perturbation[train] == name]].mean(axis=0) for name in perturbed], axis=0)
+    prediction = np.empty((len(test), values.shape[1]))
+    for i, row in enumerate(test):
+        controls = test[(cells.batch[test] == cells.batch[row]) & cells.is_control[test]]
+        prediction[i] = values[controls].mean(axis=0) + (0 if cells.is_control[row] else effect)
+    scores = _scores(replace(view, predictor="mean_effect"))
+    expected = _integrity(values[test].astype(float), prediction, cells.batch[test], cells.is_control[test])
+    assert scores["structural_integrity"].value == pytest.approx(expected, abs=1e-5)
+    assert scores["mse"].value == pytest.approx(np.square(prediction - values[test]).mean(), rel=1e-4)
+
+
+def test_mean_effect_without_controls_is_zero():
+    names, batch = np.array(["a", "b", "ctrl"]), np.array(["1", "1", "2"])
+    assert not mean_effect_weights(names, batch, names == "ctrl").any()
+    assert mean_effect_weights(names, np.full(3, "1"), names == "ctrl").tolist() == [0.5, 0.5, -1]
+
+
+def test_split_half_knows_the_effect_but_not_the_cell(made, tmp_path):
+    view, _ = made
+    ceiling = _scores(replace(view, predictor="split_half"))["si_effect"].value
+    assert ceiling > 0.05
+    flat, _ = counts_view(tmp_path, effect=0.0)
+    assert _scores(replace(flat, predictor="split_half"))["si_effect"].value < 0.01
+    shuffled = view.take(np.random.default_rng(0).permutation(len(view.embedding)))
+    again = _scores(replace(shuffled, predictor="split_half"))["si_effect"].value
+    assert again == pytest.approx(ceiling, abs=1e-6)
+
+
+def test_decoder_learns_what_the_embedding_knows(made):
+    """Noise < 2 components < 20 components < expression itself, in every metric."""
+    view, values = made
+    noise = np.random.default_rng(0).normal(size=(len(values), 20)).astype(np.float32)
+    ladder = [noise, _pca(view, values, d=2), _pca(view, values, d=20), values.astype(np.float32)]
+    scores = [_scores(replace(view, embedding=embedding)) for embedding in ladder]
+    for metric, sign in reconstruction.METRICS.items():
+        assert (np.diff([sign * score[metric].value for score in scores]) > 0).all(), metric
+    assert scores[0]["si_effect"].value < 0.01
+    assert abs(scores[0]["pearson"].value) < 0.1
+    assert scores[2]["si_effect"].value > 0.1
+
+
+def test_one_training_serves_all_views_and_test_cells_do_not_matter(made, monkeypatch):
+    view, values = made
+    view = replace(view, embedding=_pca(view, values, d=5))
+    reconstruction._decoders.clear()
+    calls = []
+    monkeypatch.setattr(reconstruction, "train_decoder", lambda *a, **k: calls.append(1) or train_decoder(*a, **k))
+    first = _scores(view)
+    half = replace(view.split, test2=view.split.test2 & (view.screen.batch == "4"))
+    moved = view.embedding.copy()
+    moved[~view.split.train] += 1  # test cells are no part of the training
+    for changed in (replace(view, split=half), view.take(np.arange(len(values))), replace(view, embedding=moved)):
+        _scores(changed)
+    assert len(calls) == 1
+    reconstruction._decoders.clear()
+    again = _scores(view)
+    assert again["mse"].value == pytest.approx(first["mse"].value, rel=1e-5)
+    _scores(replace(view, seed=43))
+    assert len(calls) == 3
+
+
+def test_old_decoders_are_forgotten(made, monkeypatch):
+    view, values = made
+    monkeypatch.setattr(reconstruction, "_CACHE_BYTES", 1)
+    monkeypatch.setattr(decoder, "MIN_STEPS", 1)
+    reconstruction._decoders.clear()
+    for seed in range(3):
+        _scores(replace(view, embedding=_pca(view, values, d=3), seed=seed))
+    assert len(reconstruction._decoders) == 1
+
+
+def test_plan_follows_the_paper_where_it_can():
+    small = plan("paper", 16, 112, 2000, "cpu")
+    assert (small.recipe, small.widths, small.epochs, small.n_cells, small.note) == ("paper", (40, 64, 88), 30, 2000, "")
+    gpu = plan("paper", 256, 8000, 10**6, "cuda")
+    assert gpu.widths == (2192, 4128, 6064)
+    assert gpu.note == ""
+    assert plan("corrected", 16, 112, 500, "cpu").epochs == 308  # 300 steps of up to 512 cells
+
+
+@pytest.mark.parametrize(
+    ("d", "genes", "cells"), [(256, 2000, 2500), (256, 14_000, 3000), (256, 8000, 100_000), (8000, 8000, 20_000)]
+)
+def test_plan_fits_a_cpu(d, genes, cells):
+    paper, corrected = (plan(protocol, d, genes, cells, "cpu") for protocol in ("paper", "corrected"))
+    assert paper == corrected
+    assert "narrowed" in paper.note
+    assert max(paper.widths) >= decoder.MIN_WIDTH
+    assert paper.n_cells >= 2048
+    small_enough = operations(d, genes, paper) <= 1.05 * decoder.CPU_OPERATIONS
+    assert small_enough or paper.n_cells == 4 * decoder.BATCH
+
+
+def test_narrowing_is_said_in_every_row(made, monkeypatch):
+    view, values = made
+    monkeypatch.setattr(decoder, "CPU_OPERATIONS", 1e9)
+    scores = _scores(replace(view, embedding=_pca(view, values, d=60), protocol="paper"))
+    assert all("narrowed to 32 hidden units" in score.reason for score in scores.values())
+
+
+def test_batches_without_controls_are_left_out_and_counted(made):
+    view, _ = made
+    keep = np.flatnonzero(~((view.screen.batch == "5") & view.screen.is_control))
+    scores = _scores(replace(view.take(keep), predictor="no_effect"))
+    assert scores["structural_integrity"].value == 0.5
+    assert scores["structural_integrity"].items.unit.tolist() == ["4"]
+    assert "1 of 2 batches have no controls" in scores["si_effect"].reason
+    assert scores["mse"].n == 2
+
+
+def test_absent_with_a_reason(made):
+    view, _ = made
+    nothing = np.zeros(len(view.embedding), dtype=bool)
+    perturbed = ~view.screen.is_control
+    cases = {
+        "no perturbed cell is in test2": replace(view.split, test2=nothing),
+        "no control cell is in test2": replace(view.split, test2=view.split.test2 & perturbed),
+        "no perturbed cell is in train": replace(view.split, train=nothing),
+    }
+    for reason, split in cases.items():
+        scores = _scores(replace(view, split=split, predictor="no_effect"))
+        assert {(s.status, s.reason) for s in scores.values()} == {("not_applicable", reason)}
+    assert "unknown predictor" in _scores(replace(view, predictor="oracle"))["mse"].reason
+    assert "none" in reconstruction.not_applicable({"has_controls": False, "n_perturbations": 9})
+    assert "one perturbation" in reconstruction.not_applicable({"has_controls": True, "n_perturbations": 1})
+    assert reconstruction.not_applicable({"has_controls": True, "n_perturbations": 2}) == ""
