@@ -1,8 +1,8 @@
 """Cells as the average of pretrained gene vectors, weighted by expression.
 
-GenePT-w (Chen & Zou 2023, doi:10.1101/2023.10.16.562533): log-normalised expression (cells, genes) times gene vectors (genes, d),
-each row scaled to unit length. Any table of gene vectors will do: text embeddings of gene summaries (GenePT), co-expression
-(gene2vec, Du et al. 2019), proteins (ESM2).
+GenePT-w (Chen & Zou 2023, doi:10.1101/2023.10.16.562533): log-normalised expression (cells, genes) times gene vectors
+(genes, d), each row scaled to unit length. Any table of gene vectors will do: text embeddings of gene summaries (GenePT),
+co-expression (gene2vec, Du et al. 2019), proteins (ESM2).
 """
 
 from pathlib import Path
@@ -58,7 +58,8 @@ def read_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(gene names (k,), vectors (k, d) float32) of a file.
 
     .npz: arrays gene and vector. .csv, .tsv, .parquet: first column gene, the others numbers. .txt: word2vec, 'GENE x x x' a
-    line, with or without the header 'k d'. Of a gene listed twice the first counts. Raises UserError on anything else, NaN included.
+    line, with or without the header 'k d'. Of a gene listed twice the first counts. Raises UserError on
+    anything else, NaN included.
     """
     try:
         names, vectors = _read(path)
