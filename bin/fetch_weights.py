@@ -18,7 +18,7 @@ MARK = ".unpacked"  # beside an archive whose content has been unpacked
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", help="ids of foundation models, such as geneformer_v1")
-    parser.add_argument("--output", type=Path, required=True, help="the folder of weights")
+    parser.add_argument("--output", type=Path, default=Path("weights"), help="the folder of weights (default: weights)")
     parser.add_argument("--mirror", help="URL of a copy of such a folder, in place of the authors' sources")
     parser.add_argument(
         "--recipe", action="store_true", help="fetch nothing: print the commands for a machine with network access"
