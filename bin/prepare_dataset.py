@@ -46,22 +46,22 @@ def parse_arguments() -> argparse.Namespace:
 
 def prepare(dataset, path: Path, annotations: Path | None, seeds: list[int], folder: Path) -> dict:
     """Write counts.h5ad and tables/ of one data set into ``folder``; return the facts (dataset.json)."""
-    from plumbline import tables
     from plumbline.data_report import data_report
     from plumbline.harmonise import harmonise_cells, harmonise_genes
     from plumbline.ingest import input_sha256, open_source
     from plumbline.prepare import write_counts
     from plumbline.splits import split_by
+    from plumbline.tables import cell_table, facts, gene_table, split_table, write_tables
 
     source = open_source(path, dataset.layer, annotations or dataset.cell_table or None)
     labels, genes = harmonise_cells(source, dataset), harmonise_genes(source, dataset)
     sums = write_counts(folder / "counts.h5ad", source, dataset, labels, genes)
-    cells, table = tables.cell_table(labels, sums), tables.gene_table(genes, sums)
+    cells, table = cell_table(labels, sums), gene_table(genes, sums)
     by = split_by(cells["is_control"].to_numpy(), cells["batch"].to_numpy())
-    splits = tables.split_table(cells, seeds, by)
+    splits = split_table(cells, seeds, by)
     report = data_report(dataset, labels, genes, sums, cells, table, splits)
-    about = tables.facts(dataset, cells, len(table), seeds, by, report, input_sha256(path))
-    tables.write_tables(folder / "tables", cells, table, splits, about, report)
+    about = facts(dataset, cells, len(table), seeds, by, report, input_sha256(path))
+    write_tables(folder / "tables", cells, table, splits, about, report)
     return about
 
 
@@ -87,15 +87,20 @@ def read_seeds(text: str) -> list[int]:
 
 @contextmanager
 def staged(outdir: Path) -> Iterator[Path]:
-    """A folder beside the results; what was written there moves into ``outdir`` at the end, or disappears on an error."""
+    """A folder beside the results; what was written there moves into ``outdir`` at the end, or disappears on an error.
+
+    Scratch files go there too: they can be as large as the input, and a node's /tmp may be small or in memory.
+    """
     outdir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".prepare_", dir=outdir))
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
         yield folder
         shutil.rmtree(outdir / "tables", ignore_errors=True)
         for name in ("counts.h5ad", "tables"):
             (folder / name).replace(outdir / name)
     finally:
+        tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from plumbline import row_blocks, tenx
 from plumbline.errors import UserError, did_you_mean
 from plumbline.files import sha256
+from plumbline.row_blocks import BUDGET, layout, row_blocks, shape
+from plumbline.tenx import EXPRESSION, read_h5, read_mtx
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,16 @@ class Source:
     def blocks(self, layer: str | None = None, budget: int = 0) -> Iterator[tuple[int, sp.csr_matrix]]:
         """Yield (first row, CSR block) over all cells. ``layer`` reads another matrix than the chosen one.
 
-        budget: bytes of values held at once; 0 = row_blocks.BUDGET.
+        budget: bytes of values held at once; 0 = BUDGET.
         """
-        budget = budget or row_blocks.BUDGET
+        budget = budget or BUDGET
         if not isinstance(self.node, str):
-            yield from row_blocks.row_blocks(self.node, self.node.format, self.node.shape, budget)
+            yield from row_blocks(self.node, self.node.format, self.node.shape, budget)
             return
         with readable(self.path), h5py.File(self.path, "r") as file:
             node = file[layer or self.node]
             kind, size = ("csr", tuple(node["shape"][:][::-1])) if self.transposed else (None, None)
-            stream = row_blocks.row_blocks(node, kind or row_blocks.layout(node), size or row_blocks.shape(node), budget)
+            stream = row_blocks(node, kind or layout(node), size or shape(node), budget)
             for start, block in stream:
                 yield start, block if self.genes is None else block[:, self.genes]
 
@@ -78,7 +79,7 @@ def open_source(path: Path | str, layer: str = "X", cells: Path | str | None = N
     if path.is_file() and not path.stat().st_size:
         raise UserError(f"the input {path} is empty (0 bytes). Fetch or copy it again.")
     if path.is_dir() or path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".mtx", ".mtx.gz")):
-        source = _from_frames(path, *tenx.read_mtx(path))
+        source = _from_frames(path, *read_mtx(path))
     elif not h5py.is_hdf5(path):
         raise UserError(f"{path} is no HDF5 file, or it is truncated. Known: .h5ad, 10x .h5, a 10x mtx folder, .tar or .zip.")
     else:
@@ -109,7 +110,7 @@ def _open_h5ad(path: Path, file: h5py.File, layer: str) -> Source:
     var = pd.DataFrame({name: as_text(read_column(var_node, name, file)).fillna("").to_numpy() for name in var_columns})
     var.index = as_text(read_column(var_node, var_index, file)).fillna("").to_numpy(dtype=str)
     cell_id = as_text(read_column(file["obs"], index, file)).fillna("").to_numpy(dtype=str)
-    size = row_blocks.shape(file[known[layer]])
+    size = shape(file[known[layer]])
     if size != (len(cell_id), len(var)):
         raise UserError(f"{path.name}: {layer} is {size[0]} x {size[1]} but obs and var hold {len(cell_id)} x {len(var)}.")
     others = [name for name in ["X", *layers] if name != known[layer] and name in file]
@@ -158,9 +159,9 @@ def _decode(values: np.ndarray) -> pd.Series:
 
 
 def _open_10x(path: Path, file: h5py.File) -> Source:
-    node, barcodes, var = tenx.read_h5(path, file)
+    node, barcodes, var = read_h5(path, file)
     source = _from_frames(path, node, barcodes, var)
-    used = np.flatnonzero(source.var["feature_type"] == tenx.EXPRESSION) if "feature_type" in source.var else None
+    used = np.flatnonzero(source.var["feature_type"] == EXPRESSION) if "feature_type" in source.var else None
     if used is None or len(used) == len(source.var):
         return Source(path, source.cell_id, source.var, source.columns, source.read, node, transposed=True)
     return Source(path, source.cell_id, source.var.iloc[used], source.columns, source.read, node, used, transposed=True)
