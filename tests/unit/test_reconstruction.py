@@ -174,6 +174,7 @@ def test_decoder_learns_what_the_embedding_knows(made):
 def test_one_training_serves_all_views_and_test_cells_do_not_matter(made, monkeypatch):
     view, values = made
     view = replace(view, embedding=_pca(view, values, d=5))
+    monkeypatch.setattr(decoder, "MIN_STEPS", 60)
     reconstruction._decoders.clear()
     calls = []
     monkeypatch.setattr(reconstruction, "train_decoder", lambda *a, **k: calls.append(1) or train_decoder(*a, **k))
