@@ -64,7 +64,7 @@ def test_embeddings_are_those_of_upstream(folder, case: str, kind: str) -> None:
 
 def upstream_batch(folder, name: str) -> tuple:
     """(model, length, padded tokens, padded bins) of sequences captured inside upstream's model."""
-    from plumbline.models.runtime import Ragged, pad
+    from plumbline.models.batches import Ragged, pad
     from plumbline.models.scgpt import ScGPTCells, load_scgpt
     from plumbline.models.scgpt_tokens import CellChance, Tokenizer, load_vocabulary
 
@@ -288,6 +288,9 @@ def test_the_folder_is_found_below_the_weights_or_asked_for(made, cells, tmp_pat
         embed_scgpt.embed(cells, options("scgpt", tmp_path))
     (tmp_path / "two").rename(tmp_path / "scGPT_human")
     assert embed_scgpt.embed(cells, options("scgpt", tmp_path)).extra["checkpoint"] == "scGPT_human"
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/scgpt").symlink_to(tmp_path)
+    assert embed_scgpt.embed(cells, options("scgpt", tmp_path / "all")).extra["checkpoint"] == "scGPT_human", "as fetched"
     with pytest.raises(UserError, match="needs --weights FOLDER"):
         embed_scgpt.embed(cells, options("scgpt", tmp_path / "nowhere"))
 

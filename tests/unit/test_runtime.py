@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from plumbline.counts import Counts, open_counts
 from plumbline.embedding_cli import Options
 from plumbline.errors import OUT_OF_MEMORY, UserError
-from plumbline.models import devices, runtime
+from plumbline.models import batches, devices, runtime
 from plumbline.models.runtime import Ragged, embed_cells
 
 torch = pytest.importorskip("torch")
@@ -88,7 +88,7 @@ def test_the_batch_size_is_a_limit_and_changes_nothing(counts, expected, batch_s
 
 
 def test_batches_hold_cells_of_similar_length_and_respect_the_budget(counts, expected, monkeypatch) -> None:
-    monkeypatch.setattr(runtime, "CPU_TOKENS", 30)
+    monkeypatch.setattr(batches, "CPU_TOKENS", 30)
     seen: list = []
     embed_cells(counts, options(), partial(Sums, seen=seen))
     assert all(cells * tokens <= 30 for cells, tokens in seen)

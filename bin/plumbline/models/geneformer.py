@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from plumbline.errors import UserError
+from plumbline.models.batches import Ragged
 from plumbline.models.encoder import Encoder, key_bias
 from plumbline.models.geneformer_tokens import Tokenizer
-from plumbline.models.runtime import Ragged
 from plumbline.weights import fetch_hint, fill, load_tensors, open_file
 
 POOLINGS = ("cell", "cls")

@@ -37,6 +37,8 @@ def find_files(options: Options) -> GeneformerFiles:
     if not options.weights.is_dir():
         raise UserError(f"--weights {options.weights} is no folder. {fetch_hint(options.variant)}")
     root, variant = options.weights.resolve(), options.variant
+    if any((root / "geneformer").glob("*/config.json")):  # the folder that holds every fetched model
+        root = root / "geneformer"
     folder = _named(root, options) or _only(root, variant)
     shape = read_config(folder, variant)
     token_file = _token_file(folder, root, shape.vocabulary, variant)

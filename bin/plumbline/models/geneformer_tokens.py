@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.errors import UserError
-from plumbline.models.runtime import Ragged
+from plumbline.models.batches import Ragged
 from plumbline.weights import load_dictionary
 
 

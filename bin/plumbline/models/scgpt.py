@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from plumbline.checkpoints import fetch_hint, known_checkpoints
 from plumbline.embedding_cli import Options
 from plumbline.errors import UserError
+from plumbline.models.batches import Ragged
 from plumbline.models.encoder import Encoder, key_bias
-from plumbline.models.runtime import Ragged
 from plumbline.models.scgpt_tokens import N_BINS, Tokenizer
 from plumbline.weights import fill, load_tensors, open_file
 
@@ -89,6 +89,8 @@ def find_folder(options: Options) -> Path:
     if options.weights is None or not options.weights.is_dir():
         raise UserError(f"{options.variant} needs --weights FOLDER (given: {options.weights}). {fetch_hint(options.variant)}")
     root = options.weights.resolve()
+    if any((root / "scgpt").glob("*/args.json")):  # the folder that holds every fetched model
+        root = root / "scgpt"
     if "model_dir" in options.settings:
         return root / options.settings["model_dir"]
     if (root / "args.json").is_file():

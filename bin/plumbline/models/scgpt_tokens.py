@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.errors import UserError
-from plumbline.models.runtime import Ragged
+from plumbline.models.batches import Ragged
 from plumbline.weights import fetch_hint, open_file
 
 SPECIALS = ("<pad>", "<cls>", "<eoc>")

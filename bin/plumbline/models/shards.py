@@ -10,7 +10,8 @@ import numpy as np
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
-from plumbline.models.runtime import CellModel, Embedded, embed_rows
+from plumbline.models.batches import CellModel
+from plumbline.models.runtime import Embedded, embed_rows
 
 
 def embed_shards(
