@@ -29,12 +29,12 @@ def neighbour_chunks(
     search = _cuda_search(points - centre, device) if device.startswith("cuda") else _faiss_search(points - centre, threads)
     for start in range(0, len(queries), CHUNK):
         chunk = queries[start : start + CHUNK]
-        found = search(chunk - centre, min(k + own + SPARE, len(points)))
-        itself = np.arange(start, start + len(chunk)) if own else None
-        distances, indices = _by_exact_distance(chunk, points, found, itself)
+        indices = search(chunk - centre, min(k + own + SPARE, len(points)))
+        distances = np.empty(indices.shape)
+        _sort_by_exact_distance(chunk, points, indices, start if own else -1, distances)
         # contiguous always: a kernel is compiled once for each memory layout it meets
         rows = slice(start, start + len(chunk))
-        yield rows, np.ascontiguousarray(distances[:, :k]), np.ascontiguousarray(indices[:, :k])
+        yield rows, np.ascontiguousarray(distances[:, :k], dtype=np.float32), np.ascontiguousarray(indices[:, :k])
 
 
 def nearest(
@@ -43,19 +43,6 @@ def nearest(
     """All chunks of ``neighbour_chunks`` at once: distances (m, k) and indices (m, k)."""
     _, distances, indices = zip(*neighbour_chunks(points, k, queries, threads, device), strict=True)
     return np.concatenate(distances), np.concatenate(indices)
-
-
-def _by_exact_distance(
-    queries: np.ndarray, points: np.ndarray, found: np.ndarray, itself: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Found neighbours in order of (exact distance, index); last comes the query's own row of the points, if given."""
-    indices = np.sort(found, axis=1)
-    distances = np.empty(indices.shape)
-    _exact_distances(queries, points, indices, distances)
-    if itself is not None:
-        distances[indices == itself[:, None]] = np.inf
-    order = np.argsort(distances, axis=1, kind="stable")
-    return np.take_along_axis(distances, order, axis=1).astype(np.float32), np.take_along_axis(indices, order, axis=1)
 
 
 def odd_at_most(limit: float) -> int:
@@ -128,11 +115,20 @@ def compiled(function: Callable) -> Callable:
 
 
 @compiled
-def _exact_distances(queries, points, indices, out):
+def _sort_by_exact_distance(queries, points, indices, first, out):
+    """Fill ``out`` with exact distances and sort each row's distances and indices, in place, by (distance, index). Where first
+    >= 0, query row is point first + row: it goes last, at an infinite distance."""
     for row in numba.prange(len(indices)):
         for j in range(indices.shape[1]):
-            total = 0.0
+            index, total = indices[row, j], 0.0
             for axis in range(points.shape[1]):
-                step = np.float64(queries[row, axis]) - np.float64(points[indices[row, j], axis])
+                step = np.float64(queries[row, axis]) - np.float64(points[index, axis])
                 total += step * step
-            out[row, j] = math.sqrt(total)
+            distance = np.inf if first >= 0 and index == first + row else math.sqrt(total)
+            place = j  # by insertion: the search has them all but sorted
+            while place > 0 and (
+                out[row, place - 1] > distance or (out[row, place - 1] == distance and indices[row, place - 1] > index)
+            ):
+                out[row, place], indices[row, place] = out[row, place - 1], indices[row, place - 1]
+                place -= 1
+            out[row, place], indices[row, place] = distance, index
