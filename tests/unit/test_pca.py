@@ -176,7 +176,7 @@ def test_eigenpairs_of_a_known_matrix_with_restarts(small_basis):
     found = krylov.top_eigenpairs(lambda block: matrix @ block, 500, 20)
     np.testing.assert_allclose(found.values, values[:20], rtol=1e-10)
     np.testing.assert_allclose(np.abs((found.vectors * basis[:, :20]).sum(axis=0)), 1, atol=1e-9)
-    assert found.products * 8 > 4 * 20 + 8  # more vectors than the basis holds: it restarted
+    assert found.products * 8 > 4 * (20 + 8)  # more vectors than the basis holds: it restarted
     assert found.residual <= krylov.TOLERANCE
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 BLOCK = 64
-MIN_BASIS = 1024  # up to this size the whole matrix is formed and solved directly
+MIN_BASIS = 1024  # up to this size (and that of the basis) the whole matrix is formed and solved directly
 TOLERANCE = 1e-8  # |A v - w v| relative to the smallest wanted eigenvalue
-MAX_PRODUCTS = 400
+MAX_PRODUCTS = 400  # a multiple of CHECK_EVERY
+CHECK_EVERY = 4  # products between looks at the residual: a look costs the eigenpairs of the basis
 NEGLIGIBLE = 1e-12  # of the largest eigenvalue: directions below it are rounding
 
 
@@ -32,8 +33,8 @@ def top_eigenpairs(apply: Callable[[np.ndarray], np.ndarray], size: int, k: int)
 
     apply: (size, b) float64 -> the matrix times that block. The start block is fixed, so equal matrices give equal results.
     """
-    basis_limit = max(MIN_BASIS, 4 * k)
-    if size <= basis_limit:
+    basis_limit = 4 * (k + BLOCK)
+    if size <= max(MIN_BASIS, basis_limit):
         values, vectors = np.linalg.eigh(_symmetric(apply(np.eye(size))))
         return _positive(values[::-1][:k], vectors[:, ::-1][:, :k], 1, 0.0)
     return _lanczos(apply, size, k, basis_limit)
@@ -51,14 +52,17 @@ def _lanczos(apply: Callable, size: int, k: int, basis_limit: int) -> Eigenpairs
         image = apply(block)
         inner[:n, last] = basis[:, :n].T @ image
         inner[last, :n] = inner[:n, last].T
+        block, rest = _next_block(image, basis[:, :n], np.abs(inner[:n, :n]).max())
+        full = n + block.shape[1] > basis_limit
+        if not full and block.shape[1] and products % CHECK_EVERY:
+            continue
         values, ritz = np.linalg.eigh(_symmetric(inner[:n, :n]))
         values, ritz = values[::-1], ritz[:, ::-1]
-        block, rest = _next_block(image, basis[:, :n], values[0])
         wanted = min(k, n)
         residual = np.linalg.norm(rest @ ritz[last, :wanted], axis=0).max(initial=0) / max(values[wanted - 1], 1e-300)
         if not block.shape[1] or (n >= k and residual <= TOLERANCE):
             break
-        if n + block.shape[1] > basis_limit:
+        if full:
             n = _restart(basis, inner, values, ritz, min(2 * k, n))
     return _positive(values[:k], basis[:, : len(ritz)] @ ritz[:, :k], products, float(residual))
 

@@ -4,9 +4,10 @@ Method: the leading eigenvectors of the gene covariance by block Lanczos (krylov
 ``C Q = sum_blocks B'(B Q) - n m (m'Q)``: centring is implicit. Why this one: the result is the exact PCA to a stated
 residual (a randomised sketch is not, in the flat tail of 256 components), work grows with the non-zeros (the covariance
 itself costs non-zeros x genes, and 10 GB at 36,000 genes), and the cells enter only through sums, so their order and the
-size of blocks do not matter. Memory: CACHE_GB of CSR (re-read from disk beyond that) + 8 B x genes x ~1,100 + the scores.
+size of blocks do not matter. Memory: CACHE_GB of CSR (re-read from disk beyond that) + 8 B x genes x 4 (k + 64) + the scores.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -53,6 +54,8 @@ def embed(counts: Counts, options: Options) -> Result:
     apply = transform(kind, values, genes)
     cells = Cells(counts, rows, apply, float(options.get("cache_gb", CACHE_GB)))
     fit = fit_pca(cells.blocks, counts.shape[1] if genes is None else len(genes), n_components)
+    if fit.residual > TOLERANCE:
+        print(f"warning: PCA stopped after {fit.passes} passes at a residual of {fit.residual:.1e}", file=sys.stderr)
     scores = np.empty((len(counts.cell_id), len(fit.components)), dtype=np.float32)
     for at, block in counts.blocks():
         scores[at] = fit.scores(apply(block))
