@@ -35,7 +35,8 @@ DATASETS = {
     "simulated": ("Simulated screen", "", 8, 200, 16000),
 }
 LOST = ("vcc_h1", "scgpt_human")  # this embedding failed: nothing of it is left
-REFUSED = ("simulated", "geneformer_v1")  # this model does not apply
+REFUSED = ("kang_pbmc", "geneformer_v1")  # this model does not apply
+POSTS = ("none", "center", "center_scale", "tvn")
 BASE, NOISE = 0.35, 0.06
 
 
@@ -50,7 +51,13 @@ def fake_task(name: str) -> tuple[SimpleNamespace, str]:
     return module, "1"
 
 
-def make_run(folder: Path, datasets: tuple[str, ...] = tuple(DATASETS), seeds: tuple[int, ...] = (42, 43)):
+def make_run(
+    folder: Path,
+    datasets: tuple[str, ...] = tuple(DATASETS),
+    seeds: tuple[int, ...] = (42, 43),
+    posts: tuple[str, ...] = POSTS,
+    variants: tuple[str, ...] = tuple(MODELS),
+) -> None:
     """Write scores/, items/, provenance/, tables/, expected.json and models.csv below ``folder``."""
     rng, expected = np.random.default_rng(7), []
     for name in ("scores", "items", "provenance"):
@@ -58,7 +65,7 @@ def make_run(folder: Path, datasets: tuple[str, ...] = tuple(DATASETS), seeds: t
     for dataset in datasets:
         _tables(folder, dataset)
         truth = {task: _units(rng, dataset, task) for task in TASKS}
-        for variant, (module, role, quality) in MODELS.items():
+        for variant, (module, role, quality) in ((name, MODELS[name]) for name in variants):
             embedding = f"{dataset}.{variant}"
             about = {
                 "dataset": dataset,
@@ -73,7 +80,7 @@ def make_run(folder: Path, datasets: tuple[str, ...] = tuple(DATASETS), seeds: t
                 continue
             _provenance(rng, folder, about, embedding, dataset)
             for task in TASKS:
-                rows, items = _rows(rng, about, role, quality, task, truth[task], seeds)
+                rows, items = _rows(rng, about, role, quality, task, truth[task], seeds, posts)
                 pd.DataFrame(rows, columns=COLUMNS).to_parquet(folder / "scores" / f"{embedding}.{task}.scores.parquet")
                 items = pd.concat(items) if items else pd.DataFrame({"task": []})
                 items.to_parquet(folder / "items" / f"{embedding}.{task}.items.parquet")
@@ -103,7 +110,7 @@ def _units(rng, dataset, task):
     return kind, np.array([f"{kind}{i}" for i in range(n)]), None, rng.normal(0, 0.1, n)
 
 
-def _rows(rng, about, role, quality, task, units, seeds):
+def _rows(rng, about, role, quality, task, units, seeds, posts):
     metrics = TASKS[task][1]
     rows, tables = [], []
     reason = units if isinstance(units, str) else ""
@@ -113,7 +120,7 @@ def _rows(rng, about, role, quality, task, units, seeds):
         reason = "a predictor has no embedding"
     for seed in seeds:
         for protocol, chosen in (("paper", "best"), ("corrected", "selected")):
-            for post in ("none", "center", "center_scale", "tvn", chosen):
+            for post in (*posts, chosen):
                 for metric in metrics:
                     if reason and post != chosen:
                         continue

@@ -52,10 +52,12 @@ def methods_section(run: Run) -> dict:
     """A methods text to adapt, with what to cite."""
     seeds = ", ".join(map(str, run.about["seeds"]))
     text = METHODS.format(seeds=seeds, n_boot=run.about["n_boot"], baseline=escape(run.baseline))
-    models = [
-        f"{escape(row['title'])}: {escape(row['citation'])}" for row in run.about["models"].values() if row.get("citation")
-    ]
-    cites = "".join(f"<li>{escape(line)}</li>" for line in REFERENCES) + "".join(f"<li>{line}</li>" for line in models)
+    cited: dict[str, list[str]] = {}
+    for row in run.about["models"].values():
+        if row.get("citation"):
+            cited.setdefault(row["citation"], []).append(row["title"])
+    models = [f"{citation}: {listed(titles, 10)}" for citation, titles in cited.items()]
+    cites = "".join(f"<li>{escape(line)}</li>" for line in [*REFERENCES, *models])
     return section(
         "methods", "Methods", "Text to adapt, and what to cite.", f"{text}<h4>Cite</h4><ul class='pl-says'>{cites}</ul>"
     )

@@ -1,7 +1,9 @@
 """What quality costs."""
 
+import numpy as np
 import pandas as pd
 
+from plumbline.report.figures import OKABE_ITO, bare, image, spaced
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import escape, number, section, table
 
@@ -17,31 +19,42 @@ def cost_sections(run: Run) -> list[dict]:
     cost = run.cost[(run.cost["status"] == "ok") & run.cost["seconds"].notna()]
     if cost.empty:
         return []
-    return [part for part in (_scatter(run, cost), _bars(run, cost), _table(run, cost)) if part]
+    return [part for part in (_quality(run, cost), _bars(run, cost), _table(run, cost)) if part]
 
 
-def _scatter(run: Run, cost: pd.DataFrame) -> dict | None:
+def _quality(run: Run, cost: pd.DataFrame) -> dict | None:
+    """One point a model: means over the data sets, the time per 10,000 cells, so that data sets of any size add up."""
     shown = run.headline[~run.headline["role"].isin(CONTROLS)]
     quality = shown.groupby(["dataset", "label"])["calibrated"].mean().dropna()
-    seconds = cost.groupby(["dataset", "label"])["seconds"].mean()
-    both = pd.concat([quality, seconds], axis=1, join="inner").reset_index()
+    seconds = (1e4 / cost["cells_per_second"]).groupby([cost["dataset"], cost["label"]]).mean().rename("seconds")
+    both = pd.concat([quality, seconds], axis=1, join="inner").groupby(level="label").mean().dropna()
     if both.empty:
         return None
-    both["point"] = [
-        {"x": round(float(row.seconds), 3), "y": round(float(row.calibrated), 4), "name": run.title(row.dataset)}
-        for row in both.itertuples()
-    ]
-    data = both.groupby("label")["point"].agg(list).to_dict()
-    config = {
-        "id": "plumbline_cost_scatter_plot",
-        "title": "Quality and cost",
-        "xlab": "seconds to embed",
-        "ylab": "calibrated score, mean over tasks",
-        "xlog": True,
-    }
-    about = "One point a model and data set. Up and left is good: high score, little time."
-    return {"id": "plumbline_cost_scatter", **PARENT, "section_name": "Quality and cost", "description": about,
-            "plot_type": "scatter", "pconfig": config, "data": data}  # fmt: skip
+    about = "Calibrated score, mean over tasks and data sets, against the time to embed 10,000 cells. Up and left is good."
+    figure = _labelled(both, shown.groupby("label")["model"].first().to_dict())
+    return section("cost_quality", "Quality and cost", about, image(figure, f"{about} The numbers are in the table."), **PARENT)
+
+
+def _labelled(both: pd.DataFrame, families: dict[str, str]):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 4.6), layout="constrained")
+    axis = figure.subplots()
+    colours = dict(zip(sorted(set(families.values())), OKABE_ITO * len(families), strict=False))
+    span = (both["calibrated"].max() - both["calibrated"].min()) or 1.0
+    column = np.round(2 * np.log10(both["seconds"]))  # labels meet only where the times are alike
+    heights = both.groupby(column)["calibrated"].transform(lambda values: spaced(values.tolist(), 0.045 * span))
+    for (label, row), height in zip(both.iterrows(), heights, strict=True):
+        colour, point = colours[families[label]], (row["seconds"], row["calibrated"])
+        axis.plot(*point, "o", color=colour, markersize=7)
+        axis.annotate(f"  {label}", point, xytext=(row["seconds"], height), fontsize=8, va="center")
+    axis.set_xscale("log")
+    axis.set_xlim(both["seconds"].min() / 1.6, both["seconds"].max() * 6)  # room for the last label
+    axis.set_xlabel("seconds per 10,000 cells", fontsize=8.5)
+    axis.set_ylabel("calibrated score (0 = floor, 1 = ceiling)", fontsize=8.5)
+    axis.tick_params(labelsize=8)
+    bare(axis)
+    return figure
 
 
 def _bars(run: Run, cost: pd.DataFrame) -> dict:
@@ -49,10 +62,12 @@ def _bars(run: Run, cost: pd.DataFrame) -> dict:
     data = {}
     for label in [name for name in run.models if name in means.index.get_level_values(0)]:
         data[label] = {run.title(name): round(float(value), 3) for name, value in means[label].items()}
+    names = [run.title(name) for name in run.datasets]
+    colours = {name: {"name": name, "color": colour} for name, colour in zip(names, OKABE_ITO * len(names), strict=False)}
     config = {"id": "plumbline_cost_bars_plot", "title": "Seconds to embed", "ylab": "seconds", "cpswitch": False,
               "stacking": "group", "sort_samples": False}  # fmt: skip
     return {"id": "plumbline_cost_bars", **PARENT, "section_name": "Seconds to embed", "description": "Mean over seeds.",
-            "plot_type": "bargraph", "pconfig": config, "data": data}  # fmt: skip
+            "plot_type": "bargraph", "pconfig": config, "categories": colours, "data": data}  # fmt: skip
 
 
 def _table(run: Run, cost: pd.DataFrame) -> dict:

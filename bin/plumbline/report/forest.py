@@ -1,10 +1,8 @@
 """Differences to the baseline with their intervals, as a figure."""
 
-import base64
-import io
-
 import pandas as pd
 
+from plumbline.report.figures import image
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import VERDICTS, metric_title
 
@@ -29,8 +27,7 @@ def forest(run: Run, rows: pd.DataFrame) -> str:
         axis.set_visible(False)
     for axis, dataset in zip(axes.flat, sets, strict=False):
         _panel(axis, shown[shown["dataset"] == dataset], names, run.title(dataset), run.baseline)
-    text = f"Differences to {run.baseline} with 95 % intervals; the numbers are in the table below."
-    return f'<img class="pl" alt="{text}" src="data:image/svg+xml;base64,{_svg(figure)}">'
+    return image(figure, f"Differences to {run.baseline} with 95 % intervals; the numbers are in the table below.")
 
 
 def _panel(axis, rows: pd.DataFrame, names: list[str], title: str, base: str) -> None:
@@ -52,12 +49,3 @@ def _panel(axis, rows: pd.DataFrame, names: list[str], title: str, base: str) ->
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
     axis.tick_params(axis="y", length=0)
-
-
-def _svg(figure) -> str:
-    import matplotlib
-
-    stream = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "plumbline"}):  # same scores, same bytes
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return base64.b64encode(stream.getvalue()).decode()

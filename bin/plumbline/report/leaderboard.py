@@ -72,10 +72,9 @@ def _ranks(run: Run) -> dict:
             for label in run.models
             if label in set(rows["label"])
         ]
-        parts += [
-            f"<h4>{escape(run.title(dataset))}</h4>",
-            table(["Model", *(escape(task_title(task)) for task in tasks)], body),
-        ]
+        opened = " open" if len(run.datasets) <= 3 else ""
+        ranks = table(["Model", *(escape(task_title(task)) for task in tasks)], body)
+        parts.append(f'<details class="pl"{opened}><summary>{escape(run.title(dataset))}</summary>{ranks}</details>')
     about = "1 is the best. Models that cannot be told apart (paired, Benjamini-Hochberg over all pairs, q ≤ 0.05) share ranks."
     return section("leaderboard_ranks", "Rank intervals", about, "\n".join(parts) or "<p>No ranks.</p>", **PARENT)
 

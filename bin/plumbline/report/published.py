@@ -1,5 +1,7 @@
 """The `paper` protocol beside published scores."""
 
+import pandas as pd
+
 from plumbline.report.run import Run
 from plumbline.report.words import escape, metric_title, number, section, table, with_interval
 
@@ -16,7 +18,7 @@ def published_sections(run: Run) -> list[dict]:
     return [_scatter(run, pairs), _table(run, pairs)] if len(pairs) else []
 
 
-def _scatter(run: Run, pairs) -> dict:
+def _scatter(run: Run, pairs: pd.DataFrame) -> dict:
     small = pairs[~pairs["metric"].isin(["ilisi_raw", "consistency_pct"])]  # the others are fractions, 0..1
     data = {
         label: [
@@ -36,20 +38,30 @@ def _scatter(run: Run, pairs) -> dict:
             "plot_type": "scatter", "pconfig": config, "data": data}  # fmt: skip
 
 
-def _table(run: Run, pairs) -> dict:
-    head = ["Data set", "Metric", "Post-processing", "Published model", "Published", "Our model", "Ours", "Difference", "Note"]
-    body = []
-    for row in pairs.itertuples():
-        other = "" if row.same_settings else " <small>(settings not those of the paper, or not stated there)</small>"
-        names = " and ".join(metric_title(metric) for metric in row.metric.split("+"))
-        theirs = number(row.published, row.metric) + (f" ± {row.published_sd:.2g}" if row.published_sd > 0 else "")
-        note = row.note if isinstance(row.note, str) else ""
-        body.append([
-            escape(run.title(row.dataset)), escape(names), escape(row.postprocess),
-            f'{escape(row.published_model)}<br><small class="pl-grey">{escape(row.source)}</small>',
-            f'<td class="n">{theirs}</td>', escape(row.label) + other,
-            f'<td class="n">{with_interval(row.ours, row.ci_low, row.ci_high, row.metric)}</td>',
-            f'<td class="n">{number(row.difference, row.metric, sign=True)}</td>', f"<small>{escape(note)}</small>",
-        ])  # fmt: skip
-    about = "In full, with the published scores that have no counterpart in this run: <code>published.tsv</code>."
-    return section("published_table", "Every pair", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)
+def _table(run: Run, pairs: pd.DataFrame) -> dict:
+    head = ["Metric", "Post-processing", "Published model", "Published", "Our model", "Ours", "Difference", "Note"]
+    parts = []
+    for dataset, rows in pairs.sort_values(["task", "metric", "postprocess", "published_model"]).groupby("dataset"):
+        content = table(head, [_row(row) for row in rows.itertuples()])
+        title = f"<summary>{escape(run.title(dataset))}</summary>"
+        parts.append(f'<details class="pl" open>{title}<div class="pl-scroll">{content}</div></details>')
+    about = (
+        "Marked *: the settings of our variant are not those of the paper, or the paper does not state its own. In full, "
+        "with the published scores that have no counterpart in this run: <code>published.tsv</code>."
+    )
+    return section("published_table", "Every pair", about, "\n".join(parts), **PARENT)
+
+
+def _row(row) -> list[str]:
+    names = " and ".join(metric_title(metric) for metric in row.metric.split("+"))
+    theirs = number(row.published, row.metric) + (f" ± {row.published_sd:.2g}" if row.published_sd > 0 else "")
+    ours = with_interval(row.ours, row.ci_low, row.ci_high, row.metric)
+    note = row.note if isinstance(row.note, str) else ""
+    source = f'<small class="pl-grey">{escape(row.source)}</small>'
+    cells = [escape(names), escape(row.postprocess), f"{escape(row.published_model)} {source}"]
+    cells += [
+        f'<td class="n">{theirs}</td>',
+        escape(row.label) + ("" if row.same_settings else " *"),
+        f'<td class="n">{ours}</td>',
+    ]
+    return [*cells, f'<td class="n">{number(row.difference, row.metric, sign=True)}</td>', f"<small>{escape(note)}</small>"]

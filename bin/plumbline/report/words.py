@@ -60,10 +60,17 @@ def number(value: float, metric: str = "", sign: bool = False) -> str:
     """A score: one decimal for percentages, else three digits; an en dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
-    style = ("+" if sign else "") + (
-        ".1f" if metric.endswith("_pct") or abs(value) >= 100 else ".2f" if abs(value) >= 10 else ".3f"
+    size = abs(value)
+    style = (
+        ".1f"
+        if metric.endswith("_pct") or size >= 100
+        else ".2f"
+        if size >= 10
+        else ".3f"
+        if size >= 5e-4 or not size
+        else ".1g"
     )
-    return format(value, style).replace("-", "−")
+    return format(value, ("+" if sign else "") + style).replace("-", "−")
 
 
 def with_interval(value: float, low: float, high: float, metric: str = "", sign: bool = False) -> str:

@@ -1,6 +1,7 @@
 """What SUMMARISE reads: score tables, item tables, the runs that were expected, the models, the data sets."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,8 @@ from plumbline.scores import COLUMNS, PROTOCOLS, Items
 
 RUN = ["dataset", "variant", "fit_on", "task"]
 CHOSEN = {"paper": "best", "corrected": "selected"}  # the post-processing that stands for a model under each protocol
+_ITEM_COLUMNS = ["metric", "protocol", "seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale", "p"]
+_SMALL = 100_000  # rows of an item table that is read once and kept, rather than once a metric
 _TEXT = [name for name in COLUMNS if name not in ("seed", "value", "ci_low", "ci_high", "n")]
 
 
@@ -120,22 +123,41 @@ class ItemFiles:
     def __init__(self, folder: Path | None) -> None:
         import pyarrow.parquet as parquet
 
-        self.paths: dict[tuple, list[tuple[Path, list[str]]]] = {}
+        self.paths: dict[tuple, list[Path]] = {}
         for path in sorted(folder.rglob("*.parquet")) if folder else []:
             file = parquet.ParquetFile(path)
             if file.metadata.num_rows and set(RUN) <= set(file.schema_arrow.names):
                 first = next(file.iter_batches(batch_size=1, columns=RUN)).to_pylist()[0]
-                self.paths.setdefault(tuple(str(first[name]) for name in RUN), []).append((path, file.schema_arrow.names))
+                self.paths.setdefault(tuple(str(first[name]) for name in RUN), []).append(path)
 
     def read(self, dataset: str, variant: str, fit_on: str, task: str, metric: str, protocol: str) -> dict[int, Items]:
         """seed -> items of one model's score under its chosen post-processing."""
-        wanted = [("metric", "==", metric), ("protocol", "==", protocol), ("postprocess", "==", CHOSEN[protocol])]
-        columns = ["seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale"]
         found = {}
-        for path, names in self.paths.get((dataset, variant, fit_on, task), []):
-            frame = pd.read_parquet(path, columns=[*columns, *(["p"] if "p" in names else [])], filters=wanted)
+        for path in self.paths.get((dataset, variant, fit_on, task), []):
+            frame = _chosen_items(path, metric, protocol)
             found |= {int(seed): _items(part) for seed, part in frame.groupby("seed")}
         return found
+
+
+def _chosen_items(path: Path, metric: str, protocol: str) -> pd.DataFrame:
+    import pyarrow.parquet as parquet
+
+    if parquet.read_metadata(path).num_rows > _SMALL:
+        return _read_items(path, [("metric", "==", metric), ("protocol", "==", protocol)])
+    frame = _small_items(path)
+    return frame[(frame["metric"] == metric) & (frame["protocol"] == protocol)]
+
+
+@lru_cache(maxsize=256)
+def _small_items(path: Path) -> pd.DataFrame:
+    return _read_items(path, [])
+
+
+def _read_items(path: Path, wanted: list[tuple]) -> pd.DataFrame:
+    import pyarrow.parquet as parquet
+
+    columns = [name for name in _ITEM_COLUMNS if name in parquet.read_schema(path).names]
+    return pd.read_parquet(path, columns=columns, filters=[*wanted, ("postprocess", "in", list(CHOSEN.values()))])
 
 
 def _items(frame: pd.DataFrame) -> Items:

@@ -1,0 +1,212 @@
+"""The report says what the summary holds, in words, and is what MultiQC takes."""
+
+import base64
+import json
+import re
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_scores import LOST, REFUSED, TASKS, fake_task, make_run
+
+import report_scores
+import summarise_scores
+from plumbline.errors import UserError
+from plumbline.report.figures import spaced
+from plumbline.report.run import labels, read_run
+from plumbline.report.sentences import per_task, summary_text
+from plumbline.report.verdicts import verdict_cell
+from plumbline.report.words import listed, number, with_interval
+from plumbline.summary import tables
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory) -> Path:
+    """SUMMARISE's folder of a made run of three data sets, one of them a published one."""
+    where = tmp_path_factory.mktemp("made")
+    make_run(where, ("vcc_h1", "kang_pbmc", "replogle_k562"), seeds=(42,), posts=("none",))
+    published = Path(__file__).resolve().parents[2] / "assets" / "published_scores.csv"
+    about = {"scores": where / "scores", "items": where / "items", "provenance": where / "provenance",
+             "expected": where / "expected.json", "models": where / "models.csv", "published": published, "baseline": "pca",
+             "data_reports": where / "tables", "n_boot": 200, "seed": 0, "outdir": where / "summary"}  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "_task", fake_task)
+        summarise_scores.summarise(Namespace(**about))
+    return where / "summary"
+
+
+@pytest.fixture(scope="module")
+def sections(summary, tmp_path_factory) -> dict[str, dict]:
+    """id -> section of the report."""
+    out = tmp_path_factory.mktemp("report")
+    report_scores.report(summary, out)
+    assert (out / "summary.md").read_text() == summary_text(read_run(summary))
+    found = {path.name.removesuffix("_mqc.json"): json.loads(path.read_text()) for path in out.glob("*_mqc.json")}
+    assert all(part["id"] == name for name, part in found.items())
+    return found
+
+
+def test_every_part_is_there(sections):
+    expected = {"verdict", "leaderboard_all", "leaderboard_ranks", "published_scatter", "published_table", "data", "absent",
+                "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
+    expected |= {f"{task}_{part}" for task in TASKS for part in ("heatmap", "forest", "spread", "metrics")}
+    assert set(sections) == {f"plumbline_{name}" for name in expected}
+
+
+def test_order_of_the_report_names_every_top_level_section(root, sections):
+    config = (root / "assets" / "multiqc_config.yml").read_text()
+    for part in sections.values():
+        assert re.search(rf"^  {part.get('parent_id', part['id'])}: {{ order:", config, re.M), part["id"]
+
+
+def test_parts_of_a_task_are_read_in_alphabetical_order(sections):
+    names = [sections[f"plumbline_recall_{part}"]["section_name"] for part in ("forest", "heatmap", "spread", "metrics")]
+    assert names == sorted(names)
+
+
+def test_sentences_say_the_planted_answer(summary):
+    text = summary_text(read_run(summary))
+    assert text.startswith("# Does it beat PCA?")
+    first = text.splitlines()[2]
+    assert "beat PCA somewhere" in first
+    assert "scVI (ZINB) (better in" in first
+    never = next(line for line in text.splitlines() if line.startswith("Never better"))
+    assert "geneformer v1" in never
+    assert "hvg" in never
+    assert re.search(r"Known biology: scVI \(ZINB\) beats PCA by 0\.0\d\d \[0\.0\d\d, 0\.\d{3}\] \(recall", text)
+    assert "Batch mixing: not applicable: the data set has one batch." in text
+
+
+def test_sentence_when_nothing_beats_the_baseline(summary):
+    run = read_run(summary)
+    table = run.comparisons
+    table.loc[table["verdict"] == "better", "verdict"] = "tied"
+    told = dict(per_task(run, "vcc_h1"))
+    assert told["Known biology"].startswith("nothing beats PCA (tied: ")
+    assert "no model beats PCA at anything" in summary_text(run)
+    table.loc[table["verdict"] == "tied", "verdict"] = "worse"
+    assert dict(per_task(run, "vcc_h1"))["Known biology"] == "nothing beats PCA; every model is worse."
+
+
+def test_difference_of_an_error_is_told_as_an_improvement(summary):
+    run = read_run(summary)
+    rows = (run.comparisons["dataset"] == "vcc_h1") & (run.comparisons["task"] == "reconstruction") & run.comparisons["main"]
+    columns = ["direction", "difference", "diff_low", "diff_high", "verdict"]
+    run.comparisons.loc[rows & (run.comparisons["variant"] == "scvi"), columns] = [-1, -0.5, -0.6, -0.4, "better"]
+    assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding expression"]
+
+
+def test_first_section_shows_words_and_symbols(sections, summary):
+    page = sections["plumbline_verdict"]["data"]
+    for mark in ("▲ better", "▼ worse", "= tied", "● baseline", "✖ failed", "– not applicable"):
+        assert mark in page, mark
+    run = read_run(summary)
+    rows = run.headline[run.headline["dataset"] == "vcc_h1"].set_index(["variant", "task"])
+    scvi = rows.loc[("scvi", "recall")]
+    assert f"{number(scvi['difference'], sign=True)} [{number(scvi['diff_low'])}, {number(scvi['diff_high'])}]" in page
+
+
+def test_failed_and_not_applicable_have_their_reasons(sections):
+    page = sections["plumbline_absent"]["data"]
+    assert "EMBED left no result" in page
+    assert "Geneformer knows human genes only" in page
+    assert LOST[1].replace("_", " ") in page
+    assert REFUSED[1].replace("_", " ") in page
+
+
+def test_heatmap_holds_the_scores_and_gaps(sections, summary):
+    part, run = sections["plumbline_recall_heatmap"], read_run(summary)
+    lost = part["data"][part["ycats"].index("scgpt human")][part["xcats"].index("VCC H1 CRISPRi")]
+    assert lost is None
+    rows = run.headline[(run.headline["task"] == "recall") & (run.headline["status"] == "ok")]
+    shown = sorted(value for line in part["data"] for value in line if value is not None)
+    assert shown == pytest.approx(sorted(rows["value"]), abs=1e-4)
+    assert part["ycats"][0] == "PCA (log-normalised)"
+
+
+def test_leaderboard_counts_verdicts(sections, summary):
+    run = read_run(summary)
+    for label, row in sections["plumbline_leaderboard_all"]["data"].items():
+        rows = run.headline[run.headline["label"] == label]
+        assert [row[name] for name in ("better", "tied", "worse")] == [
+            (rows["verdict"] == name).sum() for name in ("better", "tied", "worse")
+        ]
+
+
+def test_forest_is_a_picture_with_words(sections):
+    page = sections["plumbline_separability_forest"]["data"]
+    assert 'alt="Differences to PCA' in page
+    picture = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
+    assert picture.startswith(b"<?xml")
+    assert len(picture) < 400_000
+
+
+def test_names_of_users_cannot_break_the_page(summary, tmp_path):
+    run = read_run(summary)
+    run.about["datasets"]["vcc_h1"]["facts"]["title"] = "<script>alert(1)</script>"
+    run.about["datasets"]["vcc_h1"]["report"]["warnings"] = ["a < b"]
+    from plumbline.report.data_section import data_section
+    from plumbline.report.verdicts import verdict_section
+
+    for part in (verdict_section(run), *data_section(run)):
+        assert "<script>" not in part["data"]
+    assert "a &lt; b" in data_section(run)[0]["data"]
+
+
+def test_data_section_reads_what_there_is(summary):
+    from plumbline.report.data_section import data_section
+
+    run = read_run(summary)
+    run.about["datasets"]["vcc_h1"]["report"] = {"confounding": {"cramers_v": 0.41, "level": "partial"},
+                                                 "perturbations": {"cells_median": 77.0}}  # fmt: skip
+    page = data_section(run)[0]["data"]
+    assert "partly confounded (V = 0.410)" in page
+    assert "77.00" in page
+    run.about["datasets"] = {}
+    assert data_section(run) == []
+
+
+def test_a_run_without_scores_still_reports(summary, tmp_path):
+    for name in ("about.json", "published.tsv", "cost.tsv", "distributions.tsv"):
+        (tmp_path / name).write_bytes((summary / name).read_bytes())
+    for name in ("scores", "comparisons"):
+        pd.read_parquet(summary / f"{name}.parquet").iloc[:0].to_parquet(tmp_path / f"{name}.parquet")
+    report_scores.report(tmp_path, tmp_path / "out")
+    assert "No model could be compared" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_report_of_something_else_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"is no summary: about\.json is missing"):
+        read_run(tmp_path)
+
+
+def test_words():
+    assert number(-0.0712, sign=True) == "−0.071"
+    assert number(41.234, "consistency_pct") == "41.2"
+    assert number(0.0001) == "0.0001"
+    assert number(0.0) == "0.000"
+    assert number(float("nan")) == "–"
+    assert with_interval(0.5, float("nan"), 1.0) == "0.500"
+    assert with_interval(0.5, 0.4, 0.6) == "0.500 [0.400, 0.600]"
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(list("abcd"), 2) == "a, b and 2 more"
+
+
+def test_labels_tell_apart_what_a_variant_was_fitted_on():
+    pairs = pd.DataFrame({"variant": ["pca", "pca", "x"], "fit_on": ["train", "all", "all"]})
+    assert labels(pairs, {"pca": "PCA"}) == {
+        ("pca", "train"): "PCA, fitted on train", ("pca", "all"): "PCA, fitted on all", ("x", "all"): "x"
+    }  # fmt: skip
+
+
+def test_labels_of_points_do_not_meet():
+    heights = spaced([0.5, 0.5, 0.1, 0.51], 0.05)
+    assert np.diff(sorted(heights)).min() >= 0.05 - 1e-12
+    assert heights[2] == 0.1
+
+
+def test_cell_of_a_model_that_was_not_run():
+    assert "not run" in verdict_cell(None)

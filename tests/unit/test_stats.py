@@ -1,0 +1,169 @@
+"""Intervals cover, differences are paired, p values are uniform under the null, BH agrees with scipy."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from plumbline.scores import Items
+from plumbline.stats import bh, canonical, draws, interval, paired_difference, pool, shared
+
+
+def ratio(rng, k, mean=0.4, spread=0.1, kind="perturbation"):
+    weight = rng.integers(5, 40, k).astype(float)
+    return Items(kind, np.array([f"u{i}" for i in range(k)]), weight * rng.normal(mean, spread, k), weight)
+
+
+def test_interval_covers_the_truth_95_times_in_100():
+    rng = np.random.default_rng(1)
+    for k, least in ((6, 0.90), (12, 0.91), (60, 0.92)):
+        hits = 0
+        for trial in range(400):
+            low, high = interval(replace(ratio(rng, k), offset=0.1, scale=2.0), n_boot=400, seed=trial)
+            hits += low <= 0.1 + 2 * 0.4 <= high
+        assert least <= hits / 400 <= 0.985, k
+
+
+def test_interval_of_pairs_covers_when_genes_drive_the_score():
+    """Pairs of a gene succeed or fail together: an interval over pairs would be far too narrow."""
+    rng, genes, hits, naive_hits = np.random.default_rng(2), 40, 0, 0
+    first, second = np.triu_indices(genes, 1)
+    for trial in range(150):
+        effect = rng.normal(0, 0.3, genes)
+        worth = 0.5 + effect[first] + effect[second] + rng.normal(0, 0.1, len(first))
+        pairs = Items("pair", first.astype(str), worth, np.ones(len(first)), second.astype(str))
+        low, high = interval(pairs, n_boot=300, seed=trial)
+        hits += low <= 0.5 <= high
+        low, high = interval(replace(pairs, kind="perturbation", unit2=None, unit=np.arange(len(first))), 300, trial)
+        naive_hits += low <= 0.5 <= high
+    assert 0.90 <= hits / 150 <= 0.99
+    assert naive_hits / 150 < 0.6
+
+
+def test_pair_weights_are_products_of_gene_counts():
+    items = canonical(Items("pair", np.array(["a", "b", "a"]), np.array([1.0, 0, 1]), np.ones(3), np.array(["b", "c", "c"])))
+    found = draws([items], n_boot=50, seed=3)[:, 0]
+    rng = np.random.default_rng(3)
+    drawn = rng.integers(0, 3, (50, 3))
+    for row, value in zip(drawn, found, strict=True):
+        m = {gene: int((row == index).sum()) for index, gene in enumerate("abc")}
+        weights = {("a", "b"): m["a"] * m["b"], ("b", "c"): m["b"] * m["c"], ("a", "c"): m["a"] * m["c"]}
+        total = sum(weights.values())
+        expected = (weights["a", "b"] + weights["a", "c"]) / total if total else np.nan
+        assert value == pytest.approx(expected, nan_ok=True)
+
+
+def test_large_sample_interval_is_the_textbook_one():
+    rng = np.random.default_rng(4)
+    hits = (rng.random(2000) < 0.3).astype(float)
+    low, high = interval(Items("cell", np.arange(2000), hits, np.ones(2000)), n_boot=4000)
+    error = 1.96 * np.sqrt(hits.mean() * (1 - hits.mean()) / 2000)
+    assert low == pytest.approx(hits.mean() - error, abs=0.002)
+    assert high == pytest.approx(hits.mean() + error, abs=0.002)
+
+
+def test_interval_is_deterministic_and_in_chunks_the_same(monkeypatch):
+    items = ratio(np.random.default_rng(5), 50)
+    whole = interval(items, seed=9)
+    assert whole == interval(items, seed=9)
+    assert whole != interval(items, seed=10)
+    monkeypatch.setattr("plumbline.stats._CHUNK", 100)
+    low, high = interval(items, seed=9)
+    assert low == pytest.approx(whole[0], abs=0.01)
+    assert high == pytest.approx(whole[1], abs=0.01)
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_too_few_units_have_no_interval(k):
+    assert np.isnan(interval(Items("batch", np.array(["a"] * k), np.ones(k), np.ones(k)))).all()
+
+
+def test_no_spread_is_an_interval_of_width_zero():
+    low, high = interval(Items("cell", np.arange(20), np.zeros(20), np.ones(20), offset=0.5))
+    assert (low, high) == (0.5, 0.5)
+
+
+def test_a_unit_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        interval(Items("cell", np.arange(3), np.array([1.0, np.nan, 1.0]), np.ones(3)))
+
+
+def test_canonical_keeps_the_value_and_joins_names():
+    items = Items("batch", np.array(["b", "a", "b"]), np.array([1.0, 2, 3]), np.array([2.0, 4, 2]), offset=-1, scale=2)
+    found = canonical(items)
+    assert found.unit.tolist() == ["a", "b"]
+    assert found.value == pytest.approx(items.value)
+    mirrored = canonical(Items("pair", np.array(["x", "y"]), np.ones(2), np.ones(2), np.array(["y", "x"])))
+    assert (mirrored.unit.tolist(), mirrored.unit2.tolist(), mirrored.numerator.tolist()) == (["x"], ["y"], [2.0])
+
+
+def test_pooled_value_is_the_mean_over_seeds():
+    rng = np.random.default_rng(6)
+    parts = [replace(ratio(rng, k), scale=100.0) for k in (5, 30, 12)]
+    assert pool(parts).value == pytest.approx(np.mean([part.value for part in parts]))
+    assert len(pool(parts).unit) == 30
+
+
+def test_paired_difference_is_that_of_the_shared_units():
+    rng = np.random.default_rng(7)
+    a, b = ratio(rng, 30), ratio(rng, 25)
+    found = paired_difference(a, b)
+    assert (found.n_shared, found.n_left_out) == (25, 5)
+    kept = [part.value for part in shared(canonical(a), canonical(b))]
+    assert found.value == pytest.approx(kept[0] - kept[1])
+    assert found.low < found.value < found.high
+
+
+def test_pairing_removes_what_models_share():
+    rng, k = np.random.default_rng(8), 40
+    hard = rng.normal(0.5, 0.2, k)
+    a, b = (Items("perturbation", np.arange(k), hard + shift + rng.normal(0, 0.01, k), np.ones(k)) for shift in (0.02, 0.0))
+    found, (low, high) = paired_difference(a, b), interval(a)
+    assert found.p < 0.001
+    assert found.high - found.low < 0.1 * (high - low)
+    back = paired_difference(b, a)
+    assert (back.value, back.p) == pytest.approx((-found.value, found.p))
+
+
+@pytest.mark.parametrize("k", [5, 12, 60])
+def test_p_values_are_uniform_without_a_difference(k):
+    rng = np.random.default_rng(k)
+    p = np.array([paired_difference(ratio(rng, k), ratio(rng, k), n_boot=200, seed=trial).p for trial in range(500)])
+    assert scipy_stats.kstest(p, "uniform").pvalue > 0.001
+    assert (p < 0.05).mean() <= 0.09
+
+
+def test_p_value_agrees_with_the_paired_t_test_on_equal_weights():
+    rng = np.random.default_rng(9)
+    x, y = rng.normal(0.4, 0.1, (2, 25))
+    found = paired_difference(*(Items("batch", np.arange(25), column, np.ones(25)) for column in (x, y)), n_boot=20000)
+    assert found.p == pytest.approx(scipy_stats.ttest_rel(x, y).pvalue, rel=0.06)
+
+
+def test_units_that_all_agree():
+    same = Items("batch", np.arange(4), np.full(4, 0.5), np.ones(4))
+    better = replace(same, numerator=np.full(4, 0.75))
+    assert paired_difference(same, same).p == 1.0
+    assert paired_difference(better, same).p == 2**-3
+
+
+def test_difference_without_shared_units_is_not_a_number():
+    one, other = (Items("batch", np.array([name]), np.ones(1), np.ones(1)) for name in "ab")
+    found = paired_difference(one, other)
+    assert np.isnan([found.low, found.high, found.p]).all()
+    assert (found.n_shared, found.n_left_out) == (0, 2)
+
+
+def test_bh_agrees_with_scipy_and_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    rng = np.random.default_rng(10)
+    for p in (rng.random(100), rng.beta(0.3, 3, 57), np.array([0.02]), np.array([0.5, 0.5, 0.01])):
+        assert bh(p) == pytest.approx(scipy_stats.false_discovery_control(p))
+        assert bh(p) == pytest.approx(multitest.multipletests(p, method="fdr_bh")[1])
+
+
+def test_bh_leaves_out_what_was_not_tested():
+    p = np.array([0.01, np.nan, 0.04])
+    assert bh(p) == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)
+    assert bh(np.array([])).shape == (0,)
