@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
 
     def verb(name: str, act, text: str, passes_on: str = "") -> argparse.ArgumentParser:
         epilog = f"Further arguments go to {passes_on}." if passes_on else None
-        added = verbs.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False)
+        shows_help = name != "run"  # there, --help is the pipeline's
+        added = verbs.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False, add_help=shows_help)
         added.set_defaults(act=act, passes_on=passes_on)
         return added
 
@@ -101,11 +102,11 @@ def _launch(arguments: list[str], before: list[str], variables: dict[str, str]) 
     profiles = [name for name in (models.value(arguments, "-profile") or "").split(",") if name]
     extra: list[str] = []
     program = nextflow()
-    if not set(profiles) & set(models.ENGINES):
+    if "--help" not in arguments and not set(profiles) & set(models.ENGINES):
         profiles += [] if "uv" in profiles else ["uv"]
         if not models.value(arguments, "--env_dir"):
             extra = ["--env_dir", str(environments.make(models.environments(arguments, profiles)))]
-    options = ["-profile", ",".join(profiles), *models.without(arguments, "-profile"), *extra]
+    options = [*(["-profile", ",".join(profiles)] if profiles else []), *models.without(arguments, "-profile"), *extra]
     start = time.time()
     code = _wait([program.command, *before, "run", str(REPO), *options], program.environment | variables)
     outdir = Path(models.parameter(arguments, profiles, "outdir") or "results").absolute()
