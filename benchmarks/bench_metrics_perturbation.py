@@ -180,8 +180,9 @@ def _recall_case(n_genes: int) -> dict:
 
     def ours() -> list[float]:
         similarities = pairwise_cosines(means)
+        band = in_band(similarities.values, 0.05)
         places = [similarities.index(*known_among(names, known_pairs(source))) for source in SOURCES]
-        return [recalled(similarities.values[p], in_band(similarities.values, 0.05)).mean() for p in places]
+        return [recalled(similarities.values[p], band).mean() for p in places]
 
     read = {}
 

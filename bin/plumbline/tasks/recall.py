@@ -39,6 +39,7 @@ COMPARES_CONTROLS = False
 MIN_PAIRS = 10  # known pairs below which a source is not scored
 MIN_MEMBERS = 10  # perturbed members below which a complex is not scored, as EFAAR
 MIN_COMPLEXES = 3
+Band = tuple[float, float]
 CHEMICALS = ("chemical", "compound", "drug", "small molecule")
 
 
@@ -62,12 +63,14 @@ def run(view: View) -> list[Score]:
         return [Score.absent(metric, f"only {len(names)} perturbed genes are among the scored cells") for metric in METRICS]
     similarities = pairwise_cosines(means)
     found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
-    narrow = {source: _recall(source, "", names, similarities, pairs, 0.05) for source, pairs in found.items()}
-    scores = [*narrow.values(), _mean(list(narrow.values()))]
+    band = in_band(similarities.values, 0.05)
+    narrow = [_recall(source, "", names, similarities, pairs, band) for source, pairs in found.items()]
+    scores = [*narrow, _mean(narrow)]
     if view.protocol == "paper":
         return scores + [Score.absent(metric, "a metric of the corrected protocol") for metric in _EXTRA]
-    scores += [_recall(source, "_10", names, similarities, pairs, 0.10) for source, pairs in found.items()]
-    scores += [_precision(source, names, similarities, pairs) for source, pairs in found.items()]
+    wide = in_band(similarities.values, 0.10)
+    scores += [_recall(source, "_10", names, similarities, pairs, wide) for source, pairs in found.items()]
+    scores += [_precision(source, names, similarities, pairs, band) for source, pairs in found.items()]
     return [*scores, _complexes(names, means)]
 
 
@@ -88,13 +91,13 @@ def gene_means(embedding: np.ndarray, screen: Screen) -> tuple[np.ndarray, np.nd
 
 
 def _recall(
-    source: str, suffix: str, names: np.ndarray, similarities: Similarities, pairs: tuple[np.ndarray, np.ndarray], share: float
+    source: str, suffix: str, names: np.ndarray, similarities: Similarities, pairs: tuple[np.ndarray, np.ndarray], band: Band
 ) -> Score:
     metric, (i, j) = f"recall_{source.lower()}{suffix}", pairs
     if len(i) < MIN_PAIRS:
         return Score.absent(metric, _too_few(source, len(i), len(names)))
     value = similarities.values[similarities.index(i, j)]
-    hit = recalled(value, in_band(similarities.values, share)).astype(float)
+    hit = recalled(value, band).astype(float)
     extra = {"value": value.astype(float)}
     return Score.of(metric, Items("pair", names[i], hit, np.ones(len(i)), unit2=names[j], extra=extra))
 
@@ -115,13 +118,14 @@ def _mean(scores: list[Score]) -> Score:
     return Score.of("recall_mean", Items("pair", unit, hit * weight, weight, unit2=unit2), reason=reason)
 
 
-def _precision(source: str, names: np.ndarray, similarities: Similarities, pairs: tuple[np.ndarray, np.ndarray]) -> Score:
+def _precision(
+    source: str, names: np.ndarray, similarities: Similarities, pairs: tuple[np.ndarray, np.ndarray], band: Band
+) -> Score:
     """Share of the pairs in the 5 % band that the source knows, among pairs of genes it knows at all."""
     metric, (i, j) = f"precision_{source.lower()}", pairs
     if len(i) < MIN_PAIRS:
         return Score.absent(metric, _too_few(source, len(i), len(names)))
     annotated = np.isin(names, known_pairs(source))
-    band = in_band(similarities.values, 0.05)
     known, all_pairs = precision_by_gene(similarities, band, similarities.index(i, j), annotated)
     used = all_pairs > 0
     base = len(i) / (annotated.sum() * (annotated.sum() - 1) / 2)
