@@ -75,7 +75,7 @@ def make_run(
             }
             about["fit_on"] = {"pca": "train", "pca_all": "all"}.get(variant, about["fit_on"])
             for task in TASKS:
-                expected.append({**about, "seed": seeds[0], "task": task, "role": role, "embedding": embedding})
+                expected.append({**about, "seeds": ",".join(map(str, seeds)), "task": task, "role": role, "id": embedding})
             if (dataset, variant) == LOST:
                 continue
             _provenance(rng, folder, about, embedding, dataset)

@@ -233,6 +233,24 @@ def test_baseline_is_the_one_fitted_on_train():
     assert baseline_row(frame.assign(status="failed"), "pca") is None
 
 
+def test_expected_runs_are_read_in_every_form(tmp_path):
+    run = {"dataset": "d", "model": "pca", "variant": "pca", "fit_on": "train", "task": "recall", "role": "baseline", "id": "x"}
+    rows = [run | {"seeds": "42,43"}, run | {"seeds": [42]}, run | {"seed": 42}, run]
+    (tmp_path / "expected.json").write_text(json.dumps(rows))
+    assert tables.read_expected(tmp_path / "expected.json")["seeds"].tolist() == [[42, 43], [42], [42], []]
+
+
+def test_a_refitted_model_that_fails_on_one_seed_is_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_task", fake_task)
+    run = {"dataset": "d", "model": "pca", "variant": "pca", "fit_on": "train", "task": "recall", "role": "baseline"}
+    (tmp_path / "expected.json").write_text(json.dumps([run | {"seeds": "42", "id": "a"}, run | {"seeds": "43", "id": "b"}]))
+    have = pd.DataFrame([{**dict.fromkeys(COLUMNS, ""), **run, "seed": 42, "protocol": "corrected"}])
+    rows = tables.missing_rows(have, tables.read_expected(tmp_path / "expected.json"), pd.DataFrame({"embedding": ["b"]}))
+    assert set(rows["seed"]) == {43}
+    assert set(rows["metric"]) == set(TASKS["recall"][1])
+    assert rows["reason"].str.startswith("EVALUATE left no result").all()
+
+
 def test_unit_values():
     pairs = Items("pair", np.array(["a", "a", "b"]), np.array([1.0, 0, 1]), np.ones(3), np.array(["b", "c", "c"]))
     kind, shows, values = unit_values([pairs])

@@ -25,10 +25,13 @@ METRICS = {
     "linear_balanced": "linear probe, balanced accuracy", "auroc_control": "AUROC against controls",
     "consistency_pct": "percent of perturbations, p ≤ 0.05", "consistency_fdr_pct": "percent of perturbations, q ≤ 0.05",
     "magnitude_pct": "percent of perturbations, p ≤ 0.05", "magnitude_fdr_pct": "percent of perturbations, q ≤ 0.05",
-    "recall_mean": "recall, mean of sources", "structural_integrity": "structural integrity",
+    "recall_mean": "recall, mean of sources", "corum_ks": "CORUM complexes (KS)",
+    "structural_integrity": "structural integrity",
     "si_effect": "structural integrity of the effect", "spearman": "Spearman per gene",
-    "pearson": "Pearson per gene", "mse": "mean squared error", "mae": "mean absolute error", "r2": "R²",
+    "pearson": "Pearson per gene", "mse": "mean squared error",
+    "mae": "mean absolute error", "r2": "R²",
 }  # fmt: skip
+SOURCES = {"corum": "CORUM", "humap": "HuMAP", "reactome": "Reactome", "signor": "SIGNOR", "stringdb": "StringDB"}
 # symbol, word, colour (Okabe-Ito), tint: never colour alone
 VERDICTS = {
     "better": ("▲", "better", "#0072B2", "#dcecf7"),
@@ -50,9 +53,10 @@ def metric_title(metric: str) -> str:
     """A metric's name for readers."""
     if metric in METRICS:
         return METRICS[metric]
-    if metric.startswith("recall_"):
-        source, _, band = metric.removeprefix("recall_").partition("_")
-        return f"recall, {source.upper()}" + (f" ({band} % band)" if band else "")
+    kind, _, source = metric.partition("_")
+    name, _, band = source.partition("_")
+    if kind in ("recall", "precision") and name in SOURCES:
+        return f"{kind}, {SOURCES[name]}" + (f" ({band} % band)" if band else "")
     return metric.replace("_", " ")
 
 

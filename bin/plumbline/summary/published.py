@@ -39,11 +39,15 @@ METRICS = {
 } | {name: ("recall", [f"recall_{name.lower()}"], 1.0) for name in ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")}
 # consistency_p01 (p <= 0.01) and avg6 have no counterpart here
 POSTPROCESS = {"raw": "none", "centering": "center", "center_scale": "center_scale", "tvn": "tvn", "best_per_task": "best"}
-# published name -> (our module, the variant with the published settings, or '' where the paper does not state them)
-MODELS = {"PCA": ("pca", "pca_raw"), "scVI": ("scvi", "scvi_lognorm"), "Geneformer": ("geneformer", ""),
-          "Geneformer [CELLxGENE]": ("geneformer", ""), "UCE": ("uce", ""), "UCE [CELLxGENE]": ("uce", ""),
-          "cellPLM": ("cellplm", ""), "CellPLM": ("cellplm", ""), "scGPT": ("scgpt", ""), "scGPT [CELLxGENE]": ("scgpt", ""),
-          "RandLabels": ("control", "random"), "Random label shuffle": ("control", "random")}  # fmt: skip
+# published name -> (our module, the variant that answers to it, whether the paper states all its settings)
+MODELS = {
+    "PCA": ("pca", "pca_raw", True), "scVI": ("scvi", "scvi_lognorm", True),
+    "Geneformer": ("geneformer", "geneformer_v1", False), "Geneformer [CELLxGENE]": ("geneformer", "geneformer_v1", False),
+    "UCE": ("uce", "uce_33l", False), "UCE [CELLxGENE]": ("uce", "uce_33l", False),
+    "cellPLM": ("cellplm", "cellplm", False), "CellPLM": ("cellplm", "cellplm", False),
+    "scGPT": ("scgpt", "scgpt", False), "scGPT [CELLxGENE]": ("scgpt", "scgpt", False),
+    "RandLabels": ("control", "random", False), "Random label shuffle": ("control", "random", False),
+}  # fmt: skip
 
 
 def beside_published(scores: pd.DataFrame, path: Path | None, facts: dict[str, dict]) -> pd.DataFrame:
@@ -68,7 +72,8 @@ def _beside(record: dict, dataset: str, task: str, post: str, ours: pd.DataFrame
     about = {"dataset": dataset, "published_as": record["dataset"], "task": task, "metric": "+".join(metrics),
              "postprocess": post, "published_model": record["model"], "published_metric": record["metric"],
              "published": value, "published_sd": sd, "note": record["note"], "source": record["source"]}  # fmt: skip
-    runs = _counterparts(ours[ours["metric"].isin(metrics)], *MODELS.get(record["model"], ("", "")))
+    module, counterpart, stated = MODELS.get(record["model"], ("", "", False))
+    runs = _counterparts(ours[ours["metric"].isin(metrics)], module, counterpart)
     if runs.empty:
         return [{**about, "model": "", "variant": "", "fit_on": "", "same_settings": False, "ours": np.nan}]
     rows = []
@@ -76,14 +81,14 @@ def _beside(record: dict, dataset: str, task: str, post: str, ours: pd.DataFrame
         mean = part.groupby("metric")["value"].mean().reindex(metrics).mean(skipna=False)
         single = len(metrics) == 1 and len(part) == 1
         spread = {name: part[name].iloc[0] if single else np.nan for name in ("ci_low", "ci_high")}
-        same = variant == MODELS[record["model"]][1]
+        same = stated and variant == counterpart
         rows.append({**about, "model": model, "variant": variant, "fit_on": fit_on, "same_settings": same, "ours": mean,
                      **spread, "difference": mean - value})  # fmt: skip
     return rows
 
 
 def _counterparts(found: pd.DataFrame, module: str, variant: str) -> pd.DataFrame:
-    """The variant with the published settings if this run has it, else every variant of the same model."""
+    """The variant that answers to the published one if this run has it, else every variant of the same model."""
     exact = found[found["variant"] == variant]
     if len(exact) or module == "control":
         return exact

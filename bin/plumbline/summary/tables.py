@@ -43,13 +43,23 @@ def read_models(path: Path) -> pd.DataFrame:
 
 
 def read_expected(path: Path) -> pd.DataFrame:
-    """What the run should have produced: a JSON list of {dataset, model, variant, fit_on, seed, task, role}."""
+    """What the run should have produced, one row an embedding and task.
+
+    A JSON list of {dataset, model, variant, fit_on, seeds, task, role, id}: ``seeds`` are the split seeds it is scored on
+    ('42,43', a list, or one), ``id`` names the embedding, and its provenance file. The column ``seeds`` is a list of int.
+    """
     try:
         rows = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: expected a JSON list of the runs ({error}).") from error
-    columns = ["dataset", "model", "variant", "fit_on", "seed", "task", "role", "embedding"]
-    return pd.DataFrame([{name: str(row.get(name) or "") for name in columns} for row in rows], columns=columns)
+    columns = ["dataset", "model", "variant", "fit_on", "task", "role", "id"]
+    table = pd.DataFrame([{name: str(row.get(name) or "") for name in columns} for row in rows], columns=columns)
+    return table.assign(seeds=[_seeds(row.get("seeds", row.get("seed", ""))) for row in rows])
+
+
+def _seeds(value: object) -> list[int]:
+    words = value if isinstance(value, list) else str(value).split(",")
+    return [int(word) for word in words if str(word).strip().isdigit()]
 
 
 def read_datasets(folder: Path | None) -> dict[str, dict]:
@@ -63,7 +73,7 @@ def read_datasets(folder: Path | None) -> dict[str, dict]:
 
 def read_provenance(folder: Path | None, expected: pd.DataFrame) -> pd.DataFrame:
     """One row an embedding: its JSON and its data set (the JSON's own, or that of the expected run of the same id)."""
-    where = dict(zip(expected["embedding"], expected["dataset"], strict=True))
+    where = dict(zip(expected["id"], expected["dataset"], strict=True))
     rows = []
     for path in sorted(folder.rglob("*.json")) if folder else []:
         about = json.loads(path.read_text())
@@ -72,27 +82,29 @@ def read_provenance(folder: Path | None, expected: pd.DataFrame) -> pd.DataFrame
 
 
 def missing_rows(scores: pd.DataFrame, expected: pd.DataFrame, provenance: pd.DataFrame) -> pd.DataFrame:
-    """A row 'failed' for every protocol and metric of the expected runs that left no scores."""
-    have = set(map(tuple, scores[[*RUN, "seed"]].astype(str).to_numpy()))
-    any_seed = {key[:-1] for key in have}
+    """A row 'failed' for every seed, protocol and metric of the expected runs that left no scores."""
+    have = set(map(tuple, scores[[*RUN, "seed"]].to_numpy().tolist()))
+    some = {key[:-1] for key in have}
     embedded = set(provenance["embedding"]) if len(provenance) else set()
     protocols = [name for name in PROTOCOLS if name in set(scores["protocol"])] or list(PROTOCOLS)
     rows = []
     for run in expected.to_dict("records"):
-        key, seed = tuple(run[name] for name in RUN), run["seed"]
-        if ((*key, seed) in have) if seed.isdigit() else (key in any_seed):
+        key, seeds = tuple(run[name] for name in RUN), run["seeds"]
+        if any((*key, seed) in have for seed in seeds) or (not seeds and key in some):
             continue
-        step = "EVALUATE" if not run["embedding"] or run["embedding"] in embedded else "EMBED"
+        step = "EVALUATE" if not run["id"] or run["id"] in embedded else "EMBED"
         reason = f"{step} left no result: see the log of that task"
-        task, version = _task(run["task"])
-        about = {name: run[name] for name in ("dataset", "model", "variant", "fit_on", "task")}
-        about |= {"seed": int(seed) if seed.isdigit() else 0, "task_version": version, "n": 0, "status": "failed"}
-        nothing = dict.fromkeys(("value", "ci_low", "ci_high"), np.nan)
-        for protocol in protocols:
-            for metric in task.METRICS if task else [""]:
-                choice = {"protocol": protocol, "postprocess": CHOSEN[protocol], "metric": metric}
-                rows.append({**about, **choice, **nothing, "reason": reason, "code": ""})
+        rows += [{**row, "seed": seed, "reason": reason} for seed in seeds or [0] for row in _failed(run, protocols)]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _failed(run: dict, protocols: list[str]) -> list[dict]:
+    task, version = _task(run["task"])
+    about = {name: run[name] for name in ("dataset", "model", "variant", "fit_on", "task")}
+    about |= {"task_version": version, "n": 0, "status": "failed", "code": ""}
+    about |= dict.fromkeys(("value", "ci_low", "ci_high"), np.nan)
+    metrics = list(task.METRICS) if task else [""]
+    return [{**about, "protocol": p, "postprocess": CHOSEN[p], "metric": m} for p in protocols for m in metrics]
 
 
 def directions(task: str) -> dict[str, int]:
