@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 BATCH, EPOCHS, MIN_EPOCHS, MIN_STEPS, MIN_WIDTH = 512, 30, 10, 300, 32
-CPU_OPERATIONS = 3e11  # multiplications and additions of one training on a CPU: a few seconds on one core
+CPU_OPERATIONS = 2e11  # multiplications and additions of one training on a CPU: a few seconds on one core
+_PER_VALUE = 100.0  # measured: reading, loss and gradient of one expression value take as long as so many operations
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ def plan(protocol: str, d: int, n_genes: int, n_cells: int, device: str) -> Plan
 
 
 def operations(d: int, n_genes: int, size: Plan) -> float:
-    """Multiplications and additions of a training: 6 per weight, cell and epoch."""
+    """Multiplications and additions of a training: 6 per weight, cell and epoch, and what loss and data cost per value."""
     layers = (d, *size.widths, n_genes)
     weights = sum(a * b for a, b in pairwise(layers))
-    return 6.0 * weights * size.n_cells * size.epochs
+    return (6.0 * weights + _PER_VALUE * n_genes) * size.n_cells * size.epochs
 
 
 def _narrowed(full: Plan, cap: int) -> Plan:
