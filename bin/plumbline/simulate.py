@@ -187,7 +187,7 @@ def draw(truth: Truth, plan: Plan, rng: np.random.Generator) -> Iterator[sp.csr_
 def _compiled():
     import numba
 
-    @numba.njit(nogil=True)
+    @numba.njit(nogil=True, cache=True)
     def sample(mean: np.ndarray, uniform: np.ndarray, size: float) -> np.ndarray:
         """Negative-binomial counts by inversion: walk up the distribution function until it passes the uniform draw."""
         counts = np.zeros(mean.shape, dtype=np.float32)

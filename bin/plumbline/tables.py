@@ -65,12 +65,12 @@ def facts(dataset: Dataset, cells: pd.DataFrame, n_genes: int, seeds: list[int],
     }
 
 
-def write_tables(
-    folder: Path, cells: pd.DataFrame, genes: pd.DataFrame, splits: pd.DataFrame, about: dict, report: dict
-) -> None:
-    """Write the five files of ``folder``."""
+def write_tables(folder: Path, tables: dict[str, pd.DataFrame], about: dict, report: dict, all_cells: np.ndarray) -> None:
+    """Write ``tables`` (cells, genes, splits), the facts, the data report, and the ids of the cells that were dropped."""
     folder.mkdir(parents=True)
-    for name, table in (("cells", cells), ("genes", genes), ("splits", splits)):
+    for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet", index=False)
+    dropped = np.setdiff1d(all_cells.astype(str), tables["cells"]["cell_id"].to_numpy(dtype=str))
+    (folder / "dropped_cells.txt").write_text("".join(f"{name}\n" for name in dropped))
     write_json(folder / "dataset.json", about)
     write_json(folder / "data_report.json", report)
