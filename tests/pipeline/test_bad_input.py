@@ -70,6 +70,6 @@ def test_a_task_that_fails_is_a_row_that_says_so_and_the_report_is_made(tiny_she
     options = ["--embeddings", tmp_path / "mine.csv", "--models", "pca", "--tasks", "recall", "--seeds", "42"]
     run = plumb_run(tmp_path, "--input", tiny_sheet, "-profile", "test", *options)
     assert run.code != 0
-    table = (run.results / "summary" / "scores.tsv").read_text()
+    table = (run.results / "scores.tsv").read_text()
     assert "failed" in table
     assert (run.results / "multiqc_report.html").exists()

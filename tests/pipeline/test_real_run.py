@@ -49,7 +49,7 @@ def bring_an_embedding(folder, counts):
 
 @pytest.fixture(scope="session")
 def scores(run) -> pd.DataFrame:
-    return pd.read_parquet(run.results / "summary" / "scores.parquet")
+    return pd.read_parquet(run.results / "scores.parquet")
 
 
 def value(scores: pd.DataFrame, dataset: str, variant: str, metric: str, protocol: str = "corrected") -> pd.Series:
@@ -96,7 +96,7 @@ def test_what_does_not_apply_says_why(scores):
 
 
 def test_the_baseline_is_compared_with_every_other_model(run):
-    table = pd.read_csv(run.results / "summary" / "comparisons.tsv", sep="\t")
+    table = pd.read_csv(run.results / "comparisons.tsv", sep="\t")
     verdicts = table.query("dataset == 'screen' and task == 'recall' and metric == 'recall_mean' and protocol == 'corrected'")
     found = verdicts.set_index("variant").verdict.to_dict()
     assert found["random"] == "worse"
@@ -105,8 +105,8 @@ def test_the_baseline_is_compared_with_every_other_model(run):
 
 def test_the_results_folder_holds_what_the_docs_say(run):
     names = {path.relative_to(run.results).as_posix() for path in run.results.rglob("*") if path.is_file()}
-    for wanted in ("multiqc_report.html", "summary/scores.parquet", "summary/scores.tsv", "summary/items.parquet",
-                   "summary/comparisons.tsv", "embeddings/norman.pca.42.npz", "embeddings/norman.pca.42.json",
+    for wanted in ("multiqc_report.html", "scores.parquet", "scores.tsv", "items.parquet",
+                   "comparisons.tsv", "embeddings/norman.pca.42.npz", "embeddings/norman.pca.42.json",
                    "data/norman/tables/cells.parquet", "pipeline_info/trace.txt",
                    "pipeline_info/plumbline_software_mqc_versions.yml"):  # fmt: skip
         assert wanted in names

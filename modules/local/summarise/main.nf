@@ -15,6 +15,7 @@ process SUMMARISE {
 
     output:
     path 'summary', emit: summary
+    path 'summary/*', emit: tables
     tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
 
     script:
