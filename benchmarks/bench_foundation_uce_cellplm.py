@@ -197,9 +197,10 @@ def report(rows: list[dict], threads: int) -> str:
     lines = [
         "# CellPLM beside its authors' package, UCE in bf16 beside fp32, on a CPU",
         "",
-        f"`python benchmarks/bench_foundation_uce_cellplm.py`, {threads} thread(s), torch {torch.__version__.partition('+')[0]}.",
+        f"`python benchmarks/bench_foundation_uce_cellplm.py`, {threads} thread(s), torch {torch.__version__.split('+')[0]}.",
         "Random weights of the published sizes; the same weights and cells on both sides. Cells per CPU-second of embedding,",
-        "loading not counted; memory is the peak of the process, weights included. UCE beside its authors' steps: foundation.md.",
+        "loading not counted; memory is the peak of the process, weights included. UCE beside its authors' steps: see",
+        "foundation.md.",
         "",
         "| what | first, cells/CPU-s | second, cells/CPU-s | ratio | first, GB | second, GB | largest difference |",
         "|---|---|---|---|---|---|---|",

@@ -157,12 +157,21 @@ def _limit_threads(threads: int) -> None:
     threadpoolctl.threadpool_limits(threads)
 
 
+def _peak_memory() -> int:
+    """Peak resident bytes of this process. Linux: its own, as getrusage would include the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if peaks:
+            return int(peaks[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _cost(options: Options, n_cells: int, seconds: float) -> dict:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     cost = {
         "seconds": round(seconds, 3),
         "cells_per_second": round(n_cells / max(seconds, 1e-9), 2),
-        "peak_memory_bytes": peak,
+        "peak_memory_bytes": _peak_memory(),
         "threads": options.threads,
         "device": options.device,
         "hostname": platform.node(),

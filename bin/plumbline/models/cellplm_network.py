@@ -27,9 +27,9 @@ class Embedder(nn.Module):
         self.feat_enc.emb = nn.Parameter(torch.empty(n_genes, width))
         self.extra_linear = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Identity(), nn.GroupNorm(GROUPS, width))
 
-    def forward(self, x: torch.Tensor, genes: torch.Tensor) -> torch.Tensor:
-        """x: sparse CSR log1p counts (n, k) of the model's genes ``genes`` (k,) -> (n, width)."""
-        return self.extra_linear(x @ self.feat_enc.emb[genes])
+    def forward(self, x: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """x: log1p counts (n, k); vectors (k, width): those of feat_enc.emb that belong to the k genes -> (n, width)."""
+        return self.extra_linear(x @ vectors)
 
 
 @dataclass

@@ -48,7 +48,7 @@ class Layer(nn.Module):
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None, queries: int | None = None) -> torch.Tensor:
         """x (n, t, width) -> (n, queries or t, width)."""
         x = self.norm1(x[:, :queries] + self.self_attn(x, bias, queries))
-        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+        return self.norm2(x + self.linear2(F.relu_(self.linear1(x))))
 
 
 class Encoder(nn.Module):
