@@ -99,6 +99,16 @@ def test_default_depends_on_the_cell_alone(folder: Path, counts: Counts) -> None
     np.testing.assert_array_equal(few.fields[0], np.concatenate(alone))
 
 
+def test_reduced_precision_is_measured(folder: Path, counts: Counts) -> None:
+    exact = uce.embed(counts, told(folder / "uce")).values
+    reduced = uce.embed(counts, told(folder / "uce", precision="bf16", measure_precision="true"))
+    difference = float(np.abs(reduced.values - exact).max())
+    measured = reduced.extra["fp32_difference"]
+    assert measured["cells"] == 64
+    assert measured["max_difference"] == pytest.approx(difference, abs=1e-5)
+    assert 1e-6 < difference < 0.05
+
+
 def test_sampling_follows_expression(folder: Path, counts: Counts) -> None:
     """The default's draws against upstream's probabilities, by chi-square on genes expected more than five times."""
     want = dict(np.load(folder / "uce" / "sampler_stats.npz"))

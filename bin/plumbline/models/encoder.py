@@ -20,10 +20,18 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, queries: int | None) -> torch.Tensor:
-        """x (n, t, width) -> (n, queries or t, width): what the first ``queries`` positions attend to."""
+    def forward(
+        self, x: torch.Tensor, bias: torch.Tensor | None, queries: int | None, projected: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """x (n, t, width) -> (n, queries or t, width): what the first ``queries`` positions attend to.
+
+        projected (n, t, 3 width): x times in_proj_weight plus in_proj_bias, where the caller has it already.
+        """
         n, t, width = x.shape
-        if queries is None:
+        if projected is not None:
+            q, k, v = projected.view(n, t, 3, self.heads, -1).unbind(2)
+            q = q[:, :queries]
+        elif queries is None:
             q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).view(n, t, 3, self.heads, -1).unbind(2)
         else:
             q = F.linear(x[:, :queries], self.in_proj_weight[:width], self.in_proj_bias[:width])
@@ -45,9 +53,15 @@ class Layer(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.norm2 = nn.LayerNorm(width, eps=eps)
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, queries: int | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        bias: torch.Tensor | None,
+        queries: int | None = None,
+        projected: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """x (n, t, width) -> (n, queries or t, width)."""
-        x = self.norm1(x[:, :queries] + self.self_attn(x, bias, queries))
+        x = self.norm1(x[:, :queries] + self.self_attn(x, bias, queries, projected))
         return self.norm2(x + self.linear2(F.relu_(self.linear1(x))))
 
 
@@ -58,14 +72,21 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(Layer(width, heads, inner, eps) for _ in range(layers))
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, queries: int | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        bias: torch.Tensor | None,
+        queries: int | None = None,
+        projected: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Hidden states after the last layer, (n, queries or t, width).
 
         bias: what key_bias returns. queries: only the first so many positions of the last layer are needed (the
         <cls> token: 1), so only they are computed; None is all.
+        projected: see Attention, for the first layer.
         """
         for number, layer in enumerate(self.layers, 1):
-            x = layer(x, bias, queries if number == len(self.layers) else None)
+            x = layer(x, bias, queries if number == len(self.layers) else None, projected if number == 1 else None)
         return x
 
 

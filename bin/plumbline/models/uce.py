@@ -1,8 +1,9 @@
 """UCE's forward pass (Rosen et al. 2023), from the authors' checkpoints as they are.
 
 A post-norm transformer encoder over ESM2 protein vectors; the embedding of a cell is the decoded, L2-normalised CLS position.
-What cannot change the result is left out: tokens are projected once per gene rather than once per occurrence, the last layer
-computes its CLS query only, only CLS is decoded, and of the token table only the rows of the data set's genes are read.
+What cannot change the result is left out: tokens pass the token network and the first layer's projections once per gene rather
+than once per occurrence, the last layer computes its CLS query only, only CLS is decoded, and of the token table only the rows
+of the data set's genes are read.
 """
 
 import math
@@ -65,9 +66,16 @@ class Network(nn.Module):
         """Protein vectors (k, token_width) -> what stands for them in a sentence (k, width), before the position is added."""
         return self.encoder(functional.normalize(tokens, dim=-1)) * math.sqrt(self.encoder[0].out_features)
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """Projected sentences (n, length, width) -> unit vectors (n, output)."""
-        x = self.transformer_encoder(x + self.pos_encoder.pe[: x.shape[1], 0], bias, queries=1)
+    def attend_first(self, x: torch.Tensor) -> torch.Tensor:
+        """(k, width) -> its part of the first layer's queries, keys and values (k, 3 width), without their bias.
+
+        They are linear, so a token's part and a position's part can be computed once each and added.
+        """
+        return x @ self.transformer_encoder.layers[0].self_attn.in_proj_weight.T
+
+    def forward(self, x: torch.Tensor, projected: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Projected sentences (n, length, width), with positions -> unit vectors (n, output). projected: see Attention."""
+        x = self.transformer_encoder(x, bias, queries=1, projected=projected)
         return functional.normalize(self.decoder(x[:, 0]).float(), dim=-1)
 
 
@@ -114,6 +122,10 @@ class UCE:
         with torch.inference_mode():
             rows = torch.from_numpy(used).split(4096)
             self.projected = torch.cat([self.network.project(table[part].float().to(self.device)) for part in rows])
+            self.first = self.network.attend_first(self.projected)
+            attention = self.network.transformer_encoder.layers[0].self_attn
+            self.position = self.network.pos_encoder.pe[:, 0]
+            self.first_position = self.network.attend_first(self.position) + attention.in_proj_bias
 
     def encode(self, rows: np.ndarray, block: sp.csr_matrix) -> Ragged:
         """Sentences of the cells ``rows``; a cell without a known gene has length 0."""
@@ -143,7 +155,9 @@ class UCE:
         bias = key_bias(length, tokens.shape[1])
         if bias is not None and self.padding == "upstream":
             bias = (~bias).float()
-        return self.network(self.projected[tokens.long()], bias)
+        tokens, length = tokens.long(), tokens.shape[1]
+        x = self.projected[tokens].add_(self.position[:length])
+        return self.network(x, self.first[tokens].add_(self.first_position[:length]), bias)
 
 
 def load_network(path: Path, variant: str) -> tuple[Network, torch.Tensor]:
