@@ -12,6 +12,7 @@ from scipy.special import ndtr, stdtr, stdtrit
 
 from plumbline.scores import Items
 
+FEW = 8  # units below which a percentile interval is too narrow
 _CHUNK = 2_000_000  # resampling weights held at once (float64: 16 MB)
 
 
@@ -28,23 +29,27 @@ class Difference:
 
 
 def interval(items: Items, n_boot: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of a score, over its units; for kind 'pair' over genes (see ``draws``).
+    """Bootstrap interval (low, high) of a score, over its units; for kind 'pair' over genes (see ``draws``).
 
-    The percentiles are those of the expanded percentile interval (Hesterberg 2015, The American Statistician 69:371,
-    section 4.3), which corrects the narrowness of the plain one when units are few; with many units they are the usual
-    2.5 and 97.5. Fewer than two units say nothing about spread: (nan, nan). Deterministic for a seed.
+    The expanded percentile interval (Hesterberg 2015, The American Statistician 69:371, section 4.3): with many units the
+    usual 2.5 and 97.5 percentiles. With fewer than 8 units no percentile is wide enough: the score plus or minus Student's
+    t (n - 1 degrees of freedom) times the bootstrap standard error times sqrt(n / (n - 1)), which may leave the range of
+    the metric. Fewer than two units say nothing about spread: (nan, nan). Deterministic for a seed.
     """
     items = canonical(items)
-    return interval_of_draws(draws([items], n_boot, seed)[:, 0], n_units(items), level)
+    return interval_of_draws(items.value, draws([items], n_boot, seed)[:, 0], n_units(items), level)
 
 
-def interval_of_draws(values: np.ndarray, n: int, level: float = 0.95) -> tuple[float, float]:
+def interval_of_draws(value: float, drawn: np.ndarray, n: int, level: float = 0.95) -> tuple[float, float]:
     """The interval of ``interval``, from the draws (n_boot,) of a score over n units."""
-    values = values[np.isfinite(values)]
-    if n < 2 or not len(values):
+    drawn = drawn[np.isfinite(drawn)]
+    if n < 2 or len(drawn) < 2 or not np.isfinite(value):
         return float("nan"), float("nan")
+    if n < FEW:
+        reach = -stdtrit(n - 1, (1 - level) / 2) * _standard_error(drawn, n)
+        return float(value - reach), float(value + reach)
     tail = ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - level) / 2))
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -69,7 +74,7 @@ def difference_of_draws(
     """As ``paired_difference``, for canonical items over the same units whose ``draws`` (same seed) are at hand."""
     value, n = a.value - b.value, n_units(a)
     difference = draws_a - draws_b
-    low, high = interval_of_draws(difference, n, level)
+    low, high = interval_of_draws(value, difference, n, level)
     return Difference(value, low, high, _p_value(value, difference, n), len(a.unit), n_left_out)
 
 
@@ -182,11 +187,15 @@ def _weigh(counts: np.ndarray, ends: np.ndarray | None) -> np.ndarray:
     return counts if ends is None else counts[:, ends[0]] * counts[:, ends[1]]
 
 
+def _standard_error(drawn: np.ndarray, n: int) -> float:
+    return float(drawn.std(ddof=1) * np.sqrt(n / (n - 1)))
+
+
 def _p_value(value: float, differences: np.ndarray, n: int) -> float:
     differences = differences[np.isfinite(differences)]
     if n < 2 or len(differences) < 2 or not np.isfinite(value):
         return float("nan")
-    error = differences.std(ddof=1) * np.sqrt(n / (n - 1))
+    error = _standard_error(differences, n)
     if error <= 1e-12 * max(abs(value), 1e-300):
         return 1.0 if value == 0 else float(2.0 ** (1 - n))
     return float(2 * stdtr(n - 1, -abs(value) / error))

@@ -90,6 +90,20 @@ def test_sentence_when_nothing_beats_the_baseline(summary):
     assert dict(per_task(run, "vcc_h1"))["Known biology"] == "nothing beats PCA; every model is worse."
 
 
+def test_sentence_where_nothing_can_be_tested(summary):
+    run = read_run(summary)
+    table = run.comparisons
+    rows = (table["dataset"] == "vcc_h1") & (table["task"] == "recall") & table["main"]
+    table.loc[rows & (table["verdict"] != "baseline"), "verdict"] = "not tested"
+    table.loc[rows, "n"] = 1
+    told = dict(per_task(run, "vcc_h1"))["Known biology"]
+    assert re.match(r"cannot be tested \(1 unit to resample\); best is scVI \(ZINB\), 0\.4\d\d against 0\.3\d\d of PCA", told)
+    table.loc[rows, ["status", "verdict"]] = ["not_applicable", "not tested"]
+    table.loc[rows, "reason"] = "none: it cannot be chosen; no pair is known"
+    table.loc[rows & (table["variant"] == "scvi"), ["status", "reason"]] = ["failed", "boom"]
+    assert dict(per_task(run, "vcc_h1"))["Known biology"] == "not applicable: no pair is known."
+
+
 def test_difference_of_an_error_is_told_as_an_improvement(summary):
     run = read_run(summary)
     rows = (run.comparisons["dataset"] == "vcc_h1") & (run.comparisons["task"] == "reconstruction") & run.comparisons["main"]

@@ -17,7 +17,7 @@ def ratio(rng, k, mean=0.4, spread=0.1, kind="perturbation"):
 
 def test_interval_covers_the_truth_95_times_in_100():
     rng = np.random.default_rng(1)
-    for k, least in ((6, 0.90), (12, 0.91), (60, 0.92)):
+    for k, least in ((3, 0.92), (6, 0.92), (12, 0.91), (60, 0.92)):
         hits = 0
         for trial in range(400):
             low, high = interval(replace(ratio(rng, k), offset=0.1, scale=2.0), n_boot=400, seed=trial)
@@ -146,6 +146,14 @@ def test_units_that_all_agree():
     better = replace(same, numerator=np.full(4, 0.75))
     assert paired_difference(same, same).p == 1.0
     assert paired_difference(better, same).p == 2**-3
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_with_few_units_interval_and_p_value_agree(k):
+    rng = np.random.default_rng(k)
+    for trial in range(60):
+        found = paired_difference(ratio(rng, k, 0.6), ratio(rng, k, 0.4), n_boot=200, seed=trial)
+        assert (found.p <= 0.05) == (found.low > 0 or found.high < 0)
 
 
 def test_difference_without_shared_units_is_not_a_number():

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from plumbline.report.run import CONTROLS, Run
-from plumbline.report.words import listed, metric_title, task_title, with_interval
+from plumbline.report.words import METHODS, listed, metric_title, number, task_title, with_interval
 
 
 def overall(run: Run) -> list[str]:
@@ -53,10 +53,7 @@ def per_task(run: Run, dataset: str) -> list[tuple[str, str]]:
 def _sentence(rows: pd.DataFrame, base: str) -> str:
     tested = rows[rows["verdict"].isin(["better", "worse", "tied"])]
     if tested.empty:
-        reasons = rows[~rows["role"].isin(CONTROLS) & (rows["status"] != "ok")]
-        kind = "not applicable" if (reasons["status"] == "not_applicable").all() else "failed"
-        why = reasons["reason"].mode().iloc[0] if len(reasons) else f"no model could be compared with {base}"
-        return f"{kind}: {why}." if len(reasons) else f"{why}."
+        return _untested(rows[~rows["role"].isin(CONTROLS)], base)
     better = tested[tested["verdict"] == "better"]
     better = better.loc[(better["difference"] * better["direction"]).sort_values(ascending=False).index]
     if better.empty:
@@ -70,6 +67,28 @@ def _sentence(rows: pd.DataFrame, base: str) -> str:
     text = f"{best['label']} beats {base} by {amount}{points} ({metric_title(best['metric'])})"
     others = better["label"].tolist()[1:]
     return text + (f"; so do{'es' if len(others) == 1 else ''} {listed(others, 4)}." if others else ".")
+
+
+def _untested(rows: pd.DataFrame, base: str) -> str:
+    """Why there is no comparison: the baseline has no score, the others have none, or there is too little to resample."""
+    home = rows[rows["role"] == "baseline"].sort_values("verdict", key=lambda verdict: verdict != "baseline")
+    others, gone = rows[(rows["status"] == "ok") & (rows["verdict"] != "baseline")], rows[rows["status"] != "ok"]
+    if len(others) and (rows["verdict"] == "baseline").any():
+        best = others.loc[(others["value"] * others["direction"]).idxmax()]
+        scores = f"{number(best['value'], best['metric'])} against {number(best['baseline_value'], best['metric'])} of {base}"
+        few = f"{best['n']:.0f} unit{'s' if best['n'] > 1 else ''} to resample"
+        return f"cannot be tested ({few}); best is {best['label']}, {scores} ({metric_title(best['metric'])})."
+    told = gone[gone["status"] == "not_applicable"] if len(home) and home["status"].iloc[0] == "not_applicable" else gone
+    if told.empty:
+        return f"no model could be compared with {base}."
+    kind = "not applicable" if (told["status"] == "not_applicable").all() else "failed"
+    return f"{kind}: {plain_reason(told['reason'].mode().iloc[0])}."
+
+
+def plain_reason(reason: str) -> str:
+    """A reason without the note on post-processing that may stand before it ('none: ...; reason')."""
+    note, _, rest = reason.partition("; ")
+    return rest if rest and note.partition(":")[0] in METHODS else reason
 
 
 def summary_text(run: Run) -> str:

@@ -31,6 +31,7 @@ METRICS = {
     "pearson": "Pearson per gene", "mse": "mean squared error",
     "mae": "mean absolute error", "r2": "R²",
 }  # fmt: skip
+METHODS = ("none", "center", "center_scale", "tvn")  # post-processings
 SOURCES = {"corum": "CORUM", "humap": "HuMAP", "reactome": "Reactome", "signor": "SIGNOR", "stringdb": "StringDB"}
 # symbol, word, colour (Okabe-Ito), tint: never colour alone
 VERDICTS = {

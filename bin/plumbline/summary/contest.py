@@ -53,7 +53,7 @@ class Contest:
 
     def interval(self, name: str) -> tuple[float, float]:
         """95 % interval of one model's score."""
-        return interval_of_draws(self.drawn[name], n_units(self.pooled[name]))
+        return interval_of_draws(self.pooled[name].value, self.drawn[name], n_units(self.pooled[name]))
 
     def difference(self, a: str, b: str) -> Difference:
         """Score of a less score of b on what both have."""
