@@ -8,7 +8,8 @@ METHODS = """<p>Each embedding was scored by the tasks of Bendidi et al. (2024) 
 <code>paper</code> computes what the paper and its code compute. <code>corrected</code>, the headline of this report, chooses
 a post-processing (none, centring, centre-scaling, typical variation normalisation) for each model and task on a validation
 part and reports the rest. Scores are means over split seeds ({seeds}). Intervals are 95 % percentile bootstrap intervals
-({n_boot} resamples, expanded for few units as Hesterberg 2015; Student's t below 8 units) over perturbations, batches or genes, whichever the
+({n_boot} resamples, expanded for few units as Hesterberg 2015; Student's t below 8 units)
+over perturbations, batches or genes, whichever the
 task treats as exchangeable; for pairs of genes, genes are resampled (Owen 2007). Models are compared with {baseline} on the
 units that both have, with shared resampling weights; p values refer the difference over its bootstrap standard error to
 Student's t and are adjusted within a data set over its models and main metrics (Benjamini and Hochberg 1995). Calibrated
