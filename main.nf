@@ -32,9 +32,14 @@ workflow PLUMBLINE {
             named: !path
             given: true
         }
-    FETCH(ch_datasets.named.map { meta, _none, _cell_table -> meta }, assets.resolve('catalogue.csv'))
-    // what the catalogue fetches has its annotations inside
-    PREPARE(ch_datasets.given.mix(FETCH.out.file.map { meta, path -> [meta, path, []] }), assets.resolve('catalogue.csv'))
+    // a download knows only its name and its own code, so that nothing else repeats it
+    def fetch_code = codeDigest(['fetch_dataset.py'])
+    FETCH(ch_datasets.named.map { meta, _none, _cell_table -> [id: meta.id, code: fetch_code] }, assets.resolve('catalogue.csv'))
+    ch_fetched = ch_datasets.named
+        .map { meta, _none, _cell_table -> [meta.id, meta] }
+        .join(FETCH.out.file.map { meta, path -> [meta.id, path] }, failOnMismatch: true, failOnDuplicate: true)
+        .map { _id, meta, path -> [meta, path, []] }
+    PREPARE(ch_datasets.given.mix(ch_fetched), assets.resolve('catalogue.csv'))
 
     // [ 'kang', counts.h5ad, tables ]
     ch_prepared = PREPARE.out.prepared.map { meta, counts, tables -> [meta.id, counts, tables] }

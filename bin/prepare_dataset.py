@@ -61,7 +61,8 @@ def prepare(dataset, path: Path, annotations: Path | None, seeds: list[int], fol
     splits = split_table(cells, seeds, by)
     report = data_report(dataset, labels, genes, sums, cells, table, splits)
     about = facts(dataset, cells, len(table), seeds, by, report, input_sha256(path))
-    write_tables(folder / "tables", cells, table, splits, about, report)
+    frames = {"cells": cells, "genes": table, "splits": splits}
+    write_tables(folder / "tables", frames, about, report, labels.cell_id)
     return about
 
 
