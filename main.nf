@@ -64,7 +64,7 @@ workflow PLUMBLINE {
 
     // every cell of the grid, so that one that is lost becomes a row that says so
     def expected = requests.collectMany { meta, _weights, role ->
-        task_names.collect { task -> meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds']) + [task: task, role: role] }
+        task_names.collect { task -> meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + [task: task, role: role] }
     }
     ch_expected = channel.of(groovy.json.JsonOutput.toJson(expected)).collectFile(name: 'expected.json', newLine: true)
 

@@ -206,3 +206,14 @@ def test_wide_embeddings_are_reduced_and_controls_sampled(monkeypatch):
     monkeypatch.setattr(auroc, "MAX_DIMENSIONS", 15)
     monkeypatch.setattr(auroc, "MAX_CONTROLS", 30)
     assert scores(given)["auroc_control"].value == pytest.approx(full, abs=0.05)
+
+
+def test_the_units_of_a_lone_perturbation_are_its_cells():
+    given = view(signal=1)
+    lone = given.screen.perturbation == given.screen.perturbation[~given.screen.is_control][0]
+    given = given.take(np.flatnonzero(lone | given.screen.is_control))
+    found = scores(given)["auroc_control"]
+    assert found.items.kind == "cell"
+    wanted = given.screen.cell_id[given.split.test1 & ~given.screen.is_control]
+    assert sorted(found.items.unit) == sorted(wanted)
+    assert 0.5 < found.value <= 1

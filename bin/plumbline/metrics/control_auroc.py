@@ -35,23 +35,34 @@ class Cells:
 def control_auroc(cells: Cells, n_perturbations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """AUROC (n_perturbations,) of each perturbation against batch-matched controls, and the number of its scored cells.
 
-    0.5 is chance, 1 perfect separation; NaN below MIN_CELLS scored cells. Test batches (or test cells, if they lie in one
-    batch) make 5 folds; a fold's cells are scored by a classifier of all other cells, and each is compared only with the
-    controls of its own batch: the value is the mean over cells of the share of controls scored below (a tie counts half),
-    so neither batch effects nor the sizes of batches enter. Batches without controls are left out.
+    0.5 is chance, 1 perfect separation; NaN below MIN_CELLS scored cells. The mean of ``placements`` over cells.
+    """
+    share, code, _ = placements(cells, n_perturbations, seed)
+    count = np.bincount(code, minlength=n_perturbations)
+    above = np.bincount(code, weights=share, minlength=n_perturbations)
+    return np.where(count >= MIN_CELLS, above / np.maximum(count, 1), np.nan), count
+
+
+def placements(cells: Cells, n_perturbations: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each perturbed test cell the share of its batch's controls scored below it (a tie counts half; its placement value,
+    DeLong et al. 1988, Biometrics 44:837), with its perturbation code and its position in ``cells``.
+
+    Test batches (or test cells, if they lie in one batch) make 5 folds; a fold's cells are scored by a classifier of all other
+    cells, and each is compared only with the controls of its own batch, so neither batch effects nor the sizes of batches
+    enter. Batches without controls are left out.
     """
     cells = _reduced(cells)
     random = np.random.default_rng(seed)
     fold, whiten = _folds(cells, random), _whitening(cells.take(np.flatnonzero(~cells.test)))
-    above, count = np.zeros(n_perturbations), np.zeros(n_perturbations, dtype=int)
+    shares, codes, positions = [np.zeros(0)], [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
     for number in range(fold.max() + 1):
         directions, known = _directions(cells.take(np.flatnonzero(fold != number)), n_perturbations)
-        held_out = cells.take(np.flatnonzero(fold == number))
-        share, perturbation = _share_below(held_out, (directions @ whiten).astype(np.float32), known, random)
-        above += np.bincount(perturbation, weights=share, minlength=n_perturbations)
-        count += np.bincount(perturbation, minlength=n_perturbations)
-    scored = count >= MIN_CELLS
-    return np.where(scored, above / np.maximum(count, 1), np.nan), count
+        held_out = np.flatnonzero(fold == number)
+        share, scored = _share_below(cells.take(held_out), (directions @ whiten).astype(np.float32), known, random)
+        shares.append(share)
+        codes.append(cells.perturbation[held_out[scored]])
+        positions.append(held_out[scored])
+    return np.concatenate(shares), np.concatenate(codes), np.concatenate(positions)
 
 
 def shrinkage(covariance: np.ndarray, n: int) -> float:
@@ -126,8 +137,8 @@ def _directions(cells: Cells, n_perturbations: int) -> tuple[np.ndarray, np.ndar
 def _share_below(
     cells: Cells, weights: np.ndarray, known: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each perturbed cell that can be scored: the share of its batch's controls scored below it, and its code."""
-    shares, codes = [np.zeros(0)], [np.zeros(0, dtype=int)]
+    """For each perturbed cell that can be scored: the share of its batch's controls scored below it, and its position."""
+    shares, positions = [np.zeros(0)], [np.zeros(0, dtype=int)]
     order = np.argsort(cells.batch, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(cells.batch[order])) + 1):
         code = cells.perturbation[rows]
@@ -140,5 +151,5 @@ def _share_below(
             score = np.einsum("ij,ij->i", cells.values[part], own)
             reference = cells.values[controls] @ own.T
             shares.append((reference < score).mean(axis=0) + (reference == score).mean(axis=0) / 2)
-            codes.append(cells.perturbation[part])
-    return np.concatenate(shares), np.concatenate(codes)
+            positions.append(part)
+    return np.concatenate(shares), np.concatenate(positions)

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc
+from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc, placements
 from plumbline.metrics.probe import Layer, corrected_schedule, fit_linear, knn_k, knn_ranks, paper_schedule
 from plumbline.scores import Items, Score
 from plumbline.screen import View
@@ -146,7 +146,13 @@ def _auroc(view: View, values: np.ndarray) -> Score:
     code = np.full(len(rows), -1)
     code[~control], names = pd.factorize(screen.perturbation[rows][~control].astype(object))
     batch = pd.factorize(screen.batch[rows].astype(object))[0]
-    auroc, n_cells = control_auroc(Cells(values[rows], code, batch, test[rows]), len(names), view.seed)
+    cells = Cells(values[rows], code, batch, test[rows])
+    if len(names) == 1:  # its cells are the units: one perturbation alone has no spread
+        share, _, position = placements(cells, 1, view.seed)
+        if len(share) < MIN_CELLS:
+            return Score.absent(metric, f"{len(share)} cells can be compared with controls; {MIN_CELLS} are needed")
+        return Score.of(metric, Items("cell", screen.cell_id[rows[position]], share, np.ones(len(share))))
+    auroc, n_cells = control_auroc(cells, len(names), view.seed)
     scored, left_out = np.isfinite(auroc), int(((n_cells < MIN_CELLS) & _in_test(code, test[rows], len(names))).sum())
     note = f"{left_out} perturbations with fewer than {MIN_CELLS} comparable cells not scored" if left_out else ""
     ones = np.ones(int(scored.sum()))
