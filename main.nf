@@ -14,7 +14,7 @@ include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMeta ; selectedDatasets ; selectedEmbeddings ; selectedModels ; taskNames ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMeta ; selectedDatasets ; selectedEmbeddings ; selectedModels ; taskNames ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { paramsHelp ; validateParameters } from './subworkflows/local/utils_schema/main'
 
 workflow PLUMBLINE {
@@ -50,13 +50,14 @@ workflow PLUMBLINE {
         .map { _id, meta, weights, counts, tables -> [meta, counts, tables, weights] }
     EMBED(ch_requests)
 
+    def predictors = requests.findAll { _meta, _weights, role -> role == 'predictor' }.collect { meta, _weights, _role -> meta.id }
     // one digest per task, so that editing a task repeats that task alone
     def digests = task_names.collectEntries { task -> [task, codeDigest(['evaluate_embedding.py', "plumbline/tasks/${task}.py"])] }
     ch_evaluations = EMBED.out.embeddings
         .map { meta, embedding, provenance -> [meta.dataset, meta, embedding, provenance] }
         .combine(ch_prepared, by: 0)
         .flatMap { _id, meta, embedding, provenance, counts, tables ->
-            task_names.collect { task ->
+            tasksFor(meta, predictors, task_names).collect { task ->
                 [evaluateMeta(meta, task, digests[task], opts), embedding, provenance, tables, task == 'reconstruction' ? counts : []]
             }
         }
@@ -64,7 +65,7 @@ workflow PLUMBLINE {
 
     // every cell of the grid, so that one that is lost becomes a row that says so
     def expected = requests.collectMany { meta, _weights, role ->
-        task_names.collect { task -> meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + [task: task, role: role] }
+        tasksFor(meta, predictors, task_names).collect { task -> meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + [task: task, role: role] }
     }
     ch_expected = channel.of(groovy.json.JsonOutput.toJson(expected)).collectFile(name: 'expected.json', newLine: true)
 

@@ -140,3 +140,8 @@ def evaluateMeta(meta, task, digest, opts) {
     def options = [protocols: words(opts.protocols).join(','), n_draws: opts.n_draws, n_boot: opts.n_boot]
     return about + options + [id: "${meta.id}.${task}".toString(), task: task, code: digest]
 }
+
+// predictors of expression are no embeddings: only reconstruction has a question for them
+def tasksFor(meta, predictors, task_names) {
+    return task_names.findAll { task -> task == 'reconstruction' || !(meta.id in predictors) }
+}
