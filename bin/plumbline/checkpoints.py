@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 
 from plumbline.errors import UserError, did_you_mean
 
-MODELS = Path(__file__).resolve().parents[2] / "assets" / "models.csv"
+MODELS = Path(__file__).with_name("models.csv")  # assets/models.csv is a link to it: only bin/ travels with a task
 MANUAL_HOSTS = ("drive.google.com", "www.dropbox.com")
 
 

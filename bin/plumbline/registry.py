@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plumbline.errors import UserError, did_you_mean
 
-TABLE = Path(__file__).resolve().parents[2] / "assets" / "models.csv"
+TABLE = Path(__file__).with_name("models.csv")
 ALLOWED = {
     "role": ("baseline", "trained", "foundation", "floor", "ceiling", "predictor", "external"),
     "fit_on": ("none", "train", "all"),
