@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Every metric beside the best library and a plain transcription of its definition, in one run: a Markdown table.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_metrics.py [--quick] > benchmarks/metrics.md
+
+CPU-seconds of one thread, second call (imports and compilation are done). A ratio above 1 says how much faster plumbline is.
+"""
+
+import argparse
+import platform
+
+import bench_metrics_neighbours as neighbours
+import bench_metrics_perturbation as perturbation
+
+
+def rows(quick: bool):
+    """(name, cells, ours, peer name, peer, transcription), seconds; a peer that does not exist is NaN."""
+    for module in (neighbours, perturbation):
+        for case in module.cases(quick):
+            seconds = [module.seconds(case["ours"]), module.seconds(case["peer"])]
+            seconds.append(module.seconds(case["transcription"], case["transcription_share"]))
+            yield case["name"], case["n_cells"], case["peer_name"], *seconds
+
+
+def ratio(theirs: float, ours: float) -> str:
+    return "" if theirs != theirs else f"{theirs / ours:.1f}x"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    quick = parser.parse_args().quick
+    print(f"CPU-seconds, one thread of {platform.processor() or platform.machine()}, Python {platform.python_version()}.\n")
+    print("| metric | cells | plumbline | library | library / plumbline | transcription / plumbline |")
+    print("|---|---|---|---|---|---|")
+    for name, cells, peer_name, ours, peer, plain in rows(quick):
+        print(f"| {name} | {cells:,} | {ours:.3f} s | {peer_name} | {ratio(peer, ours)} | {ratio(plain, ours)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
