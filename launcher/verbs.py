@@ -133,7 +133,8 @@ def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
     if not arguments.quick:
         program = nextflow()
         folder = environments.make(["base", "scvi", "multiqc"])
-        variables |= program.environment | {"PLUMBLINE_NEXTFLOW_JAR": str(program.jar), "PLUMBLINE_ENV_DIR": str(folder)}
+        variables |= program.environment | {"PLUMBLINE_NEXTFLOW": program.command, "PLUMBLINE_NEXTFLOW_JAR": str(program.jar)}
+        variables["PLUMBLINE_ENV_DIR"] = str(folder)
         folders += ["tests/pipeline", *(["tests/engines"] if arguments.engines else [])]
     os.chdir(REPO)
     chosen = any(Path(word.partition("::")[0]).exists() for word in rest)
