@@ -1,9 +1,8 @@
 """Correlation of predicted with true expression, gene by gene."""
 
-from collections.abc import Callable
-from functools import cache
-
 import numpy as np
+
+from plumbline.metrics.rank_correlation import correlate
 
 
 def pearson_rows(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -25,43 +24,10 @@ def spearman_rows(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Spearman correlation of each gene (average ranks), (g,) in -1..1, with the conventions of ``pearson_rows``."""
     orders = np.argsort(truth, axis=1), np.argsort(prediction, axis=1)
     value = np.empty(len(truth))
-    _rank_kernel()(truth, prediction, *orders, value)
+    correlate(truth, prediction, *orders, value)
     return np.where(constant_rows(truth), np.nan, value)
 
 
 def constant_rows(truth: np.ndarray) -> np.ndarray:
     """Genes (rows) with one value in all cells, (g,) boolean."""
     return truth.max(axis=1) == truth.min(axis=1)
-
-
-@cache
-def _rank_kernel() -> Callable:
-    """Pearson correlation of average ranks, given the sort orders; compiled by numba on first use."""
-    import numba
-
-    @numba.njit(nogil=True)
-    def average_ranks(x, order, ranks):
-        start, n = 0, len(x)
-        while start < n:
-            stop = start + 1
-            while stop < n and x[order[stop]] == x[order[start]]:
-                stop += 1
-            for place in range(start, stop):
-                ranks[order[place]] = (start + stop - n) / 2.0  # centred: the mean rank is 0
-            start = stop
-
-    @numba.njit(nogil=True)
-    def correlate(truth, prediction, truth_order, prediction_order, out):
-        n = truth.shape[1]
-        a, b = np.empty(n), np.empty(n)
-        for gene in range(len(truth)):
-            average_ranks(truth[gene], truth_order[gene], a)
-            average_ranks(prediction[gene], prediction_order[gene], b)
-            aa, bb, ab = 0.0, 0.0, 0.0
-            for i in range(n):
-                aa += a[i] * a[i]
-                bb += b[i] * b[i]
-                ab += a[i] * b[i]
-            out[gene] = ab / np.sqrt(aa * bb) if aa > 0 and bb > 0 else 0.0
-
-    return correlate

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plumbline.metrics.draws import kernels
+from plumbline.metrics.draws import draw_sums
 from plumbline.metrics.groups import Groups, group_by, seed_of
 
 MAX_CELLS = 1000  # cells of one perturbation that are tested; more are sub-sampled (its reported value uses all of them)
@@ -66,7 +66,7 @@ def matched_null(
     Neither the order of the rows nor which perturbations are tested changes a result.
     """
     cells = _in_order(cell_id, perturbation, batch)
-    unit, (draw_sums, _) = unit_rows(x), kernels()
+    unit = unit_rows(x)
     weight = np.einsum("ij,ij->i", unit, unit)
     codes = np.searchsorted(cells.groups.names, names)
     observed, null = np.full(len(names), np.nan), np.full((len(names), n_draws), np.nan)

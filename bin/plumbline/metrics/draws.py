@@ -1,66 +1,16 @@
 """Random draws in compiled loops: sets of other cells (consistency) and relabellings (magnitude).
 
-Compiled by numba once a process, on first use. The generator is splitmix64 (Steele, Lea & Flood 2014): one word of state,
-so that every perturbation has its own stream. Bounded draws take the high half of a product; with fewer than 2^32 cells
-the bias is below 1e-9.
+The generator is splitmix64 (Steele, Lea & Flood 2014): one word of state, so that every perturbation has its own stream.
+Bounded draws take the high half of a product; with fewer than 2^32 cells the bias is below 1e-9. The loops release the
+interpreter's lock, so that threads share the work. Importing this module imports numba.
 """
-
-from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 
-
-@cache
-def kernels() -> tuple[Callable, Callable]:
-    """(draw_sums, draw_members), compiled. Both release the interpreter's lock, so that threads share the work."""
-    import numba
-
-    below = numba.njit(inline="always")(_below)
-
-    @numba.njit(nogil=True)
-    def draw_sums(unit, weight, order, code, own, low, high, wanted, stamp, tick, seed, out):
-        """out[k]: mean pairwise cosine of draw k: ``wanted[b]`` positions of low[b]..high[b] whose code is not ``own``.
-
-        unit: rows of length 1 (or 0: ``weight`` is their squared length). stamp: the last draw each position was in.
-        """
-        total = np.empty(unit.shape[1], dtype=np.float32)
-        state = np.array([seed], dtype=np.uint64)
-        for draw in range(len(out)):
-            total[:] = 0
-            alone, n = 0.0, 0
-            for part in range(len(low)):
-                left = wanted[part]
-                n += left
-                while left:
-                    cell = low[part] + below(state, high[part] - low[part])
-                    if code[cell] == own or stamp[cell] == tick + draw:
-                        continue
-                    stamp[cell] = tick + draw
-                    total += unit[order[cell]]
-                    alone += weight[order[cell]]
-                    left -= 1
-            norm = 0.0
-            for j in range(len(total)):
-                norm += float(total[j]) * float(total[j])
-            out[draw] = (norm - alone) / (n * (n - 1))
-
-    @numba.njit(nogil=True)
-    def draw_members(starts, wanted, seed, out):
-        """out[k, i] = 1 for ``wanted[b]`` of the positions starts[b]..starts[b + 1], without replacement, in each draw."""
-        state = np.array([seed], dtype=np.uint64)
-        urn = np.arange(out.shape[1])
-        for draw in range(out.shape[0]):
-            for part in range(len(wanted)):
-                for left in range(wanted[part]):
-                    place = starts[part] + left
-                    other = place + below(state, starts[part + 1] - place)
-                    urn[place], urn[other] = urn[other], urn[place]
-                    out[draw, urn[place]] = 1
-
-    return draw_sums, draw_members
+from plumbline.compiled import compiled
 
 
+@compiled(inline="always")
 def _below(state, bound):
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     z = state[0]
@@ -68,3 +18,45 @@ def _below(state, bound):
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = (z ^ (z >> np.uint64(31))) >> np.uint64(32)
     return np.int64((z * np.uint64(bound)) >> np.uint64(32))
+
+
+@compiled(nogil=True)
+def draw_sums(unit, weight, order, code, own, low, high, wanted, stamp, tick, seed, out):
+    """out[k]: mean pairwise cosine of draw k: ``wanted[b]`` positions of low[b]..high[b] whose code is not ``own``.
+
+    unit: rows of length 1 (or 0: ``weight`` is their squared length). stamp: the last draw each position was in.
+    """
+    total = np.empty(unit.shape[1], dtype=np.float32)
+    state = np.array([seed], dtype=np.uint64)
+    for draw in range(len(out)):
+        total[:] = 0
+        alone, n = 0.0, 0
+        for part in range(len(low)):
+            left = wanted[part]
+            n += left
+            while left:
+                cell = low[part] + _below(state, high[part] - low[part])
+                if code[cell] == own or stamp[cell] == tick + draw:
+                    continue
+                stamp[cell] = tick + draw
+                total += unit[order[cell]]
+                alone += weight[order[cell]]
+                left -= 1
+        norm = 0.0
+        for j in range(len(total)):
+            norm += float(total[j]) * float(total[j])
+        out[draw] = (norm - alone) / (n * (n - 1))
+
+
+@compiled(nogil=True)
+def draw_members(starts, wanted, seed, out):
+    """out[k, i] = 1 for ``wanted[b]`` of the positions starts[b]..starts[b + 1], without replacement, in each draw."""
+    state = np.array([seed], dtype=np.uint64)
+    urn = np.arange(out.shape[1])
+    for draw in range(out.shape[0]):
+        for part in range(len(wanted)):
+            for left in range(wanted[part]):
+                place = starts[part] + left
+                other = place + _below(state, starts[part + 1] - place)
+                urn[place], urn[other] = urn[other], urn[place]
+                out[draw, urn[place]] = 1

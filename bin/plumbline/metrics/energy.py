@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plumbline.metrics.draws import kernels
+from plumbline.metrics.draws import draw_members
 from plumbline.metrics.groups import Groups, group_by, seed_of
 
 MAX_CELLS = 500  # cells of a perturbation in the permutation test; more are sub-sampled
@@ -81,7 +81,7 @@ def permutation_test(
     members = np.zeros((n_draws + 1, len(distances)), dtype=np.float32)
     for start, count in zip(starts[:-1], wanted, strict=True):
         members[0, start : start + count] = 1  # the observed labels take the same arithmetic as the draws
-    kernels()[1](starts, wanted, seed, members[1:])
+    draw_members(starts, wanted, seed, members[1:])
     d = distances.astype(np.float32)
     within = np.einsum("ij,ij->i", members @ d, members, dtype=np.float64)
     cross = members @ d.sum(axis=1, dtype=np.float64) - within

@@ -5,7 +5,8 @@ import math
 import numba
 import numpy as np
 
-from plumbline.metrics.neighbours import compiled, limit_threads, neighbour_chunks, odd_at_most, principal_components
+from plumbline.compiled import compiled
+from plumbline.metrics.neighbours import limit_threads, neighbour_chunks, odd_at_most, principal_components
 
 K = 251  # the paper's k: perplexity 251 // 3 = 83
 SCIB_NEIGHBOURS = 90  # scib-metrics' Benchmarker: 90 neighbours counting the cell itself, perplexity 90 // 3
@@ -58,7 +59,7 @@ def ilisi_scib(embedding: np.ndarray, batch: np.ndarray, threads: int = 1, devic
     return lisi(embedding, batch, k - 1, k // 3, threads, device)[0]
 
 
-@compiled
+@compiled(parallel=True)
 def _lisi(distances, indices, labels, n_labels, log_perplexity):
     n, k = distances.shape
     out = np.empty((labels.shape[0], n))
@@ -73,7 +74,7 @@ def _lisi(distances, indices, labels, n_labels, log_perplexity):
     return out
 
 
-@numba.njit
+@compiled()
 def _weights(distances, log_perplexity):
     """Weights exp(-beta d), summing to 1, whose entropy is log_perplexity. Distances count from the nearest neighbour, which
     changes neither weights nor entropy but keeps exp() from underflowing. Steps are Newton's (the slope of the entropy is

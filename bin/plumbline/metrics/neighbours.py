@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 import numba
 import numpy as np
 
+from plumbline.compiled import compiled
+
 CHUNK = 16_384  # query rows searched at a time
 SPARE = 8  # neighbours searched beyond k: rounding in the search's expanded squares cannot then push a true one out
 
@@ -106,15 +108,7 @@ def limit_threads(threads: int) -> None:
     numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
 
 
-def compiled(function: Callable) -> Callable:
-    """A parallel numba kernel, cached on disk where some cache folder is writable (in a read-only container none is)."""
-    try:
-        return numba.njit(parallel=True, cache=True)(function)
-    except RuntimeError:
-        return numba.njit(parallel=True)(function)
-
-
-@compiled
+@compiled(parallel=True)
 def _sort_by_exact_distance(queries, points, indices, first, out):
     """Fill ``out`` with exact distances and sort each row's distances and indices, in place, by (distance, index). Where first
     >= 0, query row is point first + row: it goes last, at an infinite distance."""

@@ -8,6 +8,8 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
+from plumbline.compiled import compiled
+
 WIDTH = 8
 
 
@@ -31,7 +33,7 @@ def small_indices(block: sp.csr_matrix) -> sp.csr_matrix:
     return block
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@compiled(parallel=True, fastmath=True)
 def add_gram_product(data, indices, indptr, vectors, image):
     """``image += B' (B vectors)`` for the CSR block B (n, size); vectors and image are panels, float64."""
     for panel in numba.prange(vectors.shape[0]):
@@ -49,7 +51,7 @@ def add_gram_product(data, indices, indptr, vectors, image):
                     target[gene, c] += x * row[c]
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@compiled(parallel=True, fastmath=True)
 def project(data, indices, indptr, loadings):
     """``B loadings``: float64 (n, k) for the CSR block B (n, size) and loadings (size, k)."""
     scores = np.zeros((len(indptr) - 1, loadings.shape[1]))
