@@ -22,12 +22,16 @@ def schemaParams(schema) {
     return props
 }
 
-// command line values are strings since Nextflow 26.04: convert to the type the schema declares
+// command line values are strings since Nextflow 26.04, and guessed before (`--seeds 42` is a number): convert to the
+// type the schema declares
 def castValue(value, type) {
+    def types = type instanceof List ? type : [type]
+    if (value instanceof Number && 'string' in types && !('integer' in types) && !('number' in types)) {
+        return value.toString()
+    }
     if (!(value instanceof CharSequence)) {
         return value
     }
-    def types = type instanceof List ? type : [type]
     def str = value.toString()
     if ('boolean' in types && str.toLowerCase() in ['true', 'false']) {
         return str.toLowerCase() == 'true'
