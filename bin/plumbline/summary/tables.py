@@ -176,5 +176,6 @@ def _items(frame: pd.DataFrame) -> Items:
     kind, offset, scale = (frame[name].iloc[0] for name in ("unit_kind", "offset", "scale"))
     unit2 = frame["unit2"].to_numpy(dtype=str) if kind == "pair" else None
     sums = [frame[name].to_numpy(dtype=float) for name in ("numerator", "denominator")]
-    extra = {"p": frame["p"].to_numpy(dtype=float)} if "p" in frame else {}
+    # the p values of another metric of the task leave an empty column
+    extra = {"p": frame["p"].to_numpy(dtype=float)} if "p" in frame and frame["p"].notna().any() else {}
     return Items(str(kind), frame["unit"].to_numpy(dtype=str), *sums, unit2, float(offset), float(scale), extra)
