@@ -39,6 +39,7 @@ def test_equal_to_the_definition(k, perplexity, size):
 
 def test_equal_to_scib_metrics():
     scib = pytest.importorskip("scib_metrics")
+    import jax
     from scib_metrics.nearest_neighbors import NeighborsResults
     from sklearn.neighbors import NearestNeighbors
 
@@ -47,8 +48,9 @@ def test_equal_to_scib_metrics():
     distances, indices = NearestNeighbors(n_neighbors=90, algorithm="brute").fit(points).kneighbors(points)
     graph = NeighborsResults(indices=indices, distances=distances.astype(np.float32))
     ours = ilisi_scib(points, batch)
-    np.testing.assert_allclose(ours, scib.lisi_knn(graph, batch), atol=1e-3)
-    assert (np.median(ours) - 1) / 4 == pytest.approx(scib.ilisi_knn(graph, batch), abs=1e-4)
+    with jax.enable_x64(False):  # another library's test may have switched the doubles on, which scib-metrics cannot take
+        np.testing.assert_allclose(ours, scib.lisi_knn(graph, batch), atol=1e-3)
+        assert (np.median(ours) - 1) / 4 == pytest.approx(scib.ilisi_knn(graph, batch), abs=1e-4)
 
 
 def test_separated_batches_have_one_around():
