@@ -5,7 +5,7 @@ process REPORT {
 
     input:
     val meta
-    path summary
+    path summary, stageAs: 'summary/*'
 
     output:
     path 'report/*_mqc.*', emit: sections
@@ -14,7 +14,7 @@ process REPORT {
 
     script:
     """
-    report_scores.py --summary ${summary} --outdir report ${task.ext.args ?: ''}
+    report_scores.py --summary summary --outdir report ${task.ext.args ?: ''}
     """
 
     stub:

@@ -14,8 +14,7 @@ process SUMMARISE {
     path published
 
     output:
-    path 'summary', emit: summary
-    path 'summary/*', emit: tables
+    path 'summary/*', emit: summary
     tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
 
     script:

@@ -1,0 +1,76 @@
+"""What a profile asks its engine and its scheduler for: images, GPU flags, variables. The engines are stand-ins on PATH."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from plumbline import __version__
+
+from .conftest import ROOT, Run, plumb_run
+
+pytestmark = pytest.mark.pipeline
+GPU_FLAG = {"docker": "--gpus all", "podman": "--device nvidia.com/gpu=all", "apptainer": "--nv"}
+# runs what follows the image, outside of any container
+CONTAINER = """#!/usr/bin/env bash
+while [ $# -gt 0 ] && [[ $1 != *plumbline-*0.* ]]; do shift; done
+shift
+"$@"
+"""
+BATCH = """#!/usr/bin/env bash
+bash "${@: -1}" >/dev/null 2>&1 </dev/null
+echo "Submitted batch job $RANDOM"
+"""
+
+
+def test_every_process_has_an_image_that_we_build(tiny_sheet, tmp_path):
+    command = [os.environ["PLUMBLINE_NEXTFLOW"], "inspect", ROOT, "-profile", "docker", "--input", tiny_sheet]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    images = {entry["name"]: entry["container"] for entry in json.loads(shown[shown.index("{") :])["processes"]}
+    names = {path.parent.name for path in ROOT.glob("containers/*/Dockerfile")}
+    built = {f"ghcr.io/plumbline/plumbline-{name}:{__version__}": name for name in names}
+    assert set(images.values()) == set(built)
+    assert {name.split(":")[-1] for name in images} == {
+        process for path in ROOT.glob("modules/**/main.nf") for process in re.findall(r"^process (\w+)", path.read_text(), re.M)
+    }
+
+
+def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Task name -> the script that Nextflow wrote for it (.command.run), in a stub run with stand-ins for all engines."""
+    tools = folder / "tools"
+    tools.mkdir()
+    stand_ins = {**dict.fromkeys(GPU_FLAG, CONTAINER), "sbatch": BATCH, "squeue": "#!/bin/sh\n"}
+    for name, text in stand_ins.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    for name in ("base", "scvi", "multiqc"):
+        (tools / f"ghcr.io-plumbline-plumbline-{name}-{__version__}.img").touch()
+    patch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    patch.setenv("NXF_APPTAINER_CACHEDIR", str(tools))
+    (folder / "site.config").write_text("executor.pollInterval = '1 sec'\n")
+    words = ["-profile", profile, "-c", folder / "site.config", "--models", "pca,scvi", "--tasks", "recall", "--seeds", "42"]
+    run: Run = plumb_run(folder, "--input", sheet, *words, "-stub-run")
+    assert run.code == 0, run.output
+    scripts = [path.read_text() for path in folder.glob("work/*/*/.command.run")]
+    return {re.search(r"^### name: '(.*)'", text, re.M)[1]: text for text in scripts}
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+def test_a_gpu_goes_to_the_tasks_that_use_one(engine, tiny_sheet, tmp_path, monkeypatch):
+    scripts = stub_run(f"test,{engine},gpu", tmp_path, tiny_sheet, monkeypatch)
+    for task, script in scripts.items():
+        assert (GPU_FLAG[engine] in script) == ("EMBED_SCVI" in task), task
+        assert "plumbline-multiqc" in script if "MULTIQC" in task else "plumbline-" in script
+
+
+def test_slurm_is_asked_for_a_gpu_and_the_container_sees_which_one(tiny_sheet, tmp_path, monkeypatch):
+    scripts = stub_run("test,apptainer,gpu,slurm", tmp_path, tiny_sheet, monkeypatch)
+    for task, script in scripts.items():
+        assert "#SBATCH --mem" in script
+        assert ("#SBATCH --gres=gpu:1" in script) == ("EMBED_SCVI" in task), task
+        # the label's memory, cut to that of the test profile; the default would be 2 GB
+        assert ("#SBATCH --mem 6144M" in script and "--nv" in script) == ("EMBED_SCVI" in task), task
+        assert "CUDA_VISIBLE_DEVICES" in script
