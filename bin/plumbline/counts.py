@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from plumbline.errors import UserError, did_you_mean
 
 BLOCK = 2048
+SPAN = 16_777_216  # stored values read at once: 128 MB and as much again while they are picked from
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Counts:
         return replace(self, matrix=f"layers/{name}")
 
     def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
-        """Yield (row numbers, float32 CSR block) over all rows, or over ``rows`` in the given order, ``size`` at a time."""
+        """Yield (row numbers, float32 CSR block) over all rows, or over ``rows`` (distinct) in the given order, ``size`` at a time."""
         rows = np.arange(len(self.cell_id)) if rows is None else np.asarray(rows)
         with h5py.File(self.path, "r") as file:
             for start in range(0, len(rows), size):
@@ -126,12 +127,26 @@ def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray, n_genes: int
         dense = dense[rows - low] if high - low <= 2 * len(rows) else dense[np.argsort(order)]
         return sp.csr_matrix(dense, dtype=np.float32)
     indptr = matrix["indptr"][low : high + 1]
-    if high - low <= 4 * len(rows):  # nearly contiguous: one read, then pick
-        start, stop = int(indptr[0]), int(indptr[-1])
-        parts = (matrix["data"][start:stop].astype(np.float32), matrix["indices"][start:stop], indptr - indptr[0])
-        block = sp.csr_matrix(parts, shape=(high - low, n_genes))
-        return block if len(rows) == high - low and (np.diff(rows) == 1).all() else block[rows - low]
-    spans = [(int(indptr[row - low]), int(indptr[row - low + 1])) for row in rows]
-    data = np.concatenate([matrix["data"][a:b] for a, b in spans]).astype(np.float32)
-    indices = np.concatenate([matrix["indices"][a:b] for a, b in spans])
-    return sp.csr_matrix((data, indices, np.cumsum([0] + [b - a for a, b in spans])), shape=(len(rows), n_genes))
+    order = np.argsort(rows, kind="stable")
+    starts, stops = indptr[rows[order] - low], indptr[rows[order] - low + 1]
+    groups = np.flatnonzero(_apart(starts, stops, matrix["data"].chunks)) + 1
+    parts = [_gather(matrix, a, b) for a, b in zip(np.split(starts, groups), np.split(stops, groups), strict=True)]
+    data, indices = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    block = sp.csr_matrix((data, indices, np.concatenate([[0], np.cumsum(stops - starts)])), shape=(len(rows), n_genes))
+    return block if (np.diff(rows) > 0).all() else block[np.argsort(order)]
+
+
+def _apart(starts: np.ndarray, stops: np.ndarray, chunks: tuple[int] | None) -> np.ndarray:
+    """Between which neighbouring rows a new read begins: reading on costs more than another chunk, or too much memory."""
+    return (starts[1:] - stops[:-1] > (chunks or (4096,))[0]) | (starts[1:] // SPAN != starts[:-1] // SPAN)
+
+
+def _gather(matrix: h5py.Group, starts: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(data, indices) of some rows that lie close to each other, by one read of the span they lie in."""
+    low, high = int(starts[0]), int(stops[-1])
+    lengths = stops - starts
+    take = np.arange(lengths.sum()) + np.repeat(starts - low - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+    data, indices = matrix["data"][low:high], matrix["indices"][low:high]
+    if len(take) < high - low:
+        data, indices = data[take], indices[take]
+    return data.astype(np.float32, copy=False), indices
