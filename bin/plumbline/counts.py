@@ -43,7 +43,7 @@ class Counts:
         return replace(self, matrix=f"layers/{name}")
 
     def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
-        """Yield (row numbers, float32 CSR block) over all rows, or over distinct ``rows`` in their order, ``size`` at a time."""
+        """Yield (row numbers, float32 CSR block) over all rows, or over distinct ``rows`` in their order, ``size`` a time."""
         rows = np.arange(len(self.cell_id)) if rows is None else np.asarray(rows)
         with h5py.File(self.path, "r") as file:
             for start in range(0, len(rows), size):
