@@ -61,6 +61,23 @@ def test_a_second_run_repeats_nothing(engine: Engine, run, tiny_sheet):
     assert again.tasks() == dict.fromkeys(before, "CACHED")
 
 
+def test_any_user_id_will_do(engine: Engine, tiny_sheet, tiny_screen, tmp_path):
+    """Without a home, without a name: caches of numba and matplotlib must not need one, nor bin/ be writable."""
+    if engine.name not in ("podman", "docker"):
+        pytest.skip("chooses its user itself")
+    config = tmp_path / "user.config"
+    config.write_text(f"{engine.name}.runOptions = '--user 12345:12345'\n")
+    for folder in (tmp_path.parent, tmp_path, tiny_screen.parent):
+        folder.chmod(0o755)
+    before = os.umask(0)  # so that this user may write into the work folders of the one who runs the test
+    try:
+        done = Engine(engine.name, config).run(tmp_path / "run", tiny_sheet)
+    finally:
+        os.umask(before)
+    assert done.code == 0, done.output
+    assert {path.stat().st_uid for path in (tmp_path / "run").glob("work/*/*/*.npz")} == {12345}
+
+
 @pytest.mark.parametrize("victim", ["nextflow", "task"])
 def test_a_killed_run_resumes_and_ends_with_the_same_table(victim, engine: Engine, run, tiny_sheet, tmp_path):
     killed = start_and_kill(engine, tmp_path, tiny_sheet, victim)
