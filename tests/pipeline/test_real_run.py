@@ -101,6 +101,8 @@ def test_the_baseline_is_compared_with_every_other_model(run):
     found = verdicts.set_index("variant").verdict.to_dict()
     assert found["random"] == "worse"
     assert found["pca"] == "baseline"
+    lone = table.query("dataset == 'kang' and task == 'separability' and variant == 'pca' and main")
+    assert set(lone.metric) == {"auroc_control"}  # one perturbation: nothing to tell it from but the controls
 
 
 def test_the_results_folder_holds_what_the_docs_say(run):

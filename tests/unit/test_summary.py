@@ -308,3 +308,12 @@ def test_the_script_needs_nothing_but_its_arguments(root):
     done = subprocess.run([sys.executable, root / "bin" / "summarise_scores.py", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "--baseline" in done.stdout
+
+
+def test_data_sets_are_found_behind_links(tmp_path):
+    """Nextflow stages folders as links."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "dataset.json").write_text('{"name": "kang"}')
+    (tmp_path / "staged" / "1").mkdir(parents=True)
+    (tmp_path / "staged" / "1" / "tables").symlink_to(tmp_path / "real")
+    assert list(tables.read_datasets(tmp_path / "staged")) == ["kang"]

@@ -1,5 +1,6 @@
 """What SUMMARISE reads: score tables, item tables, the runs that were expected, the models, the data sets."""
 
+import glob
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -65,7 +66,8 @@ def _seeds(value: object) -> list[int]:
 def read_datasets(folder: Path | None) -> dict[str, dict]:
     """name -> {'facts': dataset.json, 'report': data_report.json} of every table folder below ``folder``."""
     found = {}
-    for path in sorted(folder.rglob("dataset.json")) if folder else []:
+    # glob follows linked folders, which is how Nextflow brings them; Path.rglob does not before Python 3.13
+    for path in map(Path, sorted(glob.glob(f"{folder}/**/dataset.json", recursive=True))) if folder else []:
         facts, report = json.loads(path.read_text()), path.with_name("data_report.json")
         found[str(facts["name"])] = {"facts": facts, "report": json.loads(report.read_text()) if report.exists() else {}}
     return found
