@@ -63,7 +63,7 @@ def checkValue(label, value, spec) {
     }
     if (value instanceof CharSequence) {
         if (spec.pattern && !(value.toString() =~ spec.pattern).find()) {
-            errors << (spec.errorMessage ? "${label}: ${spec.errorMessage}" : "${label}: '${value}' does not match ${spec.pattern}")
+            errors << (spec.errorMessage ? "${label}: '${value}': ${spec.errorMessage}" : "${label}: '${value}' does not match ${spec.pattern}")
         }
         if (spec.minLength != null && value.size() < spec.minLength) {
             errors << "${label}: shorter than ${spec.minLength} characters"
