@@ -4,9 +4,14 @@
 // file that it imports changes.
 //
 
+// bin/ of the repository this file lies in, whichever pipeline includes it
+def binFolder() {
+    return file("${moduleDir}/../../../bin").toRealPath()
+}
+
 // the files of bin/plumbline that one Python file imports
 def importedFiles(source) {
-    def bin = file("${projectDir}/bin")
+    def bin = binFolder()
     def matcher = source.text =~ /(?m)^[ \t]*(?:from[ \t]+(plumbline[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+(plumbline[\w.]+))/
     def modules = matcher
         .collect { found ->
@@ -29,7 +34,7 @@ def importClosure(pending, seen) {
 
 // 12 hex digits for a script of bin/ and, for what it imports by name at run time, further roots
 def codeDigest(roots) {
-    def sources = roots.collect { name -> file("${projectDir}/bin/${name}", checkIfExists: true) }
+    def sources = roots.collect { name -> file("${binFolder()}/${name}", checkIfExists: true) }
     return importClosure(sources, sources)
         .sort { source -> source.toString() }
         .collect { source -> source.text }
