@@ -1,8 +1,8 @@
 """-resume is neither wasteful nor stale: nothing runs twice, and an edit re-runs exactly the stages that import it."""
 
-import ast
 import os
 import subprocess
+from modulefinder import ModuleFinder
 from pathlib import Path
 
 import pytest
@@ -60,27 +60,18 @@ def test_an_edit_repeats_exactly_the_stages_that_import_the_file(first, tiny_she
 
 @pytest.mark.parametrize("roots", ["evaluate_embedding.py,plumbline/tasks/recall.py", "prepare_dataset.py", "embed_scgpt.py"])
 def test_the_digest_sees_every_file_that_python_would_import(roots, tmp_path):
-    """The digest follows import lines by pattern: checked against Python's own parser."""
+    """The digest follows import lines by pattern: checked against Python's own module finder."""
     command = [os.environ["PLUMBLINE_NEXTFLOW"], "run", ROOT / "tests" / "pipeline" / "digest.nf", "--roots", roots]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     seen = {Path(line.removeprefix("FILE ")).resolve() for line in shown.splitlines() if line.startswith("FILE ")}
     assert seen == imported([ROOT / "bin" / root for root in roots.split(",")])
 
 
-def imported(pending: list[Path]) -> set[Path]:
-    """Files of bin/plumbline reachable by import statements, by an independent walk over syntax trees."""
-    seen: set[Path] = set()
-    while pending:
-        path = pending.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module or "", *(f"{node.module}.{name}" for name in names)]
-            for name in names:
-                base = ROOT / "bin" / name.replace(".", "/")
-                if name.startswith("plumbline"):
-                    pending += [found for found in (base.with_suffix(".py"), base / "__init__.py") if found.exists()]
-    return seen
+def imported(roots: list[Path]) -> set[Path]:
+    """Files of bin/ that Python's own module finder reaches from the roots, imports inside functions included."""
+    found = set(roots)
+    for root in roots:
+        finder = ModuleFinder(path=[str(ROOT / "bin")])
+        finder.run_script(str(root))
+        found |= {Path(module.__file__) for module in finder.modules.values() if module.__file__}
+    return found

@@ -20,8 +20,10 @@ def importedFiles(source) {
             [base] + names.collect { name -> "${base}.${name}".toString() }
         }
         .flatten()
+    // importing a.b.c runs a, a.b and a.b.c
     return modules
-        .collect { name -> name.replace('.', '/') }
+        .collectMany { name -> name.tokenize('.').inits().findAll { parts -> parts }.collect { parts -> parts.join('/') } }
+        .unique()
         .collectMany { path -> [bin.resolve("${path}.py"), bin.resolve("${path}/__init__.py")] }
         .findAll { candidate -> candidate.exists() }
 }
