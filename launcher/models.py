@@ -24,6 +24,16 @@ def variant(name: str) -> dict[str, str]:
     return known[name]
 
 
+def with_weights(folder: Path) -> list[str]:
+    """The foundation models whose checkpoint files, as `plumb fetch` lays them out, all lie in a folder of weights."""
+    found = []
+    for row in rows():
+        files = [name.partition("=")[0] for name in row["weights_files"].split(";") if name]
+        if files and all((folder / row["model"] / name).exists() for name in files):
+            found.append(row["id"])
+    return found
+
+
 def value(arguments: list[str], option: str) -> str | None:
     """The value of an option, given as `-o value` or `-o=value`; the last one counts."""
     found = None

@@ -86,7 +86,10 @@ def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
     outdir = arguments.outdir.absolute()
     state = outdir / "work/.nextflow"
     rest += ["--outdir", str(outdir), "-w", str(outdir / "work")]
-    rest += ["--weights", str(arguments.weights.absolute())] if arguments.weights else []
+    if arguments.weights:  # the demo's models, and every foundation model that is there
+        chosen = models.parameter(rest, ["demo"], "models") or ""
+        chosen = ",".join(dict.fromkeys([*chosen.split(","), *models.with_weights(arguments.weights)]))
+        rest = [*models.without(rest, "--models"), "--models", chosen, "--weights", str(arguments.weights.absolute())]
     rest += ["-resume"] if (state / "history").exists() and "-resume" not in rest else []
     profiles = ",".join(filter(None, [models.value(rest, "-profile"), "demo"]))
     rest = ["-profile", profiles, *models.without(rest, "-profile")]

@@ -329,6 +329,19 @@ def test_demo_keeps_its_history_in_the_output_folder(launched, tmp_path: Path):
     assert "-resume" in launched("demo", "--outdir", "out")[1]
 
 
+def test_demo_runs_the_foundation_models_whose_weights_are_there(launched, tmp_path: Path):
+    files = models.variant("scgpt")["weights_files"].split(";")
+    for name in [name.partition("=")[0] for name in files]:
+        path = tmp_path / "weights" / "scgpt" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    _, words, _ = launched("demo", "--outdir", "out", "--weights", str(tmp_path / "weights"))
+    chosen = words[words.index("--models") + 1].split(",")
+    assert {"pca", "scvi", "scgpt"} <= set(chosen)
+    assert not {"geneformer_v1", "uce_4l", "cellplm"} & set(chosen)
+    assert words[words.index("--weights") + 1] == str(tmp_path / "weights")
+
+
 def test_embed_gives_the_users_settings_the_last_word(monkeypatch):
     calls = []
     monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
