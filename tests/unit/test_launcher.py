@@ -100,7 +100,10 @@ def slow_build(tmp_path: Path, seconds: float) -> subprocess.Popen:
         "log": str(tmp_path / "log"),
         "target": str(tmp_path / "h/part"),
     }
-    return subprocess.Popen([sys.executable, "-c", SLOW_BUILD.format(seconds=seconds, **names)], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", SLOW_BUILD.format(seconds=seconds, **names)]
+    # a suite started in the background of a shell ignores SIGINT, and its children would too
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=listen)
 
 
 def wait_for(path: Path) -> None:
