@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # written in halves, so that this file does not contain what it looks for
 REGISTRIES = [
     "pypi" + ".org",
-    "pythonhosted" + ".org",
-    "repo.maven" + ".apache",
+    "python" + "hosted.org",
+    "repo." + "maven.apache",
     "repo1" + ".maven",
     "conda" + ".anaconda",
     "registry" + ".npmjs",
