@@ -2,13 +2,11 @@
 """Consistency, energy distance, permutation test, recall and reconstruction beside the best library and a plain
 transcription of the definition.
 
-``cases(quick)`` is what a collector reads; run alone, this prints seconds and ratios. One thread for everyone.
+``cases(quick)`` is what bench_metrics.py times. One thread for everyone.
 """
 
-import argparse
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,28 +259,3 @@ def _integrity_case(n: int) -> dict:
         return 1 - distance / (2 * size)
 
     return _case("structural integrity with correlations", n, ours, None, "none", plain, 1.0)
-
-
-def seconds(function: Callable | None, share: float = 1.0) -> float:
-    """CPU seconds of the second of two calls (the first compiles and imports), scaled up to all work; NaN without function."""
-    if function is None:
-        return float("nan")
-    function()
-    start = time.process_time()
-    function()
-    return (time.process_time() - start) / share
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a fifth of the perturbations")
-    quick = parser.parse_args().quick
-    for case in cases(quick):
-        ours, peer = seconds(case["ours"]), seconds(case["peer"])
-        plain = seconds(case["transcription"], case["transcription_share"])
-        print(f"{case['name']} ({case['n_cells']} cells): {ours:.3f} s; {case['peer_name']}: {peer:.2f} s, "
-              f"{peer / ours:.1f} x; transcription: {plain:.2f} s, {plain / ours:.1f} x", flush=True)  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

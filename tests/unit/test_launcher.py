@@ -320,15 +320,15 @@ def test_help_of_run_is_the_pipelines_and_makes_nothing(launched):
 
 def test_demo_keeps_its_history_in_the_output_folder(launched, tmp_path: Path):
     _, words, _ = launched("demo", "--outdir", "out")
-    out = str(tmp_path / "out")
-    assert words[:2] == ["-log", f"{out}/work/nextflow.log"]
+    out, work = str(tmp_path / "out"), tmp_path / "out" / "work"
+    assert words[:2] == ["-log", str(work / "nextflow.log")]
     assert words[words.index("-profile") + 1] == "demo,uv"
     assert words[words.index("--outdir") + 1] == out
-    assert words[words.index("-w") + 1] == f"{out}/work"
-    assert words[-1] == f"{out}/work/.nextflow"
+    assert words[words.index("-w") + 1] == str(work)
+    assert words[-1] == str(work / ".nextflow")
     assert "-resume" not in words
-    (tmp_path / "out/work/.nextflow").mkdir(parents=True)
-    (tmp_path / "out/work/.nextflow/history").touch()
+    (work / ".nextflow").mkdir(parents=True)
+    (work / ".nextflow" / "history").touch()
     assert "-resume" in launched("demo", "--outdir", "out")[1]
 
 
