@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""Which distribution the counts follow, gene by gene: Poisson, negative binomial or zero-inflated negative binomial."""
+
+import argparse
+from pathlib import Path
+
+from plumbline.errors import run_script
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", type=Path, required=True, help="counts.h5ad, as PREPARE writes it")
+    parser.add_argument("--tables", type=Path, required=True, help="tables/ beside it")
+    parser.add_argument("--cells", choices=("auto", "controls", "all"), default="auto", help="auto: controls if there are 200")
+    parser.add_argument("--offset", choices=("auto", "depth", "batch"), default="auto",
+                        help="batch: depth x mean of the gene in the batch; auto: batch where batches have 20 cells")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", required=True, help="prefix: PREFIX.count_distribution.parquet and .json are written")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    from plumbline.experiments.count_distribution import describe
+    from plumbline.files import whole_file, write_json
+
+    table, summary = describe(args.counts, args.tables, args.cells, args.offset, args.threads)
+    with whole_file(f"{args.output}.count_distribution.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+    write_json(f"{args.output}.count_distribution.json", summary)
+    print(f"{args.output}: {summary.get('reason') or summary['shares']}")
+
+
+if __name__ == "__main__":
+    run_script(main)
