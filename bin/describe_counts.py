@@ -13,7 +13,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tables", type=Path, required=True, help="tables/ beside it")
     parser.add_argument("--cells", choices=("auto", "controls", "all"), default="auto", help="auto: controls if there are 200")
     parser.add_argument("--offset", choices=("auto", "depth", "batch"), default="auto",
-                        help="batch: depth x mean of the gene in the batch; auto: batch where batches have 20 cells")  # fmt: skip
+                        help="batch: depth x the gene's mean in the batch; auto: batch if batches have 20 cells")  # fmt: skip
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", required=True, help="prefix: PREFIX.count_distribution.parquet and .json are written")
     return parser.parse_args()

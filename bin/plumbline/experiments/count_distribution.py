@@ -87,16 +87,14 @@ def choose(screen: Screen, depth: np.ndarray, cells: str = "auto", offset: str =
 def fit(counts: Path, screen: Screen, chosen: Chosen, depth: np.ndarray, threads: int = 1) -> pd.DataFrame:
     """The table of genes. depth (n,): total counts of the chosen cells."""
     from plumbline.experiments.count_likelihoods import fit_genes
-    from plumbline.experiments.count_statistics import Depths, gather
+    from plumbline.experiments.count_statistics import LARGE, Depths, gather
 
     n = len(chosen.rows)
-    moments, grid = gather(
-        open_counts(counts), chosen.rows, Depths(depth / depth.mean(), chosen.batch, chosen.batch.max() + 1)
-    )
+    moments, grid = gather(open_counts(counts), chosen.rows, Depths(depth / depth.mean(), chosen.batch, chosen.batch.max() + 1))
     mean = moments.total.sum(axis=1) / n
     tested = (mean >= MIN_MEAN) & (moments.n_nonzero >= MIN_NONZERO)
     out = np.full((len(mean), 9), np.nan)
-    shared = grid.low, grid.step, grid.cells, grid.counts, grid.nonzero, moments.square, moments.tally, moments.tail, out
+    shared = grid.low, grid.step, grid.cells, grid.counts, grid.nonzero, moments.square, moments.tally, LARGE, moments.tail, out
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda part: fit_genes(part, *shared), np.array_split(np.flatnonzero(tested), 8 * threads)))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -11,7 +11,6 @@ import math
 import numpy as np
 
 from plumbline.compiled import compiled
-from plumbline.experiments.count_statistics import EXACT, STEP
 
 LEAST_PHI, MOST_PHI = 1e-8, 1e4  # the least stands for the Poisson limit: it is reported as 0
 _LOW, _HIGH = math.log(LEAST_PHI), math.log(MOST_PHI)
@@ -30,9 +29,10 @@ def _rising(u, phi):
 
 
 @compiled(nogil=True)
-def _counts_term(phi, above, tail):
+def _counts_term(phi, above, large, tail):
     """Sum over cells of log Gamma(y + 1/phi) - log Gamma(1/phi) + y log phi = sum over j < y of log(1 + phi j), and two
-    derivatives by log phi. above[j]: number of cells with more than j counts; tail: cells on the grid of large counts."""
+    derivatives by log phi. above[j]: number of cells with more than j counts; large, tail: counts that were not
+    tallied one by one, and the number of cells at each."""
     value, first, second = 0.0, 0.0, 0.0
     for j in range(1, len(above)):
         if above[j] == 0.0:
@@ -41,10 +41,10 @@ def _counts_term(phi, above, tail):
         value += above[j] * math.log1p(x)
         first += above[j] * x / (1 + x)
         second += above[j] * x / (1 + x) ** 2
-    base, base1, base2 = _rising(float(EXACT), phi)
+    base, base1, base2 = _rising(float(len(above)), phi)
     for k in range(len(tail)):
         if tail[k] != 0.0:
-            here, here1, here2 = _rising(EXACT * math.exp(STEP * k), phi)
+            here, here1, here2 = _rising(large[k], phi)
             value += tail[k] * (here - base)
             first += tail[k] * (here1 - base1)
             second += tail[k] * (here2 - base2)
@@ -52,14 +52,14 @@ def _counts_term(phi, above, tail):
 
 
 @compiled(nogil=True)
-def log_likelihood(theta, inflated, mu0, cells, counts, nonzero, above, tail, g, h):
+def log_likelihood(theta, inflated, mu0, cells, counts, nonzero, above, large, tail, g, h):
     """Log-likelihood less its constant (sum of y log mu0 - log y!); fills gradient g (3,) and Hessian h (3, 3).
 
     mu0, cells, counts, nonzero: on the gene's grid. inflated False: NB; theta[2] is ignored.
     """
     a, phi, u = theta[0], math.exp(theta[1]), theta[2]
     pi = 1 / (1 + math.exp(-u)) if inflated else 0.0
-    value, first, second = _counts_term(phi, above, tail)
+    value, first, second = _counts_term(phi, above, large, tail)
     g[:], h[:, :] = 0.0, 0.0
     g[1], h[1, 1] = first, second
     for k in range(len(mu0)):
@@ -103,11 +103,11 @@ def log_likelihood(theta, inflated, mu0, cells, counts, nonzero, above, tail, g,
 
 
 @compiled(nogil=True)
-def maximise(theta, inflated, mu0, cells, counts, nonzero, above, tail):
+def maximise(theta, inflated, mu0, cells, counts, nonzero, above, large, tail):
     """The maximum reached from ``theta``, which becomes its place: Newton steps, damped until the likelihood rises."""
     size = 3 if inflated else 2
     g, h, g1, h1 = np.zeros(3), np.zeros((3, 3)), np.zeros(3), np.zeros((3, 3))
-    best = log_likelihood(theta, inflated, mu0, cells, counts, nonzero, above, tail, g, h)
+    best = log_likelihood(theta, inflated, mu0, cells, counts, nonzero, above, large, tail, g, h)
     damping = 1e-3
     for _ in range(200):
         left = -h[:size, :size].copy()
@@ -121,7 +121,7 @@ def maximise(theta, inflated, mu0, cells, counts, nonzero, above, tail):
         trial[:size] += step * min(1.0, 2.0 / max(longest, 1e-300))
         trial[1] = min(max(trial[1], _LOW), _HIGH)
         trial[2] = min(max(trial[2], -_LOGIT), _LOGIT)
-        value = log_likelihood(trial, inflated, mu0, cells, counts, nonzero, above, tail, g1, h1)
+        value = log_likelihood(trial, inflated, mu0, cells, counts, nonzero, above, large, tail, g1, h1)
         if value > best:
             gain, best = value - best, value
             theta[:], g[:], h[:, :] = trial, g1, h1
@@ -146,7 +146,7 @@ def expected_zeros(theta, pi, mu0, cells):
 
 
 @compiled(nogil=True)
-def fit_genes(genes, low, step, cells, counts, nonzero, square, tally, tail, out):
+def fit_genes(genes, low, step, cells, counts, nonzero, square, tally, large, tail, out):
     """Fit the genes numbered ``genes``. out (g, 9): log-likelihood less constant of Poisson, NB, ZINB; phi of NB and of ZINB;
     pi; zeros expected under each."""
     points = np.arange(cells.shape[1])
@@ -163,7 +163,7 @@ def fit_genes(genes, low, step, cells, counts, nonzero, square, tally, tail, out
         theta = np.array([0.0, math.log(min(max(spread / squares, 1e-4), 100.0)), 0.0])
         flat = np.array([0.0, _LOW, 0.0])
         poisson = -total
-        nb = maximise(theta, False, mu0, *data, above, tail[gene])
+        nb = maximise(theta, False, mu0, *data, above, large, tail[gene])
         if nb <= poisson:
             nb, theta = poisson, flat.copy()
         best, found, pi = nb, theta.copy(), 0.0
@@ -172,7 +172,7 @@ def fit_genes(genes, low, step, cells, counts, nonzero, square, tally, tail, out
         extra = min(max(extra, 0.02), 0.95)
         starts = np.array([[theta[0], theta[1], -3.0], [-math.log(1 - extra), math.log(0.02), math.log(extra / (1 - extra))]])
         for start in starts:
-            value = maximise(start, True, mu0, *data, above, tail[gene])
+            value = maximise(start, True, mu0, *data, above, large, tail[gene])
             if value > best:
                 best, found, pi = value, start.copy(), 1 / (1 + math.exp(-start[2]))
         out[gene, 0], out[gene, 1], out[gene, 2] = poisson, nb, best

@@ -1,10 +1,11 @@
-"""What the likelihood of a gene's counts needs to know of them, gathered in two passes whose memory ignores the number of cells.
+"""What the likelihood of a gene's counts needs to know of them: two passes, and memory that ignores the number of cells.
 
 The expected count of cell c is mu = depth x rate of its batch. Three summaries of a gene suffice for Poisson, negative
 binomial and zero-inflated fits: how often each count occurs; the sum of counts, and the number of non-zero cells, by log mu.
 The last two live on a grid of GRID points a gene; a value between two points is shared out with the weights of quadratic
 interpolation, so that the sum of any smooth function over the cells is a sum over the grid, up to the fourth power of the
-grid's step (relative error below 1e-7). Importing this module imports numba.
+grid's step: log-likelihoods are right to about 1e-7 of their size.
+Importing this module imports numba.
 """
 
 import math
@@ -18,7 +19,10 @@ from plumbline.errors import NotApplicable
 
 GRID = 256  # points on the scale of log mu
 EXACT = 256  # counts below are tallied one by one, those above on a grid of their logarithm
-STEP, TAIL = 0.04, 320  # up to EXACT * exp(STEP * TAIL) = 90 million
+STEP, TAIL = 0.02, 640  # up to EXACT * exp(STEP * TAIL) = 90 million
+
+
+LARGE = EXACT * np.exp(STEP * np.arange(TAIL))
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ def _first_pass(counts: Counts, rows: np.ndarray, depths: Depths) -> Moments:
             raise NotApplicable("X holds negative or fractional values, which are no counts")
         cells = slice(start, start + len(chunk))
         place = log_depth[cells], depths.batch[cells]
-        _tally(block.indptr, block.indices, block.data, *place, *(getattr(found, name) for name in Moments.__annotations__))
+        _tally(
+            block.indptr, block.indices, block.data, *place, *(getattr(found, name) for name in Moments.__annotations__), STEP
+        )
         start += len(chunk)
     return found
 
@@ -105,7 +111,7 @@ def _grids(log_depth: np.ndarray, depths: Depths, rate: np.ndarray) -> tuple[np.
 
 
 def _nodes(depths: Depths) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells on a fine grid of log depth: (log depth, batch, number of cells) of its points; few, however many cells there are."""
+    """Cells on a fine grid of log depth: (log depth, batch, number of cells) of its points, which are few."""
     log_depth = np.log(depths.relative)
     low, points = log_depth.min(), 4 * GRID
     step = max(log_depth.max() - low, 1e-6) / (points - 1)
@@ -168,7 +174,7 @@ def _spread_counts(indptr, indices, data, log_depth, batch, log_rate, low, step,
 
 @compiled(nogil=True)
 def _tally(
-    indptr, indices, data, log_depth, batch, total, n_nonzero, square, y_log_depth, log_factorial, tally, tail
+    indptr, indices, data, log_depth, batch, total, n_nonzero, square, y_log_depth, log_factorial, tally, tail, tail_step
 ):  # fmt: skip
     small, last = tally.shape[1], tail.shape[1] - 1
     for cell in range(len(indptr) - 1):
@@ -184,7 +190,12 @@ def _tally(
             if y < small:
                 tally[gene, int(y)] += 1
                 continue
-            k, left, own, right = _share(min(math.log(y / small) / STEP, float(last)), last)
-            tail[gene, k - 1] += left
-            tail[gene, k] += own
-            tail[gene, k + 1] += right
+            place = min(math.log(y / small) / tail_step, float(last))
+            k = min(max(int(place), 2), last - 3)
+            f = place - k
+            for i in range(6):  # the sums are of the size of y log y: Lagrange's weights of fifth order
+                weight = 1.0
+                for j in range(6):
+                    if j != i:
+                        weight *= (f + 2 - j) / (i - j)
+                tail[gene, k - 2 + i] += weight

@@ -1,0 +1,23 @@
+process DESCRIBE_COUNTS {
+    tag "${meta.id}"
+    label 'env_base'
+    label 'process_medium'
+    container "${params.container_prefix}base:${workflow.manifest.version}"
+
+    input:
+    tuple val(meta), path(counts), path(tables)
+
+    output:
+    tuple val(meta), path("${meta.id}.count_distribution.parquet"), path("${meta.id}.count_distribution.json"), emit: described
+    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+
+    script:
+    """
+    describe_counts.py --counts ${counts} --tables ${tables} --threads ${task.cpus} ${task.ext.args ?: ''} --output ${meta.id}
+    """
+
+    stub:
+    """
+    touch ${meta.id}.count_distribution.parquet ${meta.id}.count_distribution.json
+    """
+}
