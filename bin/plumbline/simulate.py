@@ -3,9 +3,12 @@
 Model. Gene g has a baseline share pi_g (log-normal, sd 1.5 on the natural log scale). Cell c of batch b with guide j of
 perturbation p has expected counts
 
-    mu_cg = L_c * softmax_g(log pi_g + batch_bg + a_c * effect_pg),   counts_cg ~ NB(mean mu_cg, dispersion DISPERSION)
+    mu_cg = L_c * softmax_g(log pi_g + batch_bg + state_cg + a_c * effect_pg)
+    counts_cg ~ NB(mean mu_cg, dispersion DISPERSION)
 
 L_c: library size, log-normal (sd 0.35) around ``depth`` times a factor of the batch; batch_bg: normal, sd ``batch_effect``;
+state_cg: the state of the cell (cell cycle, stress, ...), which no perturbation touches: STATES normal factors a cell with dense
+normal loadings, sd ``nuisance`` a gene in all (0: none), so that most of the variance says nothing about perturbations;
 a_c = 1 if the cell's guide works and the cell did not escape, else 0 (obs column is_effective). effect_pg, natural log units:
 members of a complex share a sparse direction (SHARED of the genes, normal with sd ``effect``), each scaled by a strength of
 its own (0.6 to 1.4, same sign), plus a sparse direction of its own (sd INDIVIDUAL * ``effect``), plus knock-down of the
@@ -14,7 +17,7 @@ the nulls of the `paper` protocol their meaning. ``effect`` = 0 makes a screen w
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,7 @@ BLOCK = 1024  # cells drawn at once
 BASELINE_SD, LIBRARY_SD, DISPERSION = 1.5, 0.35, 0.15  # dispersion: variance = mu + DISPERSION * mu^2
 SHARED, INDIVIDUAL, KNOCKDOWN = 0.05, 0.6, 0.2
 SMALLEST, LARGEST = 4, 12  # members of a complex that are perturbed
+STATES = 60  # rank of the variation between cells that has nothing to do with perturbations
 NULL_COUNT = 0.02  # mean count per cell of a gene whose perturbation does nothing
 
 
@@ -54,6 +58,7 @@ class Design:
     escape: float = 0.2
     null_fraction: float = 0.15
     seed: int = 1
+    nuisance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,10 @@ class Truth:
 
 @dataclass(frozen=True)
 class Plan:
-    """One row per cell: perturbation number (-1 = control), guide number, batch number, whether the effect shows."""
+    """One row per cell: perturbation number (-1 = control), guide number, batch number, whether the effect shows.
+
+    state (n_cells, STATES) and loadings (STATES, n_genes): variation that no perturbation causes; None without any.
+    """
 
     perturbation: np.ndarray
     guide: np.ndarray
@@ -80,6 +88,8 @@ class Plan:
     is_effective: np.ndarray
     library: np.ndarray
     batch_shift: np.ndarray = field(repr=False)
+    state: np.ndarray | None = field(default=None, repr=False)
+    loadings: np.ndarray | None = field(default=None, repr=False)
 
 
 def check(design: Design) -> None:
@@ -91,8 +101,8 @@ def check(design: Design) -> None:
     for name in ("control_fraction", "guide_failure", "escape", "null_fraction"):
         if not 0 <= getattr(design, name) < 1:
             raise UserError(f"simulation: {name.replace('_', '-')} must be in [0, 1), not {getattr(design, name)}.")
-    if design.depth <= 0 or design.effect < 0 or design.batch_effect < 0:
-        raise UserError("simulation: depth must be positive; effect and batch-effect must not be negative.")
+    if design.depth <= 0 or min(design.effect, design.batch_effect, design.nuisance) < 0:
+        raise UserError("simulation: depth must be positive; effect and batch-effect must not be negative, nor nuisance.")
 
 
 def choose_complexes(n_genes: int, rng: np.random.Generator) -> dict[str, list[str]]:
@@ -172,6 +182,17 @@ def lay_out(design: Design, truth: Truth, rng: np.random.Generator) -> Plan:
     return Plan(*(values[order] for values in (perturbation, guide, turns, is_effective, library)), shift)
 
 
+def add_states(design: Design, plan: Plan) -> Plan:
+    """The plan with each cell's state, from a stream of random numbers of its own: all else stays as it was drawn."""
+    if not design.nuisance:
+        return plan
+    rng = np.random.default_rng((design.seed, STATES))
+    loadings = rng.normal(0.0, design.nuisance / np.sqrt(STATES), (STATES, design.n_genes))
+    state = rng.normal(size=(len(plan.batch), STATES))
+    state[plan.perturbation < 0] = 0.0
+    return replace(plan, state=state, loadings=loadings)
+
+
 def draw(truth: Truth, plan: Plan, rng: np.random.Generator) -> Iterator[sp.csr_matrix]:
     """Yield the counts, BLOCK cells at a time, as float32 CSR."""
     sample = _compiled()
@@ -179,6 +200,8 @@ def draw(truth: Truth, plan: Plan, rng: np.random.Generator) -> Iterator[sp.csr_
         rows = slice(start, start + BLOCK)
         log_mean = truth.log_share + plan.batch_shift[plan.batch[rows]]
         log_mean += np.where(plan.is_effective[rows, None], truth.effects[plan.perturbation[rows]], 0.0)
+        if plan.state is not None:
+            log_mean += plan.state[rows] @ plan.loadings
         mean = np.exp(log_mean)
         mean *= (plan.library[rows] / mean.sum(axis=1))[:, None]
         yield sp.csr_matrix(sample(mean, rng.random(mean.shape), 1 / DISPERSION))
@@ -216,7 +239,7 @@ def simulate(design: Design, path: Path | str) -> Truth:
     check(design)
     rng = np.random.default_rng(design.seed)
     truth = plant(design, rng)
-    plan = lay_out(design, truth, rng)
+    plan = add_states(design, lay_out(design, truth, rng))
     with whole_file(path) as temporary, CsrWriter(temporary, design.n_genes) as writer:
         for block in draw(truth, plan, rng):
             writer.append(block)
@@ -229,6 +252,6 @@ def simulate(design: Design, path: Path | str) -> Truth:
             "complex": np.append(truth.complexes, "")[plan.perturbation],
         }
         cells = np.array([f"cell_{number:07d}" for number in range(len(names))])
-        uns = {name: str(value) for name, value in asdict(design).items()}
+        uns = {name: str(value) for name, value in asdict(design).items() if value or name != "nuisance"}
         writer.finish(cells, obs, truth.genes, {"symbol": truth.genes}, uns)
     return truth
