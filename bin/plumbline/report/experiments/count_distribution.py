@@ -1,0 +1,154 @@
+"""Which distribution the counts follow, and whether models that assume it score better."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plumbline.report.experiments.count_scores import score_sections, verdict
+from plumbline.report.figures import OKABE_ITO, bare, image
+from plumbline.report.run import Run
+from plumbline.report.words import escape, number, section, table, with_interval
+
+NAME = "count_distribution"
+PARENT = {
+    "parent_id": "plumbline_count_distribution",
+    "parent_name": "Experiment: count distribution",
+    "parent_description": "Which distribution the counts of each gene follow (Poisson, negative binomial, zero-inflated "
+    "negative binomial, with the cell's depth as offset), and what scVI scores with each of them as its likelihood.",
+}
+TITLES = {"poisson": "Poisson", "nb": "negative binomial", "zinb": "zero-inflated negative binomial"}
+SHORT = {"poisson": "Poisson", "nb": "NB", "zinb": "ZINB"}
+COLOURS = dict(zip(TITLES, (OKABE_ITO[4], OKABE_ITO[0], OKABE_ITO[2]), strict=True))
+MARKS = {"poisson": "^", "nb": "o", "zinb": "s"}
+_POINTS = 1500  # genes drawn
+
+
+def sections(run: Run, folder: Path) -> list[dict]:
+    """The data of every data set; then scVI's scores by likelihood."""
+    described = {}
+    for name in run.datasets:
+        path = folder / f"{name}.{NAME}.json"
+        if path.exists():
+            described[name] = json.loads(path.read_text())
+    parts = [_data(run, folder, described)] if described else []
+    supported = {name: found["supported"] for name, found in described.items() if found["status"] == "ok"}
+    return parts + score_sections(run, supported, PARENT)
+
+
+def _data(run: Run, folder: Path, described: dict[str, dict]) -> dict:
+    content = []
+    for name, found in described.items():
+        title = escape(run.title(name))
+        if found["status"] != "ok":
+            content.append(f"<h4>{title}</h4><p>Not applicable: {escape(found['reason'])}.</p>")
+            continue
+        genes = pd.read_parquet(folder / f"{name}.{NAME}.parquet")
+        words = f"{sentence(found)} {verdict(run, name, found['supported'])}".strip()
+        content.append(f"<h4>{title}</h4><p>{escape(words)}</p>{image(_figure(genes, found), words)}{_numbers(found)}")
+    about = (
+        "Left: share of zeros of each gene, observed and expected. Middle: dispersion of genes by mean (median, quartiles; the "
+        "grey line stands for Poisson). Right: share of genes that each distribution describes best (BIC), with 95 % intervals."
+    )
+    return section("count_distribution_data", "1 What the data say", about, "".join(content), **PARENT)
+
+
+def sentence(found: dict) -> str:
+    """What the counts of a data set support, in words."""
+    best, n = found["supported"], found["n_tested"]
+    lead = {model: gap for model, gap in found["lead"].items() if gap["value"] is not None}
+    second = min(lead, key=lambda model: lead[model]["value"])
+    gap = with_interval(*_triple(lead[second]))
+    told = "support" if found["clear"] else "lean towards"
+    text = (
+        f"The counts {told} the {TITLES[best]} distribution: as one distribution for all {n:,} genes tested its BIC is the "
+        f"lowest, by {gap} a gene below {SHORT[second]}."
+    )
+    shares = found["shares_frequent"] or found["shares"]
+    among = f"the {found['n_frequent']:,} genes with a count a cell or more" if found["shares_frequent"] else "all genes tested"
+    parts = [f"{SHORT[model]} {_percent(shares[model])}" for model in TITLES]
+    zeros = found["zeros"]
+    excess = (
+        f"{100 * zeros['poisson']['excess']['value']:.1f} points for Poisson, {100 * zeros['nb']['excess']['value']:.1f} for NB"
+    )
+    more = f"Among {among}, best are: {', '.join(parts)}. Zeros beyond those expected: {excess.replace('-', '−')}."
+    return f"{text} {more} Described: {found['cells']}, {found['n_cells']:,} cells; offset: {found['offset']}."
+
+
+def _triple(found: dict) -> tuple[float, float, float]:
+    return tuple(float("nan") if found[name] is None else found[name] for name in ("value", "low", "high"))
+
+
+def _percent(share: dict) -> str:
+    value, low, high = (100 * x for x in _triple(share))
+    return f"{value:.0f} %" if np.isnan(low) else f"{value:.0f} % [{low:.0f}, {high:.0f}]"
+
+
+def _figure(genes: pd.DataFrame, found: dict):
+    from matplotlib.figure import Figure
+
+    tested = genes[genes["tested"]]
+    shown = tested.sample(min(len(tested), _POINTS), random_state=0).sort_values("mean")
+    figure = Figure(figsize=(11.5, 3.6), layout="constrained")
+    zeros, trend, shares = figure.subplots(1, 3)
+    for model, title in SHORT.items():
+        style = {"s": 9, "alpha": 0.5, "linewidth": 0, "rasterized": True}
+        zeros.scatter(
+            shown[f"zeros_{model}"], shown["zeros_observed"], color=COLOURS[model], marker=MARKS[model], label=title, **style
+        )
+    zeros.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    zeros.set(xlabel="zeros expected", ylabel="zeros observed")
+    zeros.legend(fontsize=7.5, frameon=False, markerscale=2)
+    _trend(trend, shown, found["trend"])
+    _shares(shares, found)
+    for axis in (zeros, trend, shares):
+        axis.tick_params(labelsize=7.5)
+        bare(axis)
+    return figure
+
+
+def _trend(axis, shown: pd.DataFrame, bins: list[dict]) -> None:
+    floor = 1e-3  # a logarithmic axis has no 0
+    axis.scatter(shown["mean"], shown["dispersion_nb"].clip(lower=floor), s=5, color="#aaaaaa", linewidth=0, rasterized=True)
+    mean = [row["mean"] for row in bins]
+    low, middle, high = (np.maximum([row[name] for row in bins], floor) for name in ("low", "dispersion", "high"))
+    axis.fill_between(mean, low, high, color=COLOURS["nb"], alpha=0.2, linewidth=0)
+    axis.plot(mean, middle, "o-", color=COLOURS["nb"], markersize=3.5, linewidth=1.2)
+    axis.axhline(floor, color="#777777", linewidth=1)
+    axis.set(xscale="log", yscale="log", xlabel="mean counts a cell", ylabel=f"dispersion (NB; {floor:g} stands for less)")
+
+
+def _shares(axis, found: dict) -> None:
+    groups = [("all tested", found["shares"], 0.18)]
+    if found["shares_frequent"]:
+        groups.append(("≥ 1 count a cell", found["shares_frequent"], -0.18))
+    for (label, shares, shift), fill in zip(groups, ("full", "none"), strict=False):
+        for place, model in enumerate(SHORT):
+            value, low, high = _triple(shares[model])
+            axis.plot([low, high], [place + shift] * 2, color=COLOURS[model], linewidth=1.6)
+            axis.plot(value, place + shift, MARKS[model], color=COLOURS[model], fillstyle=fill, markersize=7)
+            axis.annotate(f"  {label}", (value, place + shift), fontsize=7, va="bottom", ha="left" if value < 0.6 else "right")
+    axis.set_yticks(range(len(SHORT)), list(SHORT.values()))
+    axis.set(xlim=(-0.03, 1.03), ylim=(-0.5, 2.5), xlabel="share of genes best described")
+
+
+def _numbers(found: dict) -> str:
+    head = [
+        "",
+        "Genes best described",
+        "BIC above the best, a gene",
+        "Zeros expected",
+        "Zeros beyond",
+        "Needed over the one before (q ≤ 0.05)",
+    ]
+    body = []
+    for model, test in zip(TITLES, (None, "nb_over_poisson", "zinb_over_nb"), strict=True):
+        gap = found["lead"].get(model)
+        zeros = found["zeros"][model]
+        above = with_interval(*_triple(gap)) if gap else "0"
+        beyond = with_interval(*_triple(zeros["excess"]), sign=True)
+        needed = _percent(found["tests"][test]) if test else "–"
+        cells = [_percent(found["shares"][model]), above, number(zeros["expected"]), beyond, needed]
+        body.append([TITLES[model], *(f'<td class="n">{cell}</td>' for cell in cells)])
+    return f'<div class="pl-scroll">{table(head, body)}</div>'

@@ -1,0 +1,147 @@
+"""scVI's scores by the likelihood it assumes, and what log-normalised input costs."""
+
+import numpy as np
+import pandas as pd
+
+from plumbline.report.figures import OKABE_ITO, bare, image
+from plumbline.report.run import Run
+from plumbline.report.words import METHODS, escape, listed, metric_title, number, section, table, task_title, with_interval
+
+VARIANTS = {"scvi": "ZINB", "scvi_nb": "NB", "scvi_poisson": "Poisson", "scvi_lognorm": "ZINB, log-normalised input"}
+LIKELIHOODS = {"zinb": "scvi", "nb": "scvi_nb", "poisson": "scvi_poisson"}
+COLOURS = dict(zip(VARIANTS, (OKABE_ITO[2], OKABE_ITO[0], OKABE_ITO[4], OKABE_ITO[7]), strict=True))
+MARKS = dict(zip(VARIANTS, "so^x", strict=True))
+CHOSEN = "selected"
+
+
+def score_sections(run: Run, supported: dict[str, str], parent: dict) -> list[dict]:
+    """One section: for every data set a figure (task x post-processing x likelihood) and the table of chosen scores."""
+    content = []
+    for name in run.datasets:
+        rows = chosen_scores(run, name)
+        if rows.empty or rows["variant"].nunique() < 2:
+            continue
+        words = " ".join(filter(None, (verdict(run, name, supported.get(name, "")), lognorm_cost(run, name))))
+        figure = image(_figure(run, name, rows), f"{words} The numbers are in the table.")
+        content.append(f"<h4>{escape(run.title(name))}</h4><p>{escape(words)}</p>{figure}{_table(run, rows)}")
+    about = (
+        "Main metric of every task for scVI with each likelihood, by post-processing and as chosen on the validation part, "
+        "with 95 % intervals; corrected protocol. The paper's variant is fed log-normalised values instead of counts."
+    )
+    if not content:
+        return []
+    return [section("count_distribution_scores", "2 What scVI scores with each", about, "".join(content), **parent)]
+
+
+def chosen_scores(run: Run, dataset: str) -> pd.DataFrame:
+    """Headline rows of the four variants: corrected protocol, main metric, chosen post-processing."""
+    rows = run.experiment("count_distribution")
+    rows = rows[(rows["dataset"] == dataset) & (rows["protocol"] == "corrected") & rows["main"].astype(bool)]
+    rows = rows[rows["variant"].isin(list(VARIANTS)) & (rows["status"] == "ok") & rows["value"].notna()]
+    return rows.sort_values("fit_on", key=lambda fit_on: fit_on != "train").drop_duplicates(["task", "variant"])
+
+
+def verdict(run: Run, dataset: str, supported: str) -> str:
+    """Whether the likelihood that the data support is also the one that scores best; '' without scores."""
+    rows, own = chosen_scores(run, dataset), LIKELIHOODS.get(supported, "")
+    tasks = [part for part in _by_task(rows, LIKELIHOODS.values()) if own in part.index and len(part) > 1]
+    if not tasks:
+        return ""
+    best = [(part["value"] * part["direction"]).idxmax() for part in tasks]
+    ahead = [VARIANTS[other] for part, other in zip(tasks, best, strict=True) if other != own and _ahead(part, other, own)]
+    behind = sum(any(_ahead(part, own, other) for other in part.index if other != own) for part in tasks)
+    text = f"scVI with {VARIANTS[own]}, which the data support, scores best in {best.count(own)} of {len(tasks)} tasks"
+    if ahead:
+        names = listed(sorted(set(ahead)))
+        return f"{text}; {names} is ahead beyond chance in {len(ahead)}: the scores do not follow the data."
+    if behind:
+        return f"{text}; it is ahead of another beyond chance in {behind}, and never behind: the scores follow the data."
+    return f"{text}; no likelihood is ahead of it, or behind it, beyond chance: the scores do not tell them apart."
+
+
+def lognorm_cost(run: Run, dataset: str) -> str:
+    """What feeding a count likelihood log-normalised values costs; '' where that was not run."""
+    both = ("scvi", "scvi_lognorm")
+    tasks = [part for part in _by_task(chosen_scores(run, dataset), both) if len(part) == 2]
+    if not tasks:
+        return ""
+    gaps = [(part["value"]["scvi_lognorm"] - part["value"]["scvi"]) * part["direction"].iloc[0] for part in tasks]
+    told = listed(
+        [f"{task_title(part['task'].iloc[0])} {number(gap, sign=True)}" for part, gap in zip(tasks, gaps, strict=True)]
+    )
+    worse, better = (sum(_ahead(part, *pair) for part in tasks) for pair in (both, both[::-1]))
+    return (
+        f"Fed log-normalised values (the paper), scVI (ZINB) scores lower in {sum(gap < 0 for gap in gaps)} of {len(gaps)} "
+        f"tasks; beyond chance it is worse in {worse} and better in {better} (change, positive is better: {told})."
+    )
+
+
+def _by_task(rows: pd.DataFrame, variants) -> list[pd.DataFrame]:
+    """The rows of some variants, indexed by variant, task by task."""
+    rows = rows[rows["variant"].isin(list(variants))]
+    return [part.set_index("variant") for _, part in rows.groupby("task", sort=False)]
+
+
+def _ahead(part: pd.DataFrame, a: str, b: str) -> bool:
+    """Whether variant a beats b: by the paired test where one of them is scvi, which the others were compared with; else
+    (conservative) if their 95 % intervals do not meet."""
+    if "scvi" in (a, b):
+        return part["verdict"][a] == "better" if b == "scvi" else part["verdict"][b] == "worse"
+    ends = [sorted(part["direction"][name] * part.loc[name, ["ci_low", "ci_high"]].astype(float)) for name in (a, b)]
+    return bool(np.isfinite(ends).all() and ends[0][0] > ends[1][1])
+
+
+def _figure(run: Run, dataset: str, rows: pd.DataFrame):
+    from matplotlib.figure import Figure
+
+    tasks = [task for task in run.tasks if task in set(rows["task"])]
+    columns = min(3, len(tasks))
+    lines = -(-len(tasks) // columns)
+    figure = Figure(figsize=(3.9 * columns, 2.9 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_visible(False)
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        _panel(axis, run, dataset, rows[rows["task"] == task])
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
+
+
+def _panel(axis, run: Run, dataset: str, rows: pd.DataFrame) -> None:
+    task, metric, places = rows["task"].iloc[0], rows["metric"].iloc[0], [*METHODS, CHOSEN]
+    scores = run.scores
+    scores = scores[(scores["dataset"] == dataset) & (scores["task"] == task) & (scores["metric"] == metric)]
+    scores = scores[(scores["protocol"] == "corrected") & (scores["status"] == "ok")]
+    for shift, (variant, title) in zip(np.linspace(-0.24, 0.24, len(VARIANTS)), VARIANTS.items(), strict=True):
+        own = rows[rows["variant"] == variant]
+        if own.empty:
+            continue
+        part = scores[(scores["variant"] == variant) & (scores["fit_on"] == own["fit_on"].iloc[0])]
+        means = part.groupby("postprocess")[["value", "ci_low", "ci_high"]].mean()  # over seeds
+        means.loc[CHOSEN] = own[["value", "ci_low", "ci_high"]].iloc[0].astype(float)
+        means = means.reindex(places)
+        x = np.arange(len(places)) + shift
+        axis.vlines(x, means["ci_low"], means["ci_high"], color=COLOURS[variant], linewidth=1.3)
+        axis.plot(x, means["value"], MARKS[variant], color=COLOURS[variant], markersize=5, label=title)
+    axis.set_xticks(range(len(places)), [name.replace("_", "\n") for name in [*METHODS, "chosen"]], fontsize=7.5)
+    axis.axvspan(len(METHODS) - 0.5, len(METHODS) + 0.5, color="#f0f0f0", zorder=0)
+    axis.set_title(task_title(task), fontsize=9, loc="left", fontweight="bold")
+    axis.set_ylabel(metric_title(metric) + (" (lower is better)" if rows["direction"].iloc[0] < 0 else ""), fontsize=7.5)
+    axis.tick_params(axis="y", labelsize=7.5)
+    bare(axis)
+
+
+def _table(run: Run, rows: pd.DataFrame) -> str:
+    names = [variant for variant in VARIANTS if variant in set(rows["variant"])]
+    body = []
+    for task in [task for task in run.tasks if task in set(rows["task"])]:
+        part = rows[rows["task"] == task].set_index("variant")
+        metric = part["metric"].iloc[0]
+        cells = [_cell(part.loc[name], metric) if name in part.index else "–" for name in names]
+        body.append([task_title(task), metric_title(metric), *(f'<td class="n">{cell}</td>' for cell in cells)])
+    return f'<div class="pl-scroll">{table(["Task", "Metric", *(VARIANTS[name] for name in names)], body)}</div>'
+
+
+def _cell(row: pd.Series, metric: str) -> str:
+    return f"{with_interval(row['value'], row['ci_low'], row['ci_high'], metric)}<br>{escape(str(row['chosen']))}"
