@@ -72,7 +72,7 @@ def sentence(found: dict) -> str:
     excess = (
         f"{100 * zeros['poisson']['excess']['value']:.1f} points for Poisson, {100 * zeros['nb']['excess']['value']:.1f} for NB"
     )
-    more = f"Among {among}, best are: {', '.join(parts)}. Zeros beyond those expected: {excess.replace('-', '−')}."
+    more = f"Among {among}, best are: {', '.join(parts)}. Zeros beyond those expected: {excess[0]} points for Poisson, {excess[1]} for NB."
     return f"{text} {more} Described: {found['cells']}, {found['n_cells']:,} cells; offset: {found['offset']}."
 
 
@@ -97,7 +97,8 @@ def _figure(genes: pd.DataFrame, found: dict):
         zeros.scatter(
             shown[f"zeros_{model}"], shown["zeros_observed"], color=COLOURS[model], marker=MARKS[model], label=title, **style
         )
-    zeros.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    most = max(0.02, 1.05 * float(shown[[f"zeros_{name}" for name in ("observed", *SHORT)]].max().max()))
+    zeros.plot([0, most], [0, most], color="black", linewidth=0.8)
     zeros.set(xlabel="zeros expected", ylabel="zeros observed")
     zeros.legend(fontsize=7.5, frameon=False, markerscale=2)
     _trend(trend, shown, found["trend"])
@@ -109,6 +110,8 @@ def _figure(genes: pd.DataFrame, found: dict):
 
 
 def _trend(axis, shown: pd.DataFrame, bins: list[dict]) -> None:
+    from matplotlib.ticker import NullFormatter
+
     floor = 1e-3  # a logarithmic axis has no 0
     axis.scatter(shown["mean"], shown["dispersion_nb"].clip(lower=floor), s=5, color="#aaaaaa", linewidth=0, rasterized=True)
     mean = [row["mean"] for row in bins]
@@ -117,6 +120,7 @@ def _trend(axis, shown: pd.DataFrame, bins: list[dict]) -> None:
     axis.plot(mean, middle, "o-", color=COLOURS["nb"], markersize=3.5, linewidth=1.2)
     axis.axhline(floor, color="#777777", linewidth=1)
     axis.set(xscale="log", yscale="log", xlabel="mean counts a cell", ylabel=f"dispersion (NB; {floor:g} stands for less)")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _shares(axis, found: dict) -> None:
