@@ -69,11 +69,10 @@ def sentence(found: dict) -> str:
     among = f"the {found['n_frequent']:,} genes with a count a cell or more" if found["shares_frequent"] else "all genes tested"
     parts = [f"{SHORT[model]} {_percent(shares[model])}" for model in TITLES]
     zeros = found["zeros"]
-    excess = (
-        f"{100 * zeros['poisson']['excess']['value']:.1f} points for Poisson, {100 * zeros['nb']['excess']['value']:.1f} for NB"
-    )
-    more = f"Among {among}, best are: {', '.join(parts)}. Zeros beyond those expected: {excess[0]} points for Poisson, {excess[1]} for NB."
-    return f"{text} {more} Described: {found['cells']}, {found['n_cells']:,} cells; offset: {found['offset']}."
+    excess = [number(100 * zeros[model]["excess"]["value"], "_pct", sign=True) for model in ("poisson", "nb")]
+    more = f"Among {among}, best are: {', '.join(parts)}."
+    beyond = f"Zeros beyond those expected, in points: {excess[0]} (Poisson), {excess[1]} (NB)."
+    return f"{text} {more} {beyond} Described: {found['cells']}, {found['n_cells']:,} cells; offset: {found['offset']}."
 
 
 def _triple(found: dict) -> tuple[float, float, float]:
