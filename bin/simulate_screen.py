@@ -21,7 +21,7 @@ HELP = {
     "escape": "share of cells of working guides without effect",
     "null_fraction": "share of perturbations of unexpressed genes, which do nothing",
     "seed": "seed of every random draw",
-    "nuisance": "sd of the log effect of a cell's state, which no perturbation touches, on a gene",
+    "nuisance": "sd of the log effect on a gene of being perturbed at all, whichever gene is hit",
 }
 
 

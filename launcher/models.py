@@ -25,9 +25,12 @@ def variant(name: str) -> dict[str, str]:
 
 
 def with_weights(folder: Path) -> list[str]:
-    """The foundation models whose checkpoint files, as `plumb fetch` lays them out, all lie in a folder of weights."""
+    """The foundation models whose checkpoint files, as `plumb fetch` lays them out, all lie in a folder of weights.
+
+    Those that are then trained on the data set (fit_on train) belong to an experiment, and are left out.
+    """
     found = []
-    for row in rows():
+    for row in (row for row in rows() if row["fit_on"] == "none"):
         files = [name.partition("=")[0] for name in row["weights_files"].split(";") if name]
         if files and all((folder / row["model"] / name).exists() for name in files):
             found.append(row["id"])

@@ -7,13 +7,15 @@ perturbation p has expected counts
     counts_cg ~ NB(mean mu_cg, dispersion DISPERSION)
 
 L_c: library size, log-normal (sd 0.35) around ``depth`` times a factor of the batch; batch_bg: normal, sd ``batch_effect``;
-state_cg: the state of the cell (cell cycle, stress, ...), which no perturbation touches: STATES normal factors a cell with dense
-normal loadings, sd ``nuisance`` a gene in all (0: none), so that most of the variance says nothing about perturbations;
 a_c = 1 if the cell's guide works and the cell did not escape, else 0 (obs column is_effective). effect_pg, natural log units:
 members of a complex share a sparse direction (SHARED of the genes, normal with sd ``effect``), each scaled by a strength of
 its own (0.6 to 1.4, same sign), plus a sparse direction of its own (sd INDIVIDUAL * ``effect``), plus knock-down of the
 perturbed gene to KNOCKDOWN of its level. Null perturbations are genes that are hardly expressed: they do nothing, which gives
-the nulls of the `paper` protocol their meaning. ``effect`` = 0 makes a screen without any effect, knock-down included.
+the nulls of the `paper` protocol their meaning. state_cg: what being perturbed at all does to a cell, whichever gene is hit
+(the response to a cut or a virus, more in one cell than in another): STATES standard normal factors a perturbed cell, dense
+normal loadings, sd ``nuisance`` a gene in all (0: none). It is most of the variance, tells nothing about the perturbation, and
+controls do not have it, so no alignment on controls removes it. ``effect`` = 0 makes a screen without any effect of the
+perturbed gene, knock-down included.
 """
 
 from collections.abc import Iterator
@@ -33,7 +35,7 @@ BLOCK = 1024  # cells drawn at once
 BASELINE_SD, LIBRARY_SD, DISPERSION = 1.5, 0.35, 0.15  # dispersion: variance = mu + DISPERSION * mu^2
 SHARED, INDIVIDUAL, KNOCKDOWN = 0.05, 0.6, 0.2
 SMALLEST, LARGEST = 4, 12  # members of a complex that are perturbed
-STATES = 60  # rank of the variation between cells that has nothing to do with perturbations
+STATES = 60  # dimensions of the response to being perturbed at all
 NULL_COUNT = 0.02  # mean count per cell of a gene whose perturbation does nothing
 
 
@@ -79,7 +81,7 @@ class Truth:
 class Plan:
     """One row per cell: perturbation number (-1 = control), guide number, batch number, whether the effect shows.
 
-    state (n_cells, STATES) and loadings (STATES, n_genes): variation that no perturbation causes; None without any.
+    state (n_cells, STATES) and loadings (STATES, n_genes): the response to being perturbed at all; None without any.
     """
 
     perturbation: np.ndarray
@@ -183,7 +185,7 @@ def lay_out(design: Design, truth: Truth, rng: np.random.Generator) -> Plan:
 
 
 def add_states(design: Design, plan: Plan) -> Plan:
-    """The plan with each cell's state, from a stream of random numbers of its own: all else stays as it was drawn."""
+    """The plan with the state of each perturbed cell, from random numbers of its own: all else stays as it was drawn."""
     if not design.nuisance:
         return plan
     rng = np.random.default_rng((design.seed, STATES))

@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from plumbline.embedding_cli import HEAD_SETTINGS
 from plumbline.errors import UserError
 from plumbline.registry import TABLE, find_variant, read_variants
 
@@ -33,7 +34,7 @@ def test_the_shipped_table_is_valid_and_its_scripts_exist(root):
 
 @pytest.mark.parametrize("name", ["pca", "scvi", "expression", "control"])
 def test_settings_of_the_table_are_settings_of_the_scripts(root, name):
-    script = (root / "bin" / f"embed_{name}.py").read_text()
+    script = (root / "bin" / f"embed_{name}.py").read_text() + str(list(HEAD_SETTINGS)).replace("'", '"')
     for variant in (v for v in read_variants().values() if v.model == name):
         assert all(f'"{setting}"' in script for setting in variant.settings), variant.id
 

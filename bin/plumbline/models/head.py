@@ -7,6 +7,7 @@ layer fits those and loses the held-out ones (docs/experiments.md). What the mod
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class Head(nn.Module):
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
         self.register_buffer("deviation", torch.as_tensor(deviation, dtype=torch.float32))
         sizes = (len(mean), hidden, width) if hidden else (len(mean), width)
-        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
         self.layers = nn.Sequential(layers[0], nn.ReLU(), layers[1]) if hidden else layers[0]
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
