@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""Damage good predictions of expression in known ways, and measure how structural integrity and other metrics respond."""
+
+import argparse
+from pathlib import Path
+
+from plumbline.errors import run_script
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", type=Path, required=True, help="counts.h5ad, as PREPARE writes it")
+    parser.add_argument("--tables", type=Path, required=True, help="tables/ beside it")
+    parser.add_argument("--seed", type=int, default=42, help="the split whose test2 cells are predicted; seeds the draws too")
+    parser.add_argument("--output", required=True, help="prefix: PREFIX.integrity.parquet and .json are written")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    from plumbline.experiments.integrity_ablation import ablate
+    from plumbline.files import whole_file, write_json
+
+    table, about = ablate(args.counts, args.tables, args.seed)
+    with whole_file(f"{args.output}.integrity.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+    write_json(f"{args.output}.integrity.json", about)
+    print(f"{args.output}: {about.get('reason') or f'{len(table)} values'}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,23 @@
+process ABLATE_INTEGRITY {
+    tag "${meta.id}"
+    label 'env_base'
+    label 'process_single'
+    container "${params.container_prefix}base:${workflow.manifest.version}"
+
+    input:
+    tuple val(meta), path(counts), path(tables)
+
+    output:
+    tuple val(meta), path("${meta.id}.integrity.parquet"), path("${meta.id}.integrity.json"), emit: ablated
+    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+
+    script:
+    """
+    ablate_integrity.py --counts ${counts} --tables ${tables} --seed ${meta.seed} ${task.ext.args ?: ''} --output ${meta.id}
+    """
+
+    stub:
+    """
+    touch ${meta.id}.integrity.parquet ${meta.id}.integrity.json
+    """
+}
