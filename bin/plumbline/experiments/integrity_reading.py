@@ -18,7 +18,7 @@ def scaled(table: pd.DataFrame) -> pd.DataFrame:
     base = table[table["kind"] == "reference"].pivot(index=["replicate", "metric"], columns="damage", values="value")
     joined = table.join(base[["undamaged", "no_effect"]], on=["replicate", "metric"])
     value = (joined["value"] - joined["no_effect"]) / (joined["undamaged"] - joined["no_effect"])
-    return table.assign(value=value.where(np.isfinite(value)))
+    return table.assign(value=value.where(np.isfinite(value)).round(6))  # rounding must not make a trend
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -58,8 +58,8 @@ def specificity(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(sensitive: pd.DataFrame, specific: pd.DataFrame) -> pd.DataFrame:
-    """A row a metric: names of the damages it sees (drop told from 0, and SEEN or more), misses, and is moved by although nothing
-    got worse (move told from 0, and MOVED or more)."""
+    """A row a metric: names of the damages it sees (drop told from 0, and SEEN or more), misses, and is moved by although
+    nothing got worse (move told from 0, and MOVED or more)."""
     sensitive = sensitive.assign(seen=(sensitive["low"] > 0) & (sensitive["drop"] >= SEEN))
     moved = ((specific["low"] > 0) | (specific["high"] < 0)) & (specific["move"].abs() >= MOVED)
     rows = []

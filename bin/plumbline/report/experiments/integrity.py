@@ -1,10 +1,188 @@
 """How structural integrity and the metrics beside it respond to known damage."""
 
+import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
+from plumbline.experiments.integrity_reading import SHOWN, interval, judged, scaled, sensitivity, specificity
+from plumbline.report.figures import OKABE_ITO, bare, image
 from plumbline.report.run import Run
+from plumbline.report.words import escape, listed, section, table, with_interval
+
+NAME = "integrity"
+PARENT = {
+    "parent_id": "plumbline_integrity",
+    "parent_name": "Experiment: structural integrity under test",
+    "parent_description": "Good predictions of held-out cells are damaged by known amounts: a metric should fall where the "
+    "prediction gets worse, and stay where only the controls or the batches change.",
+}
+METRICS = {
+    "structural_integrity": "structural integrity",
+    "pearson_delta": "Pearson of mean effects",
+    "mse": "mean squared error",
+    "energy_distance": "energy distance",
+    "spearman": "Spearman per gene",
+}
+COLOURS = dict(zip(METRICS, (OKABE_ITO[0], OKABE_ITO[4], OKABE_ITO[1], OKABE_ITO[2], OKABE_ITO[3]), strict=True))
+MARKS = dict(zip(METRICS, "o^sDv", strict=True))
+DAMAGES = {
+    "noise": ("noise added", "size, in sd of the truth"),
+    "mean_only": ("shrunk to the mean prediction", "share"),
+    "effect_erased": ("perturbation effect erased", "share"),
+    "own_erased": ("cells' own deviation erased", "share"),
+    "genes_shuffled": ("effects on wrong genes", "share of genes"),
+    "wrong_scale": ("effects too large", "times too large, less 1"),
+    "batch_leaked": ("another batch leaks in", "share of its shift"),
+    "labels_swapped": ("perturbations swapped", "share of perturbations"),
+    "batch_shifted": ("batch shift, controls too", "share of its shift"),
+    "fewer_controls": ("controls removed", "share of controls"),
+    "tiny_batches": ("batches split", "pieces a batch"),
+    "without_controls": ("batches without controls", "share of batches"),
+}
+_FLOOR = -1.0  # the figure ends here
 
 
 def sections(run: Run, folder: Path) -> list[dict]:
-    """Nothing to show yet."""
-    return []
+    """A recommendation, a figure and two tables for every data set."""
+    content = []
+    for name in run.datasets:
+        path = folder / f"{name}.{NAME}.json"
+        if not path.exists():
+            continue
+        about, title = json.loads(path.read_text()), escape(run.title(name))
+        if about["status"] != "ok":
+            content.append(f"<h4>{title}</h4><p>Not applicable: {escape(about['reason'])}.</p>")
+            continue
+        content.append(f"<h4>{title}</h4>{_dataset(pd.read_parquet(folder / f'{name}.{NAME}.parquet'), about)}")
+    told = (
+        "Level of damage against each metric, scaled so that 1 is the undamaged prediction and 0 is no effect predicted; bars: "
+        "95 % intervals. White panels: the prediction gets worse. Grey panels: it does not, and a metric should stay at 1."
+    )
+    return [section("integrity_ablation", "Damage and response", told, "".join(content), **PARENT)] if content else []
+
+
+def _dataset(values: pd.DataFrame, about: dict) -> str:
+    curves = scaled(values)
+    sensitive, specific = sensitivity(curves), specificity(curves)
+    words = f"{recommendation(sensitive, specific)} {anchors(values)}"
+    used = (f"{about['n_cells']:,} of {about['n_cells_test']:,} test2 cells of {about['n_perturbations']} perturbations, "
+            f"{about['n_controls']:,} controls, {about['n_batches']} batches, {about['n_genes']:,} most expressed genes of "
+            f"{about['n_genes_total']:,}; {about['replicates']} random halves of the {about['halves_of']}.")  # fmt: skip
+    parts = [f"<p>{escape(words)}</p><p>{escape(used)}</p>", image(_figure(curves), words), _sensitivity_table(sensitive)]
+    return "".join([*parts, _specificity_table(specific)])
+
+
+def recommendation(sensitive: pd.DataFrame, specific: pd.DataFrame) -> str:
+    """What to report, from the numbers."""
+    verdicts = judged(sensitive, specific)
+    own = verdicts.loc["structural_integrity"]
+    n, m = len(own["sees"]) + len(own["misses"]), specific["damage"].nunique()
+    missed = f" (not: {_names(own['misses'])})" if own["misses"] else ""
+    moved = f"moves with {_names(own['moved_by'])}" if own["moved_by"] else f"stays in all {m} cases where nothing gets worse"
+    text = f"Structural integrity sees {len(own['sees'])} of {n} kinds of damage{missed} and {moved}."
+    rows = sensitive.set_index(["damage", "metric"])
+    drops = [_drop(rows.loc[(damage, "structural_integrity")]) for damage in ("effect_erased", "own_erased")]
+    text += (
+        f" Of its range, erasing every perturbation effect takes {drops[0]}, erasing what is the cells' own takes {drops[1]}."
+    )
+    weak = [d for d in rows.index.get_level_values(0).unique() if rows.loc[(d, "structural_integrity"), "drop"] < 0.5]
+    others = verdicts.drop("structural_integrity")
+    gain = {
+        metric: sum(rows.loc[(d, metric), "drop"] >= 0.5 for d in weak if d in row["sees"]) for metric, row in others.iterrows()
+    }
+    best = max(gain, key=lambda metric: (gain[metric], -len(others.loc[metric, "moved_by"])))
+    if not weak or not gain[best]:
+        return f"{text} No other metric sees more: structural integrity can stand alone here."
+    helped = [d for d in weak if d in others.loc[best, "sees"] and rows.loc[(d, best), "drop"] >= 0.5]
+    caution = f", though it also moves with {_names(others.loc[best, 'moved_by'])}" if others.loc[best, "moved_by"] else ""
+    why = f"which loses half its range or more where structural integrity does not ({_names(helped)})"
+    return f"{text} Recommended: report it with {METRICS[best]}, {why}{caution}."
+
+
+def anchors(values: pd.DataFrame) -> str:
+    """Whether no effect sits at 0.5 and a perfect prediction at 1, as measured."""
+    found = values[(values["kind"] == "reference") & (values["metric"] == "structural_integrity")]
+    ends = [
+        np.ptp(np.append(found.loc[found["damage"] == name, "value"], at))
+        for name, at in (("no_effect", 0.5), ("perfect", 1.0))
+    ]
+    if max(ends) < 1e-9:
+        return "No effect predicted gives 0.5 and a perfect prediction 1, exactly."
+    return f"No effect predicted and a perfect prediction miss 0.5 and 1 by up to {max(ends):.1g}."
+
+
+def _names(damages: list[str]) -> str:
+    return listed([DAMAGES[name][0] for name in damages])
+
+
+def _drop(row: pd.Series) -> str:
+    value, low, high = (100 * row[name] for name in ("drop", "low", "high"))
+    return f"{value:.0f} % [{low:.0f}, {high:.0f}]"
+
+
+def _figure(curves: pd.DataFrame):
+    from matplotlib.figure import Figure
+
+    shown = [name for name in DAMAGES if name in set(curves["damage"])]
+    figure = Figure(figsize=(11.5, 2.5 * -(-len(shown) // 4) + 0.4), layout="constrained")
+    axes = figure.subplots(-(-len(shown) // 4), 4, squeeze=False, sharey=True)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, shown, strict=False):
+        _panel(axis, name, curves[curves["damage"] == name])
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(METRICS), fontsize=8, frameon=False)
+    figure.supylabel("1 = undamaged, 0 = no effect", fontsize=8.5)
+    return figure
+
+
+def _panel(axis, name: str, rows: pd.DataFrame) -> None:
+    levels = np.sort(rows["level"].unique())
+    for shift, metric in zip(np.linspace(-0.16, 0.16, len(SHOWN)), SHOWN, strict=True):
+        own = rows[rows["metric"] == metric].groupby("level")["value"]
+        found = np.array([(1.0, 1.0, 1.0), *(interval(own.get_group(level).to_numpy()) for level in levels)])
+        x, drawn = np.arange(len(found)) + shift, np.clip(found, _FLOOR, None)
+        axis.vlines(x, drawn[:, 1], drawn[:, 2], color=COLOURS[metric], linewidth=1.2)
+        axis.plot(
+            x, drawn[:, 0], MARKS[metric] + "-", color=COLOURS[metric], markersize=4, linewidth=0.9, label=METRICS[metric]
+        )
+    axis.axhline(0, color="#777777", linewidth=0.8)
+    first = "1" if name == "tiny_batches" else "0"
+    axis.set_xticks(range(len(levels) + 1), [first, *(f"{level:g}" for level in levels)], fontsize=7.5)
+    axis.set_ylim(_FLOOR - 0.08, 1.5)
+    axis.set_title(DAMAGES[name][0], fontsize=9, loc="left", fontweight="bold")
+    axis.set_xlabel(DAMAGES[name][1], fontsize=7.5)
+    axis.tick_params(axis="y", labelsize=7.5)
+    bare(axis)
+    if (rows["kind"] == "indifferent").all():
+        axis.set_facecolor("#f2f2f2")
+
+
+def _sensitivity_table(sensitive: pd.DataFrame) -> str:
+    rows = sensitive.set_index(["damage", "metric"])
+    body = []
+    for damage in [name for name in DAMAGES if name in set(sensitive["damage"])]:
+        body.append([DAMAGES[damage][0], *(_sensitive_cell(rows.loc[(damage, metric)]) for metric in SHOWN)])
+    head = ["Share of its range that a metric loses at the largest level; ρ with the level; first level told apart"]
+    return f'<div class="pl-scroll">{table([*head, *(METRICS[name] for name in SHOWN)], body)}</div>'
+
+
+def _sensitive_cell(row: pd.Series) -> str:
+    rho = f"{row['rho']:.2f} [{row['rho_low']:.2f}, {row['rho_high']:.2f}]".replace("-", "−")
+    first = "none" if np.isnan(row["first"]) else f"{row['first']:g}"
+    return f'<td class="n">{_drop(row)}<br>ρ {rho}; from {first}</td>'
+
+
+def _specificity_table(specific: pd.DataFrame) -> str:
+    rows = specific.set_index(["damage", "metric"])
+    body = []
+    for damage in [name for name in DAMAGES if name in set(specific["damage"])]:
+        cells = [rows.loc[(damage, metric)] for metric in SHOWN]
+        told = [
+            f'<td class="n">{with_interval(r["move"], r["low"], r["high"], sign=True)}<br>at {r["level"]:g}</td>' for r in cells
+        ]
+        body.append([DAMAGES[damage][0], *told])
+    head = "Largest move where nothing got worse, as a share of the range"
+    return f'<div class="pl-scroll">{table([head, *(METRICS[name] for name in SHOWN)], body)}</div>'
