@@ -8,19 +8,21 @@
 include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
 include { EVALUATE } from './modules/local/evaluate/main'
+include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
 include { MULTIQC } from './modules/nf-core/multiqc/main'
 include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMeta ; selectedDatasets ; selectedEmbeddings ; selectedModels ; taskNames ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; selectedDatasets ; selectedEmbeddings ; selectedModels ; taskNames ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { paramsHelp ; validateParameters } from './subworkflows/local/utils_schema/main'
 
 workflow PLUMBLINE {
     take:
     datasets // list of [ meta, file or [], cell table or [] ]: [ [id: 'kang', row: [...], seeds: '42,43', code: 'ab12..'], kang.h5ad, [] ]
-    requests // list of [ meta, weights or [], role ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], [], 'baseline' ]
+    requests // list of [ meta, weights or [], uses ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], [], [[role: 'baseline', ...]] ]
+    experiments // list: ['transfer']
     task_names // list: ['recall', 'separability']
     opts // typed parameters
 
@@ -42,35 +44,39 @@ workflow PLUMBLINE {
     PREPARE(ch_datasets.given.mix(ch_fetched), assets.resolve('catalogue.csv'))
 
     // [ 'kang', counts.h5ad, tables ]
-    ch_prepared = PREPARE.out.prepared.map { meta, counts, tables -> [meta.id, counts, tables] }
+    ch_given_data = PREPARE.out.prepared.map { meta, counts, tables -> [meta.id, counts, tables] }
+    EXPERIMENTS(experiments, ch_given_data, opts.seeds, assets.resolve('catalogue.csv'))
+    ch_prepared = ch_given_data.mix(EXPERIMENTS.out.prepared)
+
+    // an embedding of one data set may be fitted on another: '' stands for none
+    ch_sources = ch_prepared.map { id, counts, tables -> [id, [counts, tables]] }.mix(channel.of(['', []]))
     ch_requests = channel
         .fromList(requests)
-        .map { meta, weights, _role -> [meta.dataset, meta, weights] }
+        .map { meta, weights, _uses -> [meta.dataset, meta, weights] }
         .combine(ch_prepared, by: 0)
-        .map { _id, meta, weights, counts, tables -> [meta, counts, tables, weights] }
+        .map { _id, meta, weights, counts, tables -> [meta.source, meta, counts, tables, weights] }
+        .combine(ch_sources, by: 0)
+        .map { _id, meta, counts, tables, weights, source -> [meta, counts, tables, weights, source] }
     EMBED(ch_requests)
 
-    def predictors = requests.findAll { _meta, _weights, role -> role == 'predictor' }.collect { meta, _weights, _role -> meta.id }
+    def uses = requests.collectEntries { meta, _weights, wanted -> [meta.id, wanted] }
     // one digest per task, so that editing a task repeats that task alone
     def digests = task_names.collectEntries { task -> [task, codeDigest(['evaluate_embedding.py', "plumbline/tasks/${task}.py"])] }
     ch_evaluations = EMBED.out.embeddings
         .map { meta, embedding, provenance -> [meta.dataset, meta, embedding, provenance] }
         .combine(ch_prepared, by: 0)
         .flatMap { _id, meta, embedding, provenance, counts, tables ->
-            tasksFor(meta, predictors, task_names).collect { task ->
-                [evaluateMeta(meta, task, digests[task], opts), embedding, provenance, tables, task == 'reconstruction' ? counts : []]
+            tasksFor(uses[meta.id], task_names, opts).collect { task ->
+                [evaluateMeta(meta, task, digests[task], uses[meta.id], opts), embedding, provenance, tables, task == 'reconstruction' ? counts : []]
             }
         }
     EVALUATE(ch_evaluations)
 
-    // every cell of the grid, so that one that is lost becomes a row that says so
-    def expected = requests.collectMany { meta, _weights, role ->
-        tasksFor(meta, predictors, task_names).collect { task -> meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + [task: task, role: role] }
-    }
+    def expected = expectedRuns(requests, task_names, opts)
     ch_expected = channel.of(groovy.json.JsonOutput.toJson(expected)).collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
-        [baseline: opts.baseline, code: codeDigest(['summarise_scores.py'] + task_names.collect { task -> "plumbline/tasks/${task}.py" })],
+        [baseline: opts.baseline, experiments: experiments, code: codeDigest(['summarise_scores.py'] + task_names.collect { task -> "plumbline/tasks/${task}.py" })],
         EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
         EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
@@ -79,7 +85,7 @@ workflow PLUMBLINE {
         assets.resolve('models.csv'),
         assets.resolve('published_scores.csv'),
     )
-    REPORT([code: codeDigest(['report_scores.py'])], SUMMARISE.out.summary)
+    REPORT([code: codeDigest(['report_scores.py'])], SUMMARISE.out.summary, EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]))
 
     ABOUT_RUN(opts)
     MULTIQC(
@@ -105,7 +111,9 @@ workflow {
     checkKnown('baseline (it must be among --models)', [opts.baseline], models.collect { spec -> spec.variant })
     def task_names = opts.tasks == 'all' ? taskNames() : checkKnown('task', words(opts.tasks), taskNames())
 
-    PLUMBLINE(datasets, embedRequests(ids, models, opts), task_names, opts)
+    def experiments = experimentNames(opts)
+    def requests = joinedRequests(embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts))
+    PLUMBLINE(datasets, requests, experiments, task_names, opts)
 
     PLUMBLINE.out.text.view { text -> text.text }
 }

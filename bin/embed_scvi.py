@@ -1,10 +1,16 @@
 #!/usr/bin/env python3
-"""Embed cells by scVI, trained on them: bin/plumbline/models/scvi_model.py."""
+"""Embed cells by scVI, trained on them: bin/plumbline/models/scvi_model.py.
+
+--set architecture=scanvi or contrastivevi trains with the perturbations of the fitting cells (models/scvi_labelled.py);
+latent (contrastivevi): salient, the default, or both.
+"""
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result, run
 
 SETTINGS = (
+    "architecture",
+    "latent",
     "gene_likelihood",
     "input",
     "n_hvg",
@@ -12,16 +18,17 @@ SETTINGS = (
     "n_hidden",
     "n_layers",
     "max_epochs",
-    "train_share",
     "untrained",
 )
 
 
 def embed(counts: Counts, options: Options) -> Result:
     """The mean of q(z | x) of all cells."""
-    from plumbline.models import scvi_model
+    from plumbline.models import scvi_labelled, scvi_model
+    from plumbline.models.fitting import choice
 
-    return scvi_model.embed(counts, options)
+    architecture = choice(options, "architecture", ("scvi", "scanvi", "contrastivevi"))
+    return (scvi_model if architecture == "scvi" else scvi_labelled).embed(counts, options)
 
 
 if __name__ == "__main__":

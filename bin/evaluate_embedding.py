@@ -2,6 +2,8 @@
 """Score one embedding on one task: every seed, protocol and post-processing, with intervals and per-item values."""
 
 import argparse
+import json
+import time
 from pathlib import Path
 
 from plumbline.errors import UserError, run_script
@@ -65,30 +67,36 @@ def device_of(option: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def write_tables(rows: list, args: argparse.Namespace) -> None:
+def write_tables(rows: list, args: argparse.Namespace, start: float) -> None:
     import pandas as pd
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
 
     from plumbline import tasks
     from plumbline.evaluation import item_frames, score_rows
     from plumbline.files import whole_file
     from plumbline.scores import COLUMNS
+    from plumbline.usage import usage
 
     about = {name: getattr(args, name) for name in ABOUT} | {"task": args.task}
     version = tasks.load(args.task).VERSION
     scores = pd.DataFrame(list(score_rows(rows, args.n_boot))).assign(**about, task_version=version)[COLUMNS]
     frames = list(item_frames(rows))
     items = pd.concat(frames, ignore_index=True).assign(**about) if frames else pd.DataFrame({"task": []})
+    # what the step cost travels in the metadata of its scores
+    cost = {b"plumbline.usage": json.dumps(usage(start) | {"threads": args.threads}).encode()}
     for name, frame in (("scores", scores), ("items", items.drop(columns="code", errors="ignore"))):
+        table = arrow.Table.from_pandas(frame, preserve_index=False)
         with whole_file(f"{args.output}.{name}.parquet") as temporary:
-            frame.to_parquet(temporary, index=False)
+            parquet.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **cost}), temporary)
 
 
 def main() -> None:
-    args = arguments()
+    args, start = arguments(), time.monotonic()
     import threadpoolctl
 
     with threadpoolctl.threadpool_limits(args.threads):
-        write_tables(rows_of(args), args)
+        write_tables(rows_of(args), args, start)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import argparse
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,9 @@ def prepare(dataset, path: Path, annotations: Path | None, seeds: list[int], fol
     from plumbline.prepare import write_counts
     from plumbline.splits import split_by
     from plumbline.tables import cell_table, facts, gene_table, split_table, write_tables
+    from plumbline.usage import usage
 
+    start = time.monotonic()
     source = open_source(path, dataset.layer, annotations or dataset.cell_table or None)
     labels, genes = harmonise_cells(source, dataset), harmonise_genes(source, dataset)
     sums = write_counts(folder / "counts.h5ad", source, dataset, labels, genes)
@@ -62,6 +65,7 @@ def prepare(dataset, path: Path, annotations: Path | None, seeds: list[int], fol
     report = data_report(dataset, labels, genes, sums, cells, table, splits)
     about = facts(dataset, cells, len(table), seeds, by, report, input_sha256(path))
     frames = {"cells": cells, "genes": table, "splits": splits}
+    report |= {"usage": usage(start)}
     write_tables(folder / "tables", frames, about, report, labels.cell_id)
     return about
 

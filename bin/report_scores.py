@@ -11,16 +11,18 @@ from plumbline.errors import run_script
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--summary", type=Path, required=True, help="folder that summarise_scores.py wrote")
+    parser.add_argument("--experiments", type=Path, help="folder with the experiments' own files")
     parser.add_argument("--outdir", type=Path, required=True, help="gets *_mqc.json and summary.md")
     return parser.parse_args()
 
 
-def report(summary: Path, outdir: Path) -> None:
+def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
     """Write one *_mqc.json a section, and summary.md."""
     from plumbline.files import whole_file
     from plumbline.report.closing import absent_section, methods_section
     from plumbline.report.costs import cost_sections
     from plumbline.report.data_section import data_section
+    from plumbline.report.experiments import experiment_sections
     from plumbline.report.leaderboard import leaderboard_sections
     from plumbline.report.published import published_sections
     from plumbline.report.run import read_run
@@ -31,6 +33,7 @@ def report(summary: Path, outdir: Path) -> None:
     run = read_run(summary)
     sections = [verdict_section(run), *leaderboard_sections(run)]
     sections += [part for task in run.tasks for part in task_sections(run, task)]
+    sections += experiment_sections(run, experiments)
     sections += [*published_sections(run), *data_section(run), *cost_sections(run), *absent_section(run), methods_section(run)]
     for part in sections:
         with whole_file(outdir / f"{part['id']}_mqc.json") as temporary:
@@ -41,7 +44,7 @@ def report(summary: Path, outdir: Path) -> None:
 
 def main() -> None:
     args = arguments()
-    report(args.summary, args.outdir)
+    report(args.summary, args.experiments, args.outdir)
 
 
 if __name__ == "__main__":

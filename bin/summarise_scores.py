@@ -16,6 +16,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, required=True, help="assets/models.csv")
     parser.add_argument("--published", type=Path, help="assets/published_scores.csv")
     parser.add_argument("--baseline", default="pca", help="the variant every model is compared with")
+    parser.add_argument("--experiments", default="", help="experiments that were asked for, separated by commas")
     parser.add_argument("--data-reports", type=Path, help="folder with the tables of every data set")
     parser.add_argument("--n-boot", type=int, default=1000, help="bootstrap resamples")
     parser.add_argument("--seed", type=int, default=0, help="seeds the resampling")
@@ -31,23 +32,31 @@ def summarise(args: argparse.Namespace) -> None:
     from plumbline.summary.comparisons import compare
     from plumbline.summary.costs import costs
     from plumbline.summary.distributions import distributions
+    from plumbline.summary.experiments import absent_datasets, with_experiments
     from plumbline.summary.published import beside_published
     from plumbline.summary.schema import check_scores
+    from plumbline.summary.steps import steps
     from plumbline.summary.writing import about, check_baseline, write_items, write_json_nan, write_table
 
     models, expected = tables.read_models(args.models), tables.read_expected(args.expected)
     datasets, scores = tables.read_datasets(args.data_reports), tables.read_scores(args.scores)
     facts = {name: found["facts"] for name, found in datasets.items()}
     provenance = tables.read_provenance(args.provenance, expected)
+    expected = expected.drop(absent_datasets(expected, datasets).index)
     missing = tables.missing_rows(scores, expected, provenance)
     scores = pd.concat([part for part in (scores, missing) if len(part)] or [scores], ignore_index=True)
     check_baseline(scores, args.baseline)
     check_scores(scores)
 
     items, roles = tables.ItemFiles(args.items), {**expected_roles(expected), **models["role"].to_dict()}
-    comparisons = compare(scores, items, roles, facts, args.baseline, args.n_boot, args.seed)
-    written = {"scores": scores, "comparisons": comparisons, "cost": costs(provenance),
-               "distributions": distributions(comparisons, items),
+
+    def compared(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
+        return compare(rows, items, roles, facts, baseline, args.n_boot, args.seed)
+
+    comparisons = with_experiments(scores, expected, compared, args.baseline)
+    written = {"scores": scores, "comparisons": comparisons, "cost": costs(provenance, expected),
+               "steps": steps(args.scores, provenance, datasets),
+               "distributions": distributions(comparisons[comparisons["experiment"] == ""], items),
                "published": beside_published(scores, args.published, facts)}  # fmt: skip
     for name, table in written.items():
         write_table(args.outdir, name, table, parquet=name in ("scores", "comparisons"))

@@ -19,7 +19,7 @@ class Counts:
     """An open-on-demand view of a CSR or dense h5ad.
 
     cell_id (n_cells,), ensembl_id (n_genes,) and symbol (n_genes,) are string arrays ('' where unknown).
-    matrix: which matrix of the file is read; X unless ``layer`` chose another.
+    matrix: which matrix of the file is read; X unless ``layer`` chose another. columns: genes kept, by ``take_genes``.
     """
 
     path: Path
@@ -27,6 +27,7 @@ class Counts:
     ensembl_id: np.ndarray
     symbol: np.ndarray
     matrix: str = "X"
+    columns: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,13 +43,19 @@ class Counts:
             _check_kind(file[f"layers/{name}"], f"{self.path}: layer {name}")
         return replace(self, matrix=f"layers/{name}")
 
+    def take_genes(self, genes: np.ndarray) -> "Counts":
+        """The same cells with the genes of column numbers ``genes`` alone, in that order."""
+        columns = np.arange(self.shape[1]) if self.columns is None else self.columns
+        return replace(self, ensembl_id=self.ensembl_id[genes], symbol=self.symbol[genes], columns=columns[genes])
+
     def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
         """Yield (row numbers, float32 CSR block) over all rows, or over distinct ``rows`` in their order, ``size`` a time."""
         rows = np.arange(len(self.cell_id)) if rows is None else np.asarray(rows)
         with h5py.File(self.path, "r") as file:
             for start in range(0, len(rows), size):
                 chunk = rows[start : start + size]
-                block = _read_rows(file[self.matrix], chunk, self.shape[1])
+                block = _read_rows(file[self.matrix], chunk)
+                block = block if self.columns is None else block[:, self.columns]
                 if not np.isfinite(block.data).all():
                     raise UserError(
                         f"{self.path}: {self.matrix} holds NaN or infinite values. Set them to 0 or drop those cells."
@@ -67,6 +74,25 @@ def open_counts(path: Path | str) -> Counts:
     except (OSError, KeyError) as error:
         raise UserError(f"{path} cannot be read as h5ad ({error}). Is the file complete?") from error
     return Counts(path, cell_id, ensembl, symbol)
+
+
+def shared_genes(a: Counts, b: Counts) -> tuple[np.ndarray, np.ndarray]:
+    """Column numbers of the genes that both hold, one array for each, in the order of ``a``.
+
+    A gene is shared by its Ensembl id or, where one of the two has none for it, by its symbol.
+    """
+    by_id = {name: column for column, name in enumerate(b.ensembl_id) if name}
+    by_symbol = {name: column for column, name in enumerate(b.symbol) if name}
+    pairs: dict[int, int] = {}
+    for column, (gene, symbol) in enumerate(zip(a.ensembl_id, a.symbol, strict=True)):
+        found = by_id.get(gene)
+        if found is None:
+            found = by_symbol.get(symbol)
+            found = None if found is not None and gene and b.ensembl_id[found] else found
+        if found is not None:
+            pairs.setdefault(found, column)
+    found = np.array(sorted(pairs.items(), key=lambda pair: pair[1]), dtype=np.int64).reshape(-1, 2)
+    return found[:, 1], found[:, 0]
 
 
 def _check_kind(matrix: h5py.Dataset | h5py.Group, name: str) -> None:
@@ -119,14 +145,14 @@ def _strings(node: h5py.Dataset | h5py.Group) -> np.ndarray:
     return node.asstr()[:].astype(str) if node.dtype.kind in "OS" else node[:].astype(str)
 
 
-def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray, n_genes: int) -> sp.csr_matrix:
+def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray) -> sp.csr_matrix:
     low, high = int(rows.min()), int(rows.max()) + 1
     if isinstance(matrix, h5py.Dataset):
         order = np.argsort(rows)  # h5py wants increasing row numbers
         dense = matrix[low:high] if high - low <= 2 * len(rows) else matrix[rows[order]]
         dense = dense[rows - low] if high - low <= 2 * len(rows) else dense[np.argsort(order)]
         return sp.csr_matrix(dense, dtype=np.float32)
-    indptr = matrix["indptr"][low : high + 1]
+    n_genes, indptr = int(matrix.attrs["shape"][1]), matrix["indptr"][low : high + 1]
     order = np.argsort(rows, kind="stable")
     starts, stops = indptr[rows[order] - low], indptr[rows[order] - low + 1]
     groups = np.flatnonzero(_apart(starts, stops, matrix["data"].chunks)) + 1

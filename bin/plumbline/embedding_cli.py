@@ -1,23 +1,44 @@
 """The command line every ``bin/embed_<model>.py`` shares, and the provenance every embedding carries.
 
 run("scgpt", embed)      # embed(counts: Counts, options: Options) -> Result
+
+Every script also takes --set head=contrastive|classify: a head trained on the fitting cells' perturbations (models/head.py).
 """
 
 import argparse
 import os
-import platform
-import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from plumbline.contract import write_embedding, write_not_applicable
-from plumbline.counts import Counts, open_counts
+from plumbline.counts import Counts, open_counts, shared_genes
 from plumbline.errors import NotApplicable, UserError, run_script
+from plumbline.usage import usage
+
+MIN_SHARED = 50  # genes
+HEAD_SETTINGS = {
+    "head": "contrastive or classify: train a head on the perturbations of the fitting cells, and embed by its output",
+    "head_dim": "dimensions of that output (64)",
+    "head_hidden": "units of a hidden layer (0: the head is linear)",
+    "head_temperature": "of the contrastive loss (0.2)",
+    "head_epochs": "at most (100; training stops 10 epochs after the best on held-out batches of the fitting cells)",
+    "head_learning_rate": "of AdamW (0.001)",
+    "head_weight_decay": "of AdamW (1.0)",
+    "head_checkpoint": "file written after each epoch, from which a killed run goes on",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Another prepared data set, to fit on: its counts, restricted to the genes shared with the data set, and its tables."""
+
+    counts: Counts
+    tables: Path
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,7 @@ class Options:
     """What a model is told. ``settings`` are the --set pairs; ``tables`` is PREPARE's folder (None outside the pipeline).
 
     embedding: the file of --embedding, which only a script that ``run``s with ``takes_embedding`` has.
+    source: what --source gave to fit on in place of the data set itself.
     """
 
     variant: str
@@ -37,6 +59,7 @@ class Options:
     threads: int
     settings: dict[str, str]
     embedding: Path | None = None
+    source: Source | None = None
 
     def get(self, name: str, default: str | int | float | bool) -> str | int | float | bool:
         """One setting, converted to the type of its default. Raises UserError on a value that does not convert."""
@@ -88,7 +111,9 @@ def _main(
     about = {"model": model} | {name: getattr(options, name) for name in ("variant", "seed", "fit_on", "settings")}
     counts = open_counts(arguments.counts)
     try:
-        result = embed(counts, options)
+        if arguments.source:
+            counts, options = _on_shared_genes(counts, options, arguments.source)
+        result = _embed(embed, counts, options)
     except NotApplicable as reason:
         print(f"not applicable: {reason}", file=sys.stderr)
         write_not_applicable(arguments.output, str(reason), about)
@@ -96,9 +121,10 @@ def _main(
     about |= {
         "genes_used": result.genes_used,
         "genes_total": result.genes_total,
+        **({"genes_shared": counts.shape[1]} if options.source else {}),
         "counts_used": result.counts_used,
         "unembedded_cells": result.unembedded,
-        **_cost(options, len(counts.cell_id), time.monotonic() - start),
+        **_cost(options, len(counts.cell_id), start),
         **result.extra,
     }
     write_embedding(arguments.output, counts.cell_id, result.values, about)
@@ -106,15 +132,25 @@ def _main(
     print(f"{model}: {len(counts.cell_id)} cells, {speed}", file=sys.stderr)
 
 
+def _embed(embed: Callable[[Counts, Options], Result], counts: Counts, options: Options) -> Result:
+    if "head" not in options.settings:
+        return embed(counts, options)
+    from plumbline.models.head import embed_with_head
+
+    return embed_with_head(embed, counts, options)
+
+
 def _parser(model: str, known_settings: tuple[str, ...]) -> argparse.ArgumentParser:
     settings = f" Known: {', '.join(known_settings)}." if known_settings else ""
-    parser = argparse.ArgumentParser(description=f"Embed the cells of a raw-count h5ad with {model}.")
+    heads = "Settings of a head: " + "; ".join(f"{name}: {text}" for name, text in HEAD_SETTINGS.items()) + "."
+    parser = argparse.ArgumentParser(description=f"Embed the cells of a raw-count h5ad with {model}.", epilog=heads)
     parser.add_argument("--counts", "--input", type=Path, required=True, help="h5ad with raw counts in X")
     parser.add_argument("--output", type=Path, required=True, help="embedding.npz; provenance goes to embedding.json beside it")
     parser.add_argument("--weights", type=Path, help="folder of the authors' checkpoint files")
     parser.add_argument("--variant", default=model, help="a row of assets/models.csv")
     parser.add_argument("--tables", type=Path, help="PREPARE's tables (splits, cells); needed to fit on the train split")
-    parser.add_argument("--fit-on", default="all", help="cells a trained model is fitted on: train or all")
+    parser.add_argument("--fit-on", default="all", help="cells a trained model is fitted on: train, all, train@0.05#1, ...")
+    parser.add_argument("--source", type=Path, help="folder with counts.h5ad and tables/ of another data set to fit on")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"a setting of the model.{settings}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, ...")
     parser.add_argument("--batch-size", type=int, default=0, help="cells a batch; 0 chooses from the memory")
@@ -125,11 +161,15 @@ def _parser(model: str, known_settings: tuple[str, ...]) -> argparse.ArgumentPar
 
 def _options(arguments: argparse.Namespace, known: tuple[str, ...]) -> Options:
     settings = {}
+    known = (*known, *HEAD_SETTINGS)
     for pair in arguments.set:
         name, equals, value = pair.partition("=")
         if not equals or name not in known:
-            raise UserError(f"--set {pair}: expected KEY=VALUE with KEY one of {', '.join(known) or '(this model has none)'}.")
+            raise UserError(f"--set {pair}: expected KEY=VALUE with KEY one of {', '.join(known)}.")
         settings[name] = value
+    headless = [name for name in settings if name.startswith("head_") and "head" not in settings]
+    if headless:
+        raise UserError(f"--set {headless[0]}={settings[headless[0]]}: there is no head. Add --set head=contrastive.")
     a = arguments
     return Options(
         a.variant,
@@ -143,6 +183,16 @@ def _options(arguments: argparse.Namespace, known: tuple[str, ...]) -> Options:
         settings,
         getattr(a, "embedding", None),
     )
+
+
+def _on_shared_genes(counts: Counts, options: Options, folder: Path) -> tuple[Counts, Options]:
+    """Both data sets on the genes they share. Raises NotApplicable if these are fewer than MIN_SHARED."""
+    other = open_counts(folder / "counts.h5ad")
+    here, there = shared_genes(counts, other)
+    if len(here) < MIN_SHARED:
+        raise NotApplicable(f"{len(here)} genes are shared with the data set to fit on; {MIN_SHARED} are needed.")
+    source = Source(other.take_genes(there), folder / "tables")
+    return counts.take_genes(here), replace(options, source=source)
 
 
 def _limit_threads(threads: int) -> None:
@@ -162,28 +212,7 @@ def _limit_threads(threads: int) -> None:
     threadpoolctl.threadpool_limits(threads)
 
 
-def _peak_memory() -> int:
-    """Peak resident bytes of this process. Linux: its own, as getrusage would include the process that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        if peaks:
-            return int(peaks[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _cost(options: Options, n_cells: int, seconds: float) -> dict:
-    cost = {
-        "seconds": round(seconds, 3),
-        "cells_per_second": round(n_cells / max(seconds, 1e-9), 2),
-        "peak_memory_bytes": _peak_memory(),
-        "threads": options.threads,
-        "device": options.device,
-        "hostname": platform.node(),
-        "python": platform.python_version(),
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        cost["peak_gpu_memory_bytes"] = int(torch.cuda.max_memory_allocated())
-        cost["gpu"] = torch.cuda.get_device_name()
-    return cost
+def _cost(options: Options, n_cells: int, start: float) -> dict:
+    used = usage(start)
+    speed = {"cells_per_second": round(n_cells / max(used["seconds"], 1e-9), 2)}
+    return used | speed | {"threads": options.threads, "device": options.device}

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as arrow
+import pyarrow.parquet as parquet
 
 from plumbline.scores import COLUMNS, Items, Score
 
@@ -36,6 +38,7 @@ DATASETS = {
 }
 LOST = ("vcc_h1", "scgpt_human")  # this embedding failed: nothing of it is left
 REFUSED = ("kang_pbmc", "geneformer_v1")  # this model does not apply
+EXTRA = {0.05: -2.5, 0.5: 0.0}  # share of the train cells: what scVI's quality loses by it
 POSTS = ("none", "center", "center_scale", "tvn")
 BASE, NOISE = 0.35, 0.06
 
@@ -57,31 +60,33 @@ def make_run(
     seeds: tuple[int, ...] = (42, 43),
     posts: tuple[str, ...] = POSTS,
     variants: tuple[str, ...] = tuple(MODELS),
+    experiments: bool = False,
 ) -> None:
-    """Write scores/, items/, provenance/, tables/, expected.json and models.csv below ``folder``."""
-    rng, expected = np.random.default_rng(7), []
+    """Write scores/, items/, provenance/, tables/, expected.json and models.csv below ``folder``.
+
+    experiments: also runs of minimal_data (EXTRA: less quality with less data) and of transfer.
+    """
+    rng, of_experiments, expected = np.random.default_rng(7), np.random.default_rng(8), []
     for name in ("scores", "items", "provenance"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for dataset in datasets:
         _tables(folder, dataset)
         truth = {task: _units(rng, dataset, task) for task in TASKS}
-        for variant, (module, role, quality) in ((name, MODELS[name]) for name in variants):
-            embedding = f"{dataset}.{variant}"
-            about = {
-                "dataset": dataset,
-                "model": module,
-                "variant": variant,
-                "fit_on": "train" if role == "trained" else "none",
-            }
-            about["fit_on"] = {"pca": "train", "pca_all": "all"}.get(variant, about["fit_on"])
+        for variant, fit_on, experiment, shift in _runs(dataset, datasets, variants, experiments):
+            module, role, quality = MODELS[variant]
+            quality += shift
+            embedding = f"{dataset}.{variant}" + (f".{fit_on}" if experiment else "")
+            about = {"dataset": dataset, "model": module, "variant": variant, "fit_on": fit_on}
+            use = {"experiment": experiment, "compared_with": variant if experiment else "", "role": role}
             for task in TASKS:
-                expected.append({**about, "seeds": ",".join(map(str, seeds)), "task": task, "role": role, "id": embedding})
+                expected.append({**about, **use, "seeds": ",".join(map(str, seeds)), "task": task, "id": embedding})
             if (dataset, variant) == LOST:
                 continue
-            _provenance(rng, folder, about, embedding, dataset)
+            random = of_experiments if experiment else rng  # the main run is the same with and without
+            _provenance(random, folder, about, embedding, dataset)
             for task in TASKS:
-                rows, items = _rows(rng, about, role, quality, task, truth[task], seeds, posts)
-                pd.DataFrame(rows, columns=COLUMNS).to_parquet(folder / "scores" / f"{embedding}.{task}.scores.parquet")
+                rows, items = _rows(random, about, role, quality, task, truth[task], seeds, posts)
+                _write_scores(rows, folder / "scores" / f"{embedding}.{task}.scores.parquet", DATASETS[dataset][4])
                 items = pd.concat(items) if items else pd.DataFrame({"task": []})
                 items.to_parquet(folder / "items" / f"{embedding}.{task}.items.parquet")
     (folder / "expected.json").write_text(json.dumps(expected))
@@ -91,6 +96,25 @@ def make_run(
     ]
     models = pd.DataFrame(rows, columns=["id", "model", "title", "role"]).assign(citation="doi:10.0/0")
     models.to_csv(folder / "models.csv", index=False)
+
+
+def _write_scores(rows, path, n_cells):
+    """A score table that cost 2 s and 1 ms a cell."""
+    table = arrow.Table.from_pandas(pd.DataFrame(rows, columns=COLUMNS), preserve_index=False)
+    used = {"seconds": 2 + 0.001 * n_cells, "cpu_seconds": 2 + 0.002 * n_cells, "peak_memory_bytes": 10_000 * n_cells}
+    parquet.write_table(table.replace_schema_metadata({**table.schema.metadata, "plumbline.usage": json.dumps(used)}), path)
+
+
+def _runs(dataset, datasets, variants, experiments):
+    """(variant, fit_on, experiment, what it adds to the quality) of every run on a data set."""
+    for name in variants:
+        fit_on = "train" if MODELS[name][1] == "trained" else "none"
+        yield name, {"pca": "train", "pca_all": "all"}.get(name, fit_on), "", 0.0
+    if experiments:
+        yield from (
+            ("scvi", f"train@{share}#{draw}", "minimal_data", shift) for share, shift in EXTRA.items() for draw in (1, 2)
+        )
+        yield from (("pca", other, "transfer", -1.5) for other in datasets if other != dataset)
 
 
 def _units(rng, dataset, task):
@@ -156,7 +180,8 @@ def _provenance(rng, folder, about, embedding, dataset):
     genes = int(2000 * rng.uniform(0.6, 1.0))
     about = {name: value for name, value in about.items() if name != "dataset"}
     about |= {"status": "ok", "seed": 42, "n_cells": n_cells, "n_dimensions": 256, "seconds": n_cells / speed,
-              "cells_per_second": speed, "peak_memory_bytes": 2_000_000_000, "genes_used": genes, "genes_total": 2000,
+              "cpu_seconds": 2 * n_cells / speed, "cells_per_second": speed, "peak_memory_bytes": 2_000_000_000,
+              "genes_used": genes, "genes_total": 2000,
               "counts_used": 0.97, "device": "cpu"}  # fmt: skip
     (folder / "provenance" / f"{embedding}.json").write_text(json.dumps(about))
 

@@ -24,8 +24,12 @@ def made_counts(n_cells: int = 300, n_genes: int = 120, seed: int = 0, n_factors
     return sp.csr_matrix(counts)
 
 
-def write_screen(folder: Path, matrix: sp.csr_matrix, x_kind: str = "counts", order: np.ndarray | None = None) -> Counts:
-    """Write counts.h5ad and tables/ below ``folder``; ``order`` permutes the cells. Batches b0..b4; b3 and b4 are not train."""
+def write_screen(
+    folder: Path, matrix: sp.csr_matrix, x_kind: str = "counts", order: np.ndarray | None = None, var: list[str] | None = None
+) -> Counts:
+    """Write counts.h5ad and tables/ below ``folder``; ``order`` permutes the cells, ``var`` names genes.
+
+    Batches b0..b4, of which b0 to b2 are train."""
     n, order = matrix.shape[0], np.arange(matrix.shape[0]) if order is None else order
     cells = pd.DataFrame({"cell_id": [f"cell{i}" for i in range(n)], "batch": [f"b{i % 5}" for i in range(n)]})
     cells["perturbation"] = np.where(np.arange(n) % 4 == 0, "control", np.char.add("P", (np.arange(n) // 5 % 8).astype(str)))
@@ -36,7 +40,7 @@ def write_screen(folder: Path, matrix: sp.csr_matrix, x_kind: str = "counts", or
     cells.to_parquet(tables / "cells.parquet")
     pd.DataFrame({"train_42": cells["batch"].isin(["b0", "b1", "b2"]), "train_43": False}).to_parquet(tables / "splits.parquet")
     (tables / "dataset.json").write_text(json.dumps({"x_kind": x_kind, "split_by": "batch"}))
-    genes = pd.DataFrame(index=[f"G{j}" for j in range(matrix.shape[1])])
+    genes = pd.DataFrame(index=var or [f"G{j}" for j in range(matrix.shape[1])])
     data = ad.AnnData(matrix[order], obs=pd.DataFrame(index=cells["cell_id"].to_numpy()), var=genes)
     data.write_h5ad(folder / "counts.h5ad")
     return open_counts(folder / "counts.h5ad")

@@ -26,10 +26,11 @@ from plumbline.summary import tables
 def summary(tmp_path_factory) -> Path:
     """SUMMARISE's folder of a made run of three data sets, one of them a published one."""
     where = tmp_path_factory.mktemp("made")
-    make_run(where, ("vcc_h1", "kang_pbmc", "replogle_k562"), seeds=(42,), posts=("none",))
+    make_run(where, ("vcc_h1", "kang_pbmc", "replogle_k562"), seeds=(42,), posts=("none",), experiments=True)
     published = Path(__file__).resolve().parents[2] / "assets" / "published_scores.csv"
     about = {"scores": where / "scores", "items": where / "items", "provenance": where / "provenance",
              "expected": where / "expected.json", "models": where / "models.csv", "published": published, "baseline": "pca",
+             "experiments": "minimal_data,transfer,generality,cost",
              "data_reports": where / "tables", "n_boot": 200, "seed": 0, "outdir": where / "summary"}  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "_task", fake_task)
@@ -41,7 +42,7 @@ def summary(tmp_path_factory) -> Path:
 def sections(summary, tmp_path_factory) -> dict[str, dict]:
     """id -> section of the report."""
     out = tmp_path_factory.mktemp("report")
-    report_scores.report(summary, out)
+    report_scores.report(summary, None, out)
     assert (out / "summary.md").read_text() == summary_text(read_run(summary))
     found = {path.name.removesuffix("_mqc.json"): json.loads(path.read_text()) for path in out.glob("*_mqc.json")}
     assert all(part["id"] == name for name, part in found.items())
@@ -51,6 +52,8 @@ def sections(summary, tmp_path_factory) -> dict[str, dict]:
 def test_every_part_is_there(sections):
     expected = {"verdict", "leaderboard_all", "leaderboard_ranks", "published_scatter", "published_table", "data", "absent",
                 "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
+    expected |= {"minimal_data_curves", "minimal_data_overtaken", "transfer_matrix", "transfer_table", "generality_agreement",
+                 "generality_groups", "cost_front", "cost_lines", "cost_table_fit"}  # fmt: skip
     expected |= {f"{task}_{part}" for task in TASKS for part in ("heatmap", "forest", "spread", "metrics")}
     assert set(sections) == {f"plumbline_{name}" for name in expected}
 
@@ -183,11 +186,11 @@ def test_data_section_reads_what_there_is(summary):
 
 
 def test_a_run_without_scores_still_reports(summary, tmp_path):
-    for name in ("about.json", "published.tsv", "cost.tsv", "distributions.tsv"):
+    for name in ("about.json", "published.tsv", "cost.tsv", "distributions.tsv", "steps.tsv"):
         (tmp_path / name).write_bytes((summary / name).read_bytes())
     for name in ("scores", "comparisons"):
         pd.read_parquet(summary / f"{name}.parquet").iloc[:0].to_parquet(tmp_path / f"{name}.parquet")
-    report_scores.report(tmp_path, tmp_path / "out")
+    report_scores.report(tmp_path, None, tmp_path / "out")
     assert "No model could be compared" in (tmp_path / "out" / "summary.md").read_text()
 
 

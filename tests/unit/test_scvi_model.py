@@ -23,13 +23,13 @@ def test_the_embedding_is_the_posterior_mean_of_scvi_tools(tmp_path, counts):
     import pandas as pd
 
     told = options(tmp_path / "tables", "train", max_epochs=3, **SMALL)
-    plan = scvi_model._plan(counts, told)
-    model, about = scvi_model._train(counts, plan, told, "cpu")
-    ours = scvi_model._encode(counts, plan, model, "cpu")
-    dense = made_counts(300, 80, n_factors=2)[plan.rows][:, plan.genes]
-    data = ad.AnnData(dense, obs=pd.DataFrame({"batch": plan.batch}, index=[str(i) for i in range(len(plan.rows))]))
+    plan = scvi_model.make_plan(counts, told)
+    model, about = scvi_model.train(plan, told, "cpu")
+    ours = scvi_model.encode(counts, plan, model, "cpu")
+    dense = made_counts(300, 80, n_factors=2)[plan.part.rows][:, plan.genes]
+    data = ad.AnnData(dense, obs=pd.DataFrame({"batch": plan.batch}, index=[str(i) for i in range(len(plan.part.rows))]))
     theirs = model.get_latent_representation(data, give_mean=True)
-    np.testing.assert_allclose(ours[plan.rows], theirs, atol=1e-5)
+    np.testing.assert_allclose(ours[plan.part.rows], theirs, atol=1e-5)
     assert about["epochs"] == 3
     assert set(plan.batch) == {"b0", "b1", "b2"}  # b3 and b4 were embedded without having been trained on
     assert np.isfinite(ours).all()
@@ -69,26 +69,6 @@ def test_training_finds_what_an_untrained_network_does_not_know(tmp_path, capsys
     assert "epoch 25/25" in capsys.readouterr().err
 
 
-def test_share_of_batches_takes_whole_batches_and_the_exact_number():
-    batch = np.repeat([f"b{i}" for i in range(20)], 50)
-    for share in (0.0005, 0.05, 0.33, 0.5, 1.0):
-        rows = scvi_model.share_of_batches(batch, share, 42)
-        assert len(rows) == max(1, round(share * 1000))
-        assert (np.diff(rows) > 0).all()
-        sizes = np.unique(batch[rows], return_counts=True)[1]
-        assert (sizes < 50).sum() <= 1
-    assert not np.array_equal(scvi_model.share_of_batches(batch, 0.1, 42), scvi_model.share_of_batches(batch, 0.1, 43))
-    nested = np.isin(scvi_model.share_of_batches(batch, 0.05, 42), scvi_model.share_of_batches(batch, 0.5, 42))
-    assert nested.all()
-
-
-def test_the_share_is_of_the_fitting_cells(tmp_path, counts):
-    plan = scvi_model._plan(counts, options(tmp_path / "tables", "train", train_share=0.25, **SMALL))
-    assert len(plan.rows) == 45
-    assert len(set(plan.batch)) == 1
-    assert set(plan.batch) < {"b0", "b1", "b2"}
-
-
 def test_epochs_follow_the_heuristic_of_scvi_tools():
     from scvi.model._utils import get_max_epochs_heuristic
 
@@ -105,7 +85,7 @@ def test_values_that_are_no_counts_are_not_applicable(tmp_path, kind):
 
 def test_too_few_cells_or_no_variation_are_not_applicable(tmp_path, counts):
     with pytest.raises(NotApplicable, match="fewer than 10 cells; the fitting part has 2"):
-        scvi_model.embed(counts, options(tmp_path / "tables", "train", train_share=0.01))
+        scvi_model.embed(counts, options(tmp_path / "tables", "train@0.01"))
     same = write_screen(tmp_path / "same", sp.csr_matrix(np.ones((30, 5), np.float32)))
     with pytest.raises(NotApplicable, match="no gene varies"):
         scvi_model.embed(same, options())
@@ -115,8 +95,6 @@ def test_too_few_cells_or_no_variation_are_not_applicable(tmp_path, counts):
     ("settings", "message"),
     [
         ({"gene_likelihood": "znb"}, "Did you mean .*'zinb'"),
-        ({"train_share": "0"}, "above 0 and at most 1"),
-        ({"train_share": "5"}, "above 0 and at most 1"),
         ({"n_latent": "0"}, "at least 1"),
         ({"input": "raw"}, "unknown value"),
     ],

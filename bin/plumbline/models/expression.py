@@ -7,7 +7,7 @@ so raw counts, too, are given for the ``n_hvg`` most variable genes (of log-norm
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result
 from plumbline.errors import NotApplicable
-from plumbline.models.fitting import INPUTS, at_least, choice, counts_share, dense_rows, fitting_rows, transform, x_kind
+from plumbline.models.fitting import INPUTS, at_least, choice, counts_share, dense_rows, fitting_part, transform, x_kind
 from plumbline.models.variable_genes import select_genes
 
 N_HVG = 2000
@@ -16,15 +16,15 @@ N_HVG = 2000
 def embed(counts: Counts, options: Options) -> Result:
     """Values (n_cells, <= n_hvg) of the most variable genes, in the order of the file's columns. Settings: input, n_hvg."""
     kind, values, n_hvg = x_kind(options), choice(options, "input", INPUTS), at_least(options, "n_hvg", N_HVG, 1)
-    rows = fitting_rows(counts, options)
-    genes = select_genes(counts, rows, kind, n_hvg)
+    part = fitting_part(counts, options)
+    genes = select_genes(part.counts, part.rows, kind, n_hvg)
     if not len(genes):
         raise NotApplicable("no gene varies over the cells, so there is no most variable gene to show.")
     dense = dense_rows(counts, transform(kind, values, genes), len(genes))
     about = {
         "input": values,
         "n_hvg": len(genes),
-        "n_fit_cells": len(rows),
+        "n_fit_cells": len(part.rows),
         "gene_selection": "normalised dispersion (seurat)" if kind == "counts" else "variance",
         "bound": f"the {len(genes)} most variable of {counts.shape[1]} genes: a dense matrix of all would not fit in memory",
     }

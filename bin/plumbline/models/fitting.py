@@ -2,21 +2,29 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
-from plumbline.errors import UserError, did_you_mean
+from plumbline.errors import NotApplicable, UserError, did_you_mean
 from plumbline.lognorm import log_normalise
+from plumbline.models.fit_on import read_fit_on
 
 INPUTS = ("lognorm", "raw")
 
 
 def x_kind(options: Options) -> str:
     """'counts', 'log' or 'signed', from PREPARE's facts; 'counts' outside the pipeline."""
-    path = options.tables / "dataset.json" if options.tables else None
+    return kind_of(options.tables)
+
+
+def kind_of(tables: Path | None) -> str:
+    """The kind of values of a prepared data set: 'counts', 'log' or 'signed'."""
+    path = tables / "dataset.json" if tables else None
     return json.loads(path.read_text())["x_kind"] if path and path.exists() else "counts"
 
 
@@ -36,33 +44,78 @@ def at_least(options: Options, name: str, default: int, lowest: int) -> int:
     return value
 
 
-def fitting_rows(counts: Counts, options: Options) -> np.ndarray:
-    """Row numbers of ``counts``, increasing, that a model may be fitted on.
+@dataclass(frozen=True)
+class Fitting:
+    """The cells a model is fitted on: ``rows`` (increasing) of ``counts``. tables: of that data set (None: outside PREPARE)."""
 
-    fit_on 'train': the train cells of the split with seed ``options.seed`` (joined by cell id); 'all' and 'none': every
-    cell. Raises UserError without tables, for a seed without a split, for cells without a split, or an empty train part.
+    counts: Counts
+    rows: np.ndarray
+    tables: Path | None
+
+    @property
+    def batch(self) -> np.ndarray:
+        """Batch of each cell of ``rows``; all are of one batch where there are no tables."""
+        return _batches(self.counts, self.tables)[self.rows]
+
+
+def fitting_part(counts: Counts, options: Options) -> Fitting:
+    """The cells that ``options.fit_on`` names (fit_on.py), of ``counts`` or of ``options.source``; joined by cell id.
+
+    Raises UserError without tables, for a seed without a split, for cells without a split, or an empty train part;
+    NotApplicable if the other data set holds values of another kind.
     """
-    if options.fit_on in ("all", "none"):
-        return np.arange(len(counts.cell_id))
-    if options.fit_on != "train":
-        raise UserError(f"--fit-on {options.fit_on}: expected train or all.")
-    if options.tables is None:
-        raise UserError("--fit-on train needs --tables, the folder PREPARE wrote (splits.parquet). Or use --fit-on all.")
-    rows = np.flatnonzero(_train_mask(counts, options))
+    wanted = read_fit_on(options.fit_on, options.source is not None)
+    counts, tables = (options.source.counts, options.source.tables) if options.source else (counts, options.tables)
+    if options.source and kind_of(tables) != x_kind(options):
+        raise NotApplicable(f"the data set to fit on holds {kind_of(tables)} values, this one {x_kind(options)} values.")
+    rows = np.arange(len(counts.cell_id))
+    if wanted.part == "train":
+        if tables is None:
+            raise UserError("--fit-on train needs --tables, the folder PREPARE wrote (splits.parquet). Or use --fit-on all.")
+        rows = np.flatnonzero(_train_mask(counts, tables, options.seed))
     if not len(rows):
         raise UserError(f"The train part of split {options.seed} is empty. Use --fit-on all, or another seed.")
-    return rows
+    if wanted.share < 1:
+        batch = _batches(counts, tables)[rows]
+        rows = rows[share_of_batches(batch, wanted.share, (options.seed, wanted.draw))]
+    return Fitting(counts, rows, tables)
 
 
-def _train_mask(counts: Counts, options: Options) -> np.ndarray:
+def share_of_batches(batch: np.ndarray, share: float, seed: int | tuple[int, ...]) -> np.ndarray:
+    """Cells (increasing positions) that make up ``share`` of all: whole batches in a random order, the last one in part.
+
+    batch: (n,) labels. The number of cells is round(share * n), at least one. Shares of one seed are nested.
+    """
+    if share >= 1:
+        return np.arange(len(batch))
+    rng = np.random.default_rng(seed)
+    names, codes = np.unique(batch, return_inverse=True)
+    rank = rng.permutation(len(names))[codes]
+    order = np.lexsort((rng.random(len(batch)), rank))
+    return np.sort(order[: max(1, round(share * len(batch)))])
+
+
+def _batches(counts: Counts, tables: Path | None) -> np.ndarray:
+    if tables is None:
+        return np.full(len(counts.cell_id), "all")
     import pandas as pd
 
-    cell_id = pd.read_parquet(options.tables / "cells.parquet", columns=["cell_id"])["cell_id"].astype(str)
-    splits = pd.read_parquet(options.tables / "splits.parquet")
-    name = f"train_{options.seed}"
+    cells = pd.read_parquet(tables / "cells.parquet", columns=["cell_id", "batch"]).set_index("cell_id")["batch"]
+    batch = cells.reindex(counts.cell_id)
+    if batch.isna().any():
+        raise UserError(f"cells.parquet does not know {int(batch.isna().sum())} cells of the counts.")
+    return batch.to_numpy(dtype=str)
+
+
+def _train_mask(counts: Counts, tables: Path, seed: int) -> np.ndarray:
+    import pandas as pd
+
+    cell_id = pd.read_parquet(tables / "cells.parquet", columns=["cell_id"])["cell_id"].astype(str)
+    splits = pd.read_parquet(tables / "splits.parquet")
+    name = f"train_{seed}"
     if name not in splits:
         seeds = [column.removeprefix("train_") for column in splits if str(column).startswith("train_")]
-        raise UserError(f"splits.parquet has no split with seed {options.seed}; it has {', '.join(seeds) or 'none'}.")
+        raise UserError(f"splits.parquet has no split with seed {seed}; it has {', '.join(seeds) or 'none'}.")
     train = pd.Series(splits[name].to_numpy(dtype=bool), index=cell_id).reindex(counts.cell_id)
     if train.isna().any():
         unknown = train.index[train.isna()]

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result
 from plumbline.errors import NotApplicable
-from plumbline.models.fitting import INPUTS, at_least, choice, counts_share, fitting_rows, transform, x_kind
+from plumbline.models.fitting import INPUTS, at_least, choice, counts_share, fitting_part, transform, x_kind
 from plumbline.models.krylov import TOLERANCE, top_eigenpairs
 from plumbline.models.sparse_products import add_gram_product, from_panels, project, small_indices, to_panels
 from plumbline.models.variable_genes import select_genes
@@ -49,10 +49,10 @@ def embed(counts: Counts, options: Options) -> Result:
     """PCA scores of all cells, fitted on ``options.fit_on``. Settings: n_components (256), input, n_hvg (0: all genes)."""
     kind, values = x_kind(options), choice(options, "input", INPUTS)
     n_components, n_hvg = at_least(options, "n_components", 256, 1), at_least(options, "n_hvg", 0, 0)
-    rows = fitting_rows(counts, options)
-    genes = select_genes(counts, rows, kind, n_hvg) if n_hvg else None
+    part = fitting_part(counts, options)
+    genes = select_genes(part.counts, part.rows, kind, n_hvg) if n_hvg else None
     apply = transform(kind, values, genes)
-    cells = Cells(counts, rows, apply, float(options.get("cache_gb", CACHE_GB)))
+    cells = Cells(part.counts, part.rows, apply, float(options.get("cache_gb", CACHE_GB)))
     fit = fit_pca(cells.blocks, counts.shape[1] if genes is None else len(genes), n_components)
     if fit.residual > TOLERANCE:
         print(f"warning: PCA stopped after {fit.passes} passes at a residual of {fit.residual:.1e}", file=sys.stderr)
@@ -60,7 +60,7 @@ def embed(counts: Counts, options: Options) -> Result:
     for at, block in counts.blocks():
         scores[at] = fit.scores(apply(block))
     n_genes = fit.components.shape[1]
-    return Result(scores, n_genes, counts.shape[1], counts_share(counts, genes), 0, _about(fit, values, n_hvg, len(rows)))
+    return Result(scores, n_genes, counts.shape[1], counts_share(counts, genes), 0, _about(fit, values, n_hvg, len(part.rows)))
 
 
 def fit_pca(blocks: Callable[[], Iterator[sp.csr_matrix]], n_genes: int, n_components: int) -> Pca:

@@ -10,7 +10,10 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,8 +23,11 @@ from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result
 from plumbline.errors import OUT_OF_MEMORY, NotApplicable, UserError
 from plumbline.models.devices import pick_device
-from plumbline.models.fitting import at_least, choice, counts_share, fitting_rows, transform, x_kind
+from plumbline.models.fitting import Fitting, at_least, choice, counts_share, fitting_part, transform, x_kind
 from plumbline.models.variable_genes import select_genes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 LIKELIHOODS = ("zinb", "nb", "poisson")
 INPUTS = ("counts", "lognorm")
@@ -31,10 +37,10 @@ BATCH_SIZE = 128  # scvi-tools' default
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained: genes (column numbers), rows (of the fitting cells), their batch, and the settings."""
+    """What is trained: genes (column numbers), the fitting cells, their batch, and the settings."""
 
     genes: np.ndarray
-    rows: np.ndarray
+    part: Fitting
     batch: np.ndarray
     likelihood: str
     values: str
@@ -46,29 +52,12 @@ class Plan:
 
 def embed(counts: Counts, options: Options) -> Result:
     """The mean of q(z | x) of every cell, (n_cells, n_latent). Raises NotApplicable for input that holds no counts."""
-    kind = x_kind(options)
-    if kind != "counts":
-        raise NotApplicable(f"scVI is a model of counts; this data set holds {kind} values.")
-    plan = _plan(counts, options)
+    plan = make_plan(counts, options)
     device = pick_device(options.device)
-    model, about = _train(counts, plan, options, device)
-    values = _encode(counts, plan, model, device)
+    model, about = train(plan, options, device)
+    values = encode(counts, plan, model, device)
     share = counts_share(counts, plan.genes)
-    return Result(values, len(plan.genes), counts.shape[1], share, 0, {"device": device, **about, **_provenance(plan)})
-
-
-def share_of_batches(batch: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Cells (increasing positions) that make up ``share`` of all: whole batches in a random order, the last one in part.
-
-    batch: (n,) labels. The number of cells is round(share * n), at least one.
-    """
-    if share >= 1:
-        return np.arange(len(batch))
-    rng = np.random.default_rng(seed)
-    names, codes = np.unique(batch, return_inverse=True)
-    rank = rng.permutation(len(names))[codes]
-    order = np.lexsort((rng.random(len(batch)), rank))
-    return np.sort(order[: max(1, round(share * len(batch)))])
+    return Result(values, len(plan.genes), counts.shape[1], share, 0, {"device": device, **about, **provenance(plan)})
 
 
 def heuristic_epochs(n_cells: int) -> int:
@@ -76,41 +65,37 @@ def heuristic_epochs(n_cells: int) -> int:
     return max(1, min(400, round(400 * 20_000 / n_cells)))
 
 
-def _plan(counts: Counts, options: Options) -> Plan:
-    rows, share = fitting_rows(counts, options), float(options.get("train_share", 1.0))
-    if not 0 < share <= 1:
-        raise UserError(f"--set train_share={share}: expected a share above 0 and at most 1.")
-    batch = _batches(counts, options)
-    rows = rows[share_of_batches(batch[rows], share, options.seed)]
-    if len(rows) < MIN_CELLS:
-        raise NotApplicable(f"scVI is not trained on fewer than {MIN_CELLS} cells; the fitting part has {len(rows)}.")
-    genes = select_genes(counts, rows, "counts", at_least(options, "n_hvg", 8000, 1))
+def make_plan(counts: Counts, options: Options) -> Plan:
+    """What the settings mean for these cells. Raises NotApplicable for values that are no counts, and for too few cells."""
+    kind = x_kind(options)
+    if kind != "counts":
+        raise NotApplicable(f"scVI is a model of counts; this data set holds {kind} values.")
+    part = fitting_part(counts, options)
+    if len(part.rows) < MIN_CELLS:
+        raise NotApplicable(f"scVI is not trained on fewer than {MIN_CELLS} cells; the fitting part has {len(part.rows)}.")
+    genes = select_genes(part.counts, part.rows, "counts", at_least(options, "n_hvg", 8000, 1))
     if not len(genes):
         raise NotApplicable("no gene varies over the fitting cells.")
     likelihood, values = choice(options, "gene_likelihood", LIKELIHOODS), choice(options, "input", INPUTS)
     sizes = (at_least(options, name, default, 1) for name, default in (("n_latent", 256), ("n_hidden", 512), ("n_layers", 1)))
-    return Plan(genes, rows, batch[rows], likelihood, values, *sizes, at_least(options, "max_epochs", 0, 0))
+    return Plan(genes, part, part.batch, likelihood, values, *sizes, at_least(options, "max_epochs", 0, 0))
 
 
-def _batches(counts: Counts, options: Options) -> np.ndarray:
-    if options.tables is None:
-        return np.full(len(counts.cell_id), "all")
-    cells = pd.read_parquet(options.tables / "cells.parquet", columns=["cell_id", "batch"]).set_index("cell_id")["batch"]
-    batch = cells.reindex(counts.cell_id)
-    if batch.isna().any():
-        raise UserError(f"cells.parquet does not know {int(batch.isna().sum())} cells of the counts.")
-    return batch.to_numpy(dtype=str)
-
-
-def _train(counts: Counts, plan: Plan, options: Options, device: str):
-    """The trained (or, with untrained=true, freshly initialised) scvi-tools model, and facts about the training."""
-    scvi, torch = _libraries(options)
+def training_data(plan: Plan, **columns: np.ndarray) -> "AnnData":
+    """The fitting cells that have counts, as scvi-tools wants them; ``columns`` (one value a fitting cell) go into obs."""
     from anndata import AnnData
 
-    apply = _reader(plan)
-    matrix = sp.vstack([apply(block) for _, block in counts.blocks(plan.rows)], format="csr")
+    apply = reader(plan)
+    matrix = sp.vstack([apply(block) for _, block in plan.part.counts.blocks(plan.part.rows)], format="csr")
     filled = np.flatnonzero(matrix.getnnz(axis=1))  # a cell without counts has no library size
-    data = AnnData(matrix[filled], obs=pd.DataFrame({"batch": plan.batch[filled]}, index=[str(i) for i in filled]))
+    obs = {name: values[filled] for name, values in {"batch": plan.batch, **columns}.items()}
+    return AnnData(matrix[filled], obs=pd.DataFrame(obs, index=[str(i) for i in filled]))
+
+
+def train(plan: Plan, options: Options, device: str, **columns: np.ndarray) -> tuple:
+    """The trained (or, with untrained=true, freshly initialised) scvi-tools model, and facts about the training."""
+    scvi, torch = libraries(options)
+    data = training_data(plan, **columns)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scvi.model.SCVI.setup_anndata(data, batch_key="batch")
@@ -124,14 +109,14 @@ def _train(counts: Counts, plan: Plan, options: Options, device: str):
         )
     about = {"scvi_tools": scvi.__version__, "torch": torch.__version__, "trained": not options.get("untrained", False)}
     if about["trained"]:
-        about |= _fit(model, data.n_obs, plan, options, device)
+        about |= fit(model, plan.max_epochs or heuristic_epochs(data.n_obs), options, device)
     return model, about
 
 
-def _fit(model, n_cells: int, plan: Plan, options: Options, device: str) -> dict:
+def fit(model, epochs: int, options: Options, device: str, **arguments) -> dict:
+    """Train a model of scvi-tools for at most ``epochs``, stopped early; ``arguments`` are of its own ``train``."""
     import torch
 
-    epochs = plan.max_epochs or heuristic_epochs(n_cells)
     accelerator, _, number = device.partition(":")
     try:
         with warnings.catch_warnings():
@@ -144,6 +129,7 @@ def _fit(model, n_cells: int, plan: Plan, options: Options, device: str) -> dict
                 early_stopping=True,
                 enable_progress_bar=False,
                 callbacks=[_progress(epochs)],
+                **arguments,
             )
     except torch.OutOfMemoryError as error:
         print(f"ERROR: scVI ran out of GPU memory at batch size {options.batch_size or BATCH_SIZE}: {error}", file=sys.stderr)
@@ -154,25 +140,27 @@ def _fit(model, n_cells: int, plan: Plan, options: Options, device: str) -> dict
     return {"epochs": len(model.history["elbo_train"]), "max_epochs": epochs, "early_stopping": True, "final": history}
 
 
-def _encode(counts: Counts, plan: Plan, model, device: str) -> np.ndarray:
-    """The mean of q(z | x), streamed. Needs no batch: the encoder has no covariates."""
+def encode(counts: Counts, plan: Plan, model, device: str, encoders: tuple[str, ...] = ("z_encoder",)) -> np.ndarray:
+    """The mean of q(z | x) of each encoder, side by side, streamed. Needs no batch: the encoders have no covariates."""
     import torch
 
-    module, apply = model.module.to(device).eval(), _reader(plan)
-    values = np.empty((len(counts.cell_id), plan.n_latent), dtype=np.float32)
+    module, apply = model.module.to(device).eval(), reader(plan)
+    parts: list[np.ndarray] = []
     with torch.inference_mode():
-        for rows, block in counts.blocks():
-            x = torch.from_numpy(apply(block).toarray()).to(device)
-            posterior, _ = module.z_encoder(torch.log1p(x))
-            values[rows] = posterior.loc.cpu().numpy()
-    return values
+        for _, block in counts.blocks():
+            x = torch.log1p(torch.from_numpy(apply(block).toarray()).to(device))
+            found = [getattr(module, name)(x)[0] for name in encoders]  # a distribution, or its mean
+            parts.append(torch.cat([getattr(mean, "loc", mean) for mean in found], dim=1).cpu().numpy())
+    return np.concatenate(parts)
 
 
-def _reader(plan: Plan):
+def reader(plan: Plan) -> Callable[[sp.csr_matrix], sp.csr_matrix]:
+    """From a block of X to the values the model reads."""
     return transform("counts", "lognorm" if plan.values == "lognorm" else "raw", plan.genes)
 
 
-def _libraries(options: Options):
+def libraries(options: Options) -> tuple[ModuleType, ModuleType]:
+    """(scvi, torch), quiet and seeded."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     import logging
 
@@ -203,7 +191,8 @@ def _progress(epochs: int, every: float = 10.0):
     return Progress()
 
 
-def _provenance(plan: Plan) -> dict:
+def provenance(plan: Plan) -> dict:
+    """What the plan says, for the provenance."""
     return {
         "gene_likelihood": plan.likelihood,
         "input": plan.values,
@@ -214,6 +203,6 @@ def _provenance(plan: Plan) -> dict:
         "n_layers": plan.n_layers,
         "dropout_rate": 0.0,
         "batch_covariate": "decoder only (encode_covariates=False)",
-        "n_fit_cells": len(plan.rows),
+        "n_fit_cells": len(plan.part.rows),
         "n_fit_batches": len(np.unique(plan.batch)),
     }

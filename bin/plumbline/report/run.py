@@ -1,7 +1,7 @@
 """SUMMARISE's folder, read for the report."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -10,13 +10,31 @@ from plumbline.errors import UserError
 from plumbline.report.words import TASK_ORDER
 
 CONTROLS = ("floor", "ceiling", "predictor")
-_TEXT = ["dataset", "task", "metric", "model", "variant", "fit_on", "reason", "chosen", "role", "status", "verdict"]
+_TEXT = [
+    "experiment",
+    "dataset",
+    "task",
+    "metric",
+    "model",
+    "variant",
+    "fit_on",
+    "reason",
+    "chosen",
+    "role",
+    "status",
+    "verdict",
+    "step",
+    "name",
+    "step",
+    "name",
+]
 
 
 @dataclass(frozen=True)
 class Run:
     """What there is to report. ``comparisons``, ``published``, ``cost``, ``distributions``, ``scores``: tables as written by
-    SUMMARISE (docs/results_format.md), the first four with a column ``label``, the model's name for readers."""
+    SUMMARISE (docs/results_format.md), with a column ``label``, the model's name for readers: those of the main run;
+    ``steps``: all tasks of the run; ``experiments``, ``experiment_cost``: those of the experiments; ``all_scores``: of both."""
 
     about: dict
     scores: pd.DataFrame
@@ -24,6 +42,14 @@ class Run:
     published: pd.DataFrame
     cost: pd.DataFrame
     distributions: pd.DataFrame
+    steps: pd.DataFrame = field(default_factory=pd.DataFrame)
+    experiments: pd.DataFrame = field(default_factory=pd.DataFrame)
+    experiment_cost: pd.DataFrame = field(default_factory=pd.DataFrame)
+    all_scores: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def experiment(self, name: str) -> pd.DataFrame:
+        """The comparisons of one experiment: each run against the variant the experiment measures it by."""
+        return self.experiments[self.experiments["experiment"] == name] if len(self.experiments) else self.comparisons[:0]
 
     @property
     def baseline(self) -> str:
@@ -38,7 +64,8 @@ class Run:
     @property
     def datasets(self) -> list[str]:
         """Data sets in alphabetical order."""
-        return sorted(set(self.comparisons["dataset"]) | set(self.about["datasets"]))
+        made = set(self.experiments["dataset"]) if len(self.experiments) else set()  # such as X.heldout
+        return sorted(set(self.comparisons["dataset"]) | (set(self.about["datasets"]) - made))
 
     @property
     def tasks(self) -> list[str]:
@@ -79,12 +106,41 @@ def read_run(folder: Path) -> Run:
     about = json.loads((folder / "about.json").read_text())
     tables = {name: _tsv(folder / f"{name}.tsv") for name in ("published", "cost", "distributions")}
     comparisons, scores = (pd.read_parquet(folder / f"{name}.parquet") for name in ("comparisons", "scores"))
-    run = Run(about, scores, comparisons, **tables)
-    names = labels(pd.concat([part[["variant", "fit_on"]] for part in (comparisons, tables["cost"])]), run.titles)
-    for table in (comparisons, scores, *tables.values()):
-        keys = zip(table["variant"], table["fit_on"], strict=True)
-        table["label"] = [names.get(key, key[0]) for key in keys]
+    comparisons, experiments = _parted(comparisons)
+    tables["cost"], experiment_cost = _parted(tables["cost"])
+    all_scores, scores = scores, _of(scores, comparisons)
+    steps = _tsv(folder / "steps.tsv")
+    run = Run(
+        about,
+        scores,
+        comparisons,
+        **tables,
+        steps=steps,
+        experiments=experiments,
+        experiment_cost=experiment_cost,
+        all_scores=all_scores,
+    )
+    for compared, cost, others in (
+        (comparisons, run.cost, (scores, run.published, run.distributions)),
+        (experiments, experiment_cost, (all_scores,)),
+    ):
+        names = labels(pd.concat([part[["variant", "fit_on"]] for part in (compared, cost)]), run.titles)
+        for table in (compared, cost, *others):
+            keys = zip(table["variant"], table["fit_on"], strict=True)
+            table["label"] = [names.get(key, run.titles.get(key[0], key[0])) for key in keys]
     return run
+
+
+def _of(scores: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
+    """The scores of the runs that ``comparisons`` has."""
+    runs = [pd.MultiIndex.from_frame(table[["dataset", "variant", "fit_on", "task"]]) for table in (scores, comparisons)]
+    return scores[runs[0].isin(runs[1])].reset_index(drop=True)
+
+
+def _parted(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the main run, and those of experiments."""
+    main = table["experiment"].fillna("") == ""
+    return table[main].drop(columns="experiment").reset_index(drop=True), table[~main].reset_index(drop=True)
 
 
 def labels(pairs: pd.DataFrame, titles: dict[str, str]) -> dict[tuple[str, str], str]:

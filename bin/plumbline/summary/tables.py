@@ -46,14 +46,15 @@ def read_models(path: Path) -> pd.DataFrame:
 def read_expected(path: Path) -> pd.DataFrame:
     """What the run should have produced, one row an embedding and task.
 
-    A JSON list of {dataset, model, variant, fit_on, seeds, task, role, id}: ``seeds`` are the split seeds it is scored on
-    ('42,43', a list, or one), ``id`` names the embedding, and its provenance file. The column ``seeds`` is a list of int.
+    A JSON list of {dataset, model, variant, fit_on, seeds, task, role, id, experiment, compared_with}:
+    ``seeds`` are the split seeds it is scored on ('42,43', a list, or one), ``id`` names the embedding, and its provenance
+    file; a run that the main run and an experiment ask for has a row for each. The column ``seeds`` is a list of int.
     """
     try:
         rows = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: expected a JSON list of the runs ({error}).") from error
-    columns = ["dataset", "model", "variant", "fit_on", "task", "role", "id"]
+    columns = ["dataset", "model", "variant", "fit_on", "task", "role", "id", "experiment", "compared_with"]
     table = pd.DataFrame([{name: str(row.get(name) or "") for name in columns} for row in rows], columns=columns)
     return table.assign(seeds=[_seeds(row.get("seeds", row.get("seed", ""))) for row in rows])
 

@@ -71,6 +71,7 @@ def about(scores: pd.DataFrame, models: pd.DataFrame, datasets: dict, args: argp
         "schema_version": load_schema()["version"],
         "baseline": args.baseline,
         "n_boot": args.n_boot,
+        "experiments": [name for name in args.experiments.split(",") if name],
         "seeds": sorted({int(seed) for seed in scores["seed"]}),
         "tasks": tasks,
         "models": {name: models.loc[name].to_dict() for name in variants if name in models.index},

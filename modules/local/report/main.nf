@@ -6,6 +6,7 @@ process REPORT {
     input:
     val meta
     path summary, stageAs: 'summary/*'
+    path experiments, stageAs: 'experiments/*'
 
     output:
     path 'report/*_mqc.*', emit: sections
@@ -14,7 +15,7 @@ process REPORT {
 
     script:
     """
-    report_scores.py --summary summary --outdir report ${task.ext.args ?: ''}
+    report_scores.py --summary summary ${experiments ? '--experiments experiments' : ''} --outdir report ${task.ext.args ?: ''}
     """
 
     stub:

@@ -21,7 +21,8 @@ process SUMMARISE {
     """
     summarise_scores.py \\
         --scores scores --items items --provenance provenance --data-reports tables --expected ${expected} \\
-        --models ${models} --published ${published} --baseline ${meta.baseline} --outdir summary ${task.ext.args ?: ''}
+        --models ${models} --published ${published} --baseline ${meta.baseline} ${meta.experiments ? "--experiments ${meta.experiments.join(',')}" : ''} \\
+        --outdir summary ${task.ext.args ?: ''}
     """
 
     stub:

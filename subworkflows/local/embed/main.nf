@@ -15,10 +15,10 @@ include { EMBED_UCE } from '../../../modules/local/embed/uce/main'
 
 workflow EMBED {
     take:
-    ch_requests // [ meta, counts.h5ad, tables, weights ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], .., [] ]
+    ch_requests // [ meta, counts.h5ad, tables, weights, source ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], .., [], [] ]
 
     main:
-    ch_by_model = ch_requests.branch { meta, _counts, _tables, _weights ->
+    ch_by_model = ch_requests.branch { meta, _counts, _tables, _weights, _source ->
         cellplm: meta.model == 'cellplm'
         control: meta.model == 'control'
         expression: meta.model == 'expression'

@@ -32,10 +32,22 @@ def taskNames() {
 
 // rows of assets/models.csv that the user selected, in the user's order, with the --model_settings merged in
 def selectedModels(opts) {
+    def known = readTable("${projectDir}/assets/models.csv").collect { row -> row.id }
+    checkKnown('model in --model_settings', extraSettings(opts).collect { pair -> pair[0] }.unique(), known)
+    return modelSpecs(checkKnown('model', words(opts.models).unique(), known), opts)
+}
+
+// 'scvi:max_epochs=20' -> [ ['scvi', 'max_epochs=20'] ]
+def extraSettings(opts) {
+    return words(opts.model_settings).collect { pair -> [pair.tokenize(':')[0], pair.substring(pair.indexOf(':') + 1)] }
+}
+
+// what a run needs to know of some variants of assets/models.csv
+def modelSpecs(ids, opts) {
     def table = readTable("${projectDir}/assets/models.csv").collectEntries { row -> [row.id, row] }
-    def extra = words(opts.model_settings).collect { pair -> [pair.tokenize(':')[0], pair.substring(pair.indexOf(':') + 1)] }
-    checkKnown('model in --model_settings', extra.collect { pair -> pair[0] }.unique(), table.keySet() as List)
-    return checkKnown('model', words(opts.models).unique(), table.keySet() as List).collect { id ->
+    def extra = extraSettings(opts)
+    def digests = ids.collect { id -> table[id].model }.unique().collectEntries { model -> [model, codeDigest(["embed_${model}.py"])] }
+    return ids.collect { id ->
         def row = table[id]
         def settings = (row.settings ?: '').tokenize(';') + extra.findAll { pair -> pair[0] == id }.collect { pair -> pair[1] }
         [
@@ -46,6 +58,7 @@ def selectedModels(opts) {
             seeded: row.seeded == 'true',
             settings: settings.collect { setting -> setting.toString() },
             weights: weightsOf(row, opts),
+            code: digests[row.model],
         ]
     }
 }
@@ -102,14 +115,14 @@ def selectedEmbeddings(opts, dataset_ids) {
             seeded: false,
             settings: settings,
             weights: existingFile(path, "embedding ${meta.name}"),
+            code: codeDigest(['embed_external.py']),
             only: meta.dataset.toString(),
         ]
     }
 }
 
-// one meta map for every data set x model x seed
+// the main run: every data set x model x seed as [ meta, weights, uses ]
 def embedRequests(dataset_ids, models, opts) {
-    def digests = models.collect { spec -> spec.model }.unique().collectEntries { model -> [model, codeDigest(["embed_${model}.py"])] }
     def seeds = words(opts.seeds)
     return [dataset_ids, models]
         .combinations()
@@ -117,31 +130,53 @@ def embedRequests(dataset_ids, models, opts) {
         .collectMany { id, spec ->
             (spec.seeded ? seeds : [seeds[0]]).collect { seed ->
                 def name = spec.seeded ? "${id}.${spec.variant}.${seed}" : "${id}.${spec.variant}"
-                def meta = [
-                    id: name.toString(),
-                    dataset: id,
-                    model: spec.model,
-                    variant: spec.variant,
-                    fit_on: spec.fit_on,
-                    seed: seed,
-                    seeds: (spec.seeded ? seed : seeds.join(',')).toString(),
-                    settings: spec.settings,
-                    batch_size: opts.batch_size,
-                    code: digests[spec.model],
-                ]
-                [meta, spec.weights, spec.role]
+                def meta = embedMeta(name, id, spec, opts) + [seed: seed, seeds: (spec.seeded ? seed : seeds.join(',')).toString()]
+                [meta, spec.weights, [[experiment: '', compared_with: '', role: spec.role]]]
             }
         }
 }
 
-// one meta map for every embedding x task
-def evaluateMeta(meta, task, digest, opts) {
+// what an embedding task is told; source: another data set to fit on
+def embedMeta(name, dataset, spec, opts) {
+    return [
+        id: name.toString(),
+        dataset: dataset,
+        model: spec.model,
+        variant: spec.variant,
+        fit_on: spec.fit_on,
+        source: '',
+        settings: spec.settings,
+        batch_size: opts.batch_size,
+        code: spec.code,
+    ]
+}
+
+// one meta map for every embedding x task; what only experiments ask for is scored under `corrected` alone
+def evaluateMeta(meta, task, digest, uses, opts) {
     def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds'])
-    def options = [protocols: words(opts.protocols).join(','), n_draws: opts.n_draws, n_boot: opts.n_boot]
+    def protocols = uses.any { use -> !use.experiment } ? words(opts.protocols) : ['corrected']
+    def options = [protocols: protocols.join(','), n_draws: opts.n_draws, n_boot: opts.n_boot]
     return about + options + [id: "${meta.id}.${task}".toString(), task: task, code: digest]
 }
 
 // predictors of expression are no embeddings: only reconstruction has a question for them
-def tasksFor(meta, predictors, task_names) {
-    return task_names.findAll { task -> task == 'reconstruction' || !(meta.id in predictors) }
+def tasksFor(uses, task_names, opts) {
+    def wanted = uses.any { use -> !use.experiment } ? task_names : task_names.intersect(experimentTasks(opts))
+    def predictor = uses.any { use -> use.role == 'predictor' }
+    return wanted.findAll { task -> task == 'reconstruction' || !predictor }
+}
+
+def experimentTasks(opts) {
+    return opts.experiment_tasks == 'all' ? taskNames() : checkKnown('task in --experiment_tasks', words(opts.experiment_tasks), taskNames())
+}
+
+// every cell of the grid, so that one that is lost becomes a row that says so
+def expectedRuns(requests, task_names, opts) {
+    return requests.collectMany { meta, _weights, uses ->
+        [tasksFor(uses, task_names, opts), uses]
+            .combinations()
+            .collect { task, use ->
+                meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + [task: task]
+            }
+    }
 }

@@ -5,7 +5,7 @@ process EMBED_EXTERNAL {
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(counts), path(tables), path(weights, stageAs: 'weights/*')
+    tuple val(meta), path(counts), path(tables), path(weights, stageAs: 'weights/*'), path(source, stageAs: 'source/*')
 
     output:
     tuple val(meta), path("${meta.id}.npz"), path("${meta.id}.json"), emit: embedding

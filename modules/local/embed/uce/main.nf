@@ -5,7 +5,7 @@ process EMBED_UCE {
     container "${params.container_prefix}uce:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(counts), path(tables), path(weights, stageAs: 'weights/*')
+    tuple val(meta), path(counts), path(tables), path(weights, stageAs: 'weights/*'), path(source, stageAs: 'source/*')
 
     output:
     tuple val(meta), path("${meta.id}.npz"), path("${meta.id}.json"), emit: embedding
@@ -17,7 +17,7 @@ process EMBED_UCE {
     def batch = meta.batch_size ? "--batch-size ${Math.max(1, meta.batch_size.intdiv(2 ** (task.attempt - 1)))}" : ''
     """
     embed_uce.py \\
-        --counts ${counts} --tables ${tables} ${weights ? "--weights ${weights}" : ''} \\
+        --counts ${counts} --tables ${tables} ${weights ? "--weights ${weights}" : ''} ${source ? '--source source' : ''} \\
         --variant ${meta.variant} --fit-on ${meta.fit_on} --seed ${meta.seed} ${settings} ${batch} \\
         --device ${task.accelerator ? 'cuda' : 'cpu'} --threads ${task.cpus} ${task.ext.args ?: ''} \\
         --output ${meta.id}.npz

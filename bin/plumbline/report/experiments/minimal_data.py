@@ -1,0 +1,126 @@
+"""Minimal training data: scores against the share of the train cells, and where a trained model overtakes the others."""
+
+import numpy as np
+import pandas as pd
+
+from plumbline.report.figures import OKABE_ITO, bare, image
+from plumbline.report.run import Run
+from plumbline.report.words import escape, listed, metric_title, section, table, task_title, with_interval
+
+PARENT = {
+    "parent_id": "plumbline_minimal_data",
+    "parent_name": "Experiment: minimal training data",
+    "parent_description": "Models trained on a share of the train cells (whole batches first), scored on all cells.",
+}
+MARKERS = "osD^vP*X"
+
+
+def sections(run: Run, _folder) -> list[dict]:
+    """A learning curve for every data set and task, and what a model needs to get where it gets with all cells."""
+    rows = _curves(run)
+    if rows.empty:
+        return []
+    bands = run.headline[run.headline["role"].isin(("foundation", "external", "floor")) & (run.headline["status"] == "ok")]
+    figure = image(_figure(run, rows, bands), "Learning curves; the numbers are in comparisons.tsv, experiment minimal_data.")
+    says = "".join(f"<li>{line}</li>" for line in _sentences(run, rows))
+    about = (
+        "Points: one draw of the cells, with its 95 % interval. Right end: all train cells. Dashed: models not trained here."
+    )
+    parts = [section("minimal_data_curves", "Learning curves", about, f"<ul class='pl-says'>{says}</ul>{figure}", **PARENT)]
+    crossings = _overtaken(run, rows, bands)
+    return parts + ([crossings] if crossings else [])
+
+
+def _curves(run: Run) -> pd.DataFrame:
+    """Rows of the main metrics under `corrected`, with columns share and draw; share 1 is the main run's own."""
+    rows = run.experiment("minimal_data")
+    rows = rows[(rows["protocol"] == "corrected") & rows["main"] & (rows["status"] == "ok")]
+    if rows.empty:
+        return rows
+    words = rows["fit_on"].str.extract(r"@([0-9.]+)#([0-9]+)$")
+    rows = rows.assign(share=words[0].astype(float), draw=words[1].astype(int))
+    full = run.headline[run.headline["variant"].isin(set(rows["variant"])) & (run.headline["fit_on"] == "train")]
+    full = full[full["dataset"].isin(set(rows["dataset"])) & full["task"].isin(set(rows["task"])) & (full["status"] == "ok")]
+    return pd.concat([rows, full.assign(share=1.0, draw=1)], ignore_index=True)
+
+
+def _figure(run: Run, rows: pd.DataFrame, bands: pd.DataFrame):
+    from matplotlib.figure import Figure
+
+    panels = [key for key, _ in rows.groupby(["dataset", "task"])]
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.9 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    variants = sorted(set(rows["variant"]))
+    for axis, (dataset, task) in zip(axes.flat, panels, strict=False):
+        here = (rows["dataset"] == dataset) & (rows["task"] == task)
+        flat = bands[(bands["dataset"] == dataset) & (bands["task"] == task)]
+        _panel(axis, rows[here], flat, variants, run)
+        axis.set_title(f"{run.title(dataset)[:34]}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def _panel(axis, rows: pd.DataFrame, flat: pd.DataFrame, variants: list[str], run: Run) -> None:
+    for place, variant in enumerate(variants):
+        part, colour = rows[rows["variant"] == variant], OKABE_ITO[place % len(OKABE_ITO)]
+        mean = part.groupby("share")["value"].mean()
+        x = part["share"] * (1 + 0.05 * (place - (len(variants) - 1) / 2))  # intervals side by side
+        axis.vlines(x, part["ci_low"], part["ci_high"], color=colour, linewidth=1)
+        axis.plot(x, part["value"], MARKERS[place % len(MARKERS)], color=colour, markersize=4)
+        axis.plot(mean.index, mean.to_numpy(), color=colour, linewidth=1.2, label=run.titles.get(variant, variant))
+    for row in flat.itertuples():
+        axis.axhline(row.value, color="#777777", linestyle="--" if row.role != "floor" else ":", linewidth=1)
+        axis.annotate(row.label[:22], (1, row.value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6.5)
+    axis.set_xscale("log")
+    axis.set_xlabel("share of the train cells", fontsize=7.5)
+    axis.set_ylabel(metric_title(rows["metric"].iloc[0]), fontsize=7.5)
+    axis.tick_params(labelsize=7)
+    bare(axis)
+
+
+def _sentences(run: Run, rows: pd.DataFrame) -> list[str]:
+    """For every model: in how many curves which share is enough, that is, cannot be told from all train cells."""
+    lines = []
+    for variant, part in rows.groupby("variant"):
+        curves = part[part["share"] < 1].groupby(["dataset", "task"])
+        enough = [_enough(curve) for _, curve in curves]
+        if not enough:
+            continue
+        found = [f"{100 * share:g} % in {enough.count(share)}" for share in sorted({share for share in enough if share})]
+        never = f"; no share tried is enough in {enough.count(None)}" if None in enough else ""
+        told = listed(found) if found else "none"
+        title = escape(run.titles.get(variant, variant))
+        asked = "the smallest share that cannot be told from all train cells in any draw"
+        lines.append(f"{title}: {asked}: {told} of {len(enough)} curves{never}.")
+    return lines
+
+
+def _enough(curve: pd.DataFrame) -> float | None:
+    """The smallest share from which on no draw is worse than training on all train cells; None if there is none."""
+    worse = curve.groupby("share")["verdict"].agg(lambda verdicts: (verdicts == "worse").any()).sort_index(ascending=False)
+    good = [share for share in worse.index if not worse[worse.index >= share].any()]
+    return min(good) if good else None
+
+
+def _overtaken(run: Run, rows: pd.DataFrame, bands: pd.DataFrame) -> dict | None:
+    """The share at which a trained model's mean score passes a model that was not trained here."""
+    body = []
+    for band in bands[bands["role"] != "floor"].itertuples():
+        here = rows[(rows["dataset"] == band.dataset) & (rows["task"] == band.task)]
+        for variant, part in here.groupby("variant"):
+            mean = part.groupby("share")["value"].mean().sort_index()
+            ahead = np.flatnonzero(band.direction * (mean.to_numpy() - band.value) > 0)
+            share = f"{100 * mean.index[ahead[0]]:g} %" if len(ahead) else "never"
+            text = with_interval(band.value, band.ci_low, band.ci_high, band.metric)
+            names = (run.title(band.dataset), task_title(band.task), band.label, text, run.titles.get(variant, variant), share)
+            body.append([escape(name) for name in names])
+    if not body:
+        return None
+    head = ["Data set", "Task", "Not trained here", "Its score", "Trained model", "Overtakes with"]
+    about = "The smallest share of the train cells with which the mean score over draws is ahead."
+    return section("minimal_data_overtaken", "Overtaken", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)

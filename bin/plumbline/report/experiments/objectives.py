@@ -1,0 +1,6 @@
+"""Sections of the experiment objectives."""
+
+
+def sections(run, folder) -> list[dict]:
+    """None yet."""
+    return []

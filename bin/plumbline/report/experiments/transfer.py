@@ -1,0 +1,101 @@
+"""Transfer: a model trained on one data set, applied to another by their shared genes, beside training on the target."""
+
+import numpy as np
+import pandas as pd
+
+from plumbline.report.figures import image
+from plumbline.report.run import Run
+from plumbline.report.words import VERDICTS, escape, metric_title, number, section, table, task_title, with_interval
+
+PARENT = {
+    "parent_id": "plumbline_transfer",
+    "parent_name": "Experiment: transfer",
+    "parent_description": "Trained on one data set, applied to another by the genes they share.",
+}
+
+
+def sections(run: Run, _folder) -> list[dict]:
+    """A matrix for every model and task, and every transfer with its distance to training on the target itself."""
+    rows = run.experiment("transfer")
+    rows = rows[(rows["protocol"] == "corrected") & rows["main"]]
+    good = rows[rows["status"] == "ok"]
+    if good.empty:
+        return []
+    figure = image(_figure(run, good), "Scores by training and target data set; the numbers are in the table below.")
+    about = (
+        "Rows: trained on; columns: scored on; the diagonal is training on the target's own train cells. "
+        "Grey scale: share of the way from the floor to the diagonal. ▼ ▲ = : worse, better, tied with the diagonal (q ≤ 0.05)."
+    )
+    parts = [section("transfer_matrix", "Matrix", about, f"<p>{_sentence(good)}</p>{figure}", **PARENT)]
+    return [*parts, _table(run, rows)]
+
+
+def _sentence(good: pd.DataFrame) -> str:
+    """How many transfers lose against training on the target, out of those that could be tested."""
+    tested = good[good["verdict"].isin(("better", "worse", "tied"))]
+    if tested.empty:
+        return "No transfer could be tested against training on the target."
+    text = []
+    for label, part in tested.groupby(tested["variant"]):
+        counts = part["verdict"].value_counts()
+        told = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in ("better", "tied", "worse"))
+        text.append(
+            f"<b>{escape(label)}</b> trained elsewhere, against the same model trained on the target: {told} (of {len(part)})."
+        )
+    return " ".join(text)
+
+
+def _figure(run: Run, good: pd.DataFrame):
+    from matplotlib.figure import Figure
+
+    panels = [key for key, _ in good.groupby(["task", "variant"], sort=True)]
+    names = sorted(set(good["dataset"]) | set(good["fit_on"]))
+    columns = min(3, len(panels))
+    lines, size = -(-len(panels) // columns), 1.0 + 0.75 * len(names)
+    figure = Figure(figsize=(columns * (size + 0.6), lines * size + 0.4), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (task, variant) in zip(axes.flat, panels, strict=False):
+        part = good[(good["task"] == task) & (good["variant"] == variant)]
+        _matrix(axis, part, names)
+        title = f"{task_title(task)}\n{run.titles.get(variant, variant)}, {metric_title(part['metric'].iloc[0])}"
+        axis.set_title(title, fontsize=7.5, loc="left", fontweight="bold")
+    return figure
+
+
+def _matrix(axis, part: pd.DataFrame, names: list[str]) -> None:
+    shade = np.full((len(names), len(names)), np.nan)
+    for row in part.itertuples():
+        at, to = names.index(row.fit_on), names.index(row.dataset)
+        floor = row.floor if np.isfinite(row.floor) else 0.0
+        span = row.baseline_value - floor
+        shade[at, to] = np.clip((row.value - floor) / span, 0, 1) if span else np.nan
+        if np.isfinite(row.baseline_value):
+            shade[to, to] = 1.0
+            axis.text(to, to, number(row.baseline_value, row.metric), ha="center", va="center", fontsize=7, color="white")
+        dark = np.isfinite(shade[at, to]) and shade[at, to] > 0.55
+        text = f"{number(row.value, row.metric)}\n{VERDICTS[row.verdict][0]}"
+        axis.text(to, at, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axis.imshow(shade, cmap="Greys", vmin=0, vmax=1.25)
+    axis.set_xticks(range(len(names)), [name[:14] for name in names], fontsize=6.5, rotation=30, ha="right")
+    axis.set_yticks(range(len(names)), [name[:14] for name in names], fontsize=6.5)
+    axis.set_xlabel("scored on", fontsize=7)
+    axis.set_ylabel("trained on", fontsize=7)
+
+
+def _table(run: Run, rows: pd.DataFrame) -> dict:
+    head = ["Trained on", "Scored on", "Model", "Task", "Score", "Trained on the target", "Difference", "Result"]
+    body = []
+    for row in rows.sort_values(["dataset", "fit_on", "variant", "task"]).itertuples():
+        names = [run.title(row.fit_on), run.title(row.dataset), run.titles.get(row.variant, row.variant), task_title(row.task)]
+        if row.status == "ok":
+            told = VERDICTS[row.verdict]
+            values = [with_interval(row.value, row.ci_low, row.ci_high, row.metric), number(row.baseline_value, row.metric),
+                      with_interval(row.difference, row.diff_low, row.diff_high, row.metric, sign=True),
+                      f"{told[0]} {told[1]}"]  # fmt: skip
+        else:
+            values = ["–", "–", "–", row.reason]
+        body.append([escape(str(cell)) for cell in names + values])
+    about = "Differences are paired on the same units, with 95 % intervals."
+    return section("transfer_table", "Table", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)

@@ -1,0 +1,44 @@
+"""The runs of an experiment, each compared with the variant the experiment measures it against."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from plumbline.summary.comparisons import CONTROLS
+from plumbline.summary.tables import RUN
+
+NAMES = ("count_distribution", "minimal_data", "transfer", "objectives", "integrity", "generality", "cost")
+Compare = Callable[[pd.DataFrame, str], pd.DataFrame]
+
+
+def with_experiments(scores: pd.DataFrame, expected: pd.DataFrame, compare: Compare, baseline: str) -> pd.DataFrame:
+    """The comparison table of the main run (column ``experiment`` '') and of every experiment.
+
+    compare: (scores, baseline variant) -> comparison table. A run of an experiment is compared with ``compared_with`` of its
+    expected row (the baseline where that is empty), on the same data set; the models that calibrate come along from
+    wherever they were run, but are listed in the main run alone.
+    """
+    key = pd.MultiIndex.from_frame(scores[RUN])
+    runs = expected.assign(compared_with=expected["compared_with"].where(expected["compared_with"] != "", baseline))
+    main = runs[runs["experiment"] == ""]
+    frames = [compare(scores[key.isin(_keys(main)) | ~key.isin(_keys(runs))], baseline).assign(experiment="")]
+    controls = runs[runs["role"].isin(CONTROLS)]
+    for (experiment, reference), part in runs[runs["experiment"] != ""].groupby(["experiment", "compared_with"], sort=True):
+        of_interest = _keys(part)
+        others = pd.concat([main[main["variant"] == reference], controls, part])
+        same = runs[(runs["experiment"] == experiment) & (runs["variant"] == reference) & ~(runs["compared_with"] == reference)]
+        rows = key.isin(_keys(pd.concat([others, same]))) & scores["dataset"].isin(set(part["dataset"])).to_numpy()
+        frame = compare(scores[rows], reference)
+        if len(frame):
+            frame = frame[pd.MultiIndex.from_frame(frame[RUN]).isin(of_interest)]
+            frames.append(frame.assign(experiment=experiment))
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+
+
+def absent_datasets(expected: pd.DataFrame, datasets: dict) -> pd.DataFrame:
+    """Expected rows of data sets that an experiment could not make (X.heldout of a data set with nothing to hold out)."""
+    return expected[(expected["experiment"] != "") & ~expected["dataset"].isin(set(datasets))]
+
+
+def _keys(runs: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(runs[RUN])

@@ -1,0 +1,34 @@
+"""What a step used: time, processor time, memory, GPU. Every step records it, and the report fits it against the cells."""
+
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+
+
+def usage(start: float) -> dict:
+    """Since ``start`` (time.monotonic()): seconds; of this process: cpu_seconds (with children), peak memory, GPU memory."""
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    used = {
+        "seconds": round(time.monotonic() - start, 3),
+        "cpu_seconds": round(sum(part.ru_utime + part.ru_stime for part in (own, children)), 3),
+        "peak_memory_bytes": peak_memory(),
+        "hostname": platform.node(),
+        "python": platform.python_version(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        used["peak_gpu_memory_bytes"] = int(torch.cuda.max_memory_allocated())
+        used["gpu"] = torch.cuda.get_device_name()
+    return used
+
+
+def peak_memory() -> int:
+    """Peak resident bytes of this process. Linux: its own, as getrusage would include the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if peaks:
+            return int(peaks[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,27 @@
+process HOLD_OUT {
+    tag "${meta.id}"
+    label 'env_base'
+    label 'process_single'
+    container "${params.container_prefix}base:${workflow.manifest.version}"
+
+    input:
+    tuple val(meta), path(counts), path(tables)
+
+    output:
+    tuple val(meta), path("${meta.id}.h5ad"), path("${meta.id}.row.json"), optional: true, emit: part
+    tuple val(meta), path("${meta.id}.objectives.json"), emit: about
+    tuple val("${task.process}"), val('h5py'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"h5py\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+
+    script:
+    """
+    hold_out_perturbations.py \\
+        --counts ${counts} --tables ${tables} --seed ${meta.seed} --name ${meta.id} ${task.ext.args ?: ''} --output ${meta.id}
+    """
+
+    stub:
+    """
+    touch ${meta.id}.h5ad
+    echo '{"name": "${meta.id}"}' > ${meta.id}.row.json
+    echo '{"status": "ok", "stub": true}' > ${meta.id}.objectives.json
+    """
+}

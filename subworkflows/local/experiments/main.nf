@@ -1,0 +1,100 @@
+//
+// The experiments: further embeddings for the ordinary grid, and analyses of the prepared data sets
+//
+
+include { ABLATE_INTEGRITY } from '../../../modules/local/experiment/ablate_integrity/main'
+include { DESCRIBE_COUNTS } from '../../../modules/local/experiment/describe_counts/main'
+include { HOLD_OUT } from '../../../modules/local/experiment/hold_out/main'
+include { PREPARE as PREPARE_HELD_OUT } from '../../../modules/local/prepare/main'
+include { codeDigest } from '../utils_code/main'
+include { checkKnown ; embedMeta ; modelSpecs ; readTable ; words } from '../utils_plumbline/main'
+
+// --experiments as a list
+def experimentNames(opts) {
+    def known = ['count_distribution', 'minimal_data', 'transfer', 'objectives', 'integrity', 'generality', 'cost']
+    return opts.experiments == 'all' ? known : checkKnown('experiment', words(opts.experiments).unique(), known)
+}
+
+// what the experiments ask for, as [ meta, weights, uses ] (uses: experiment, the variant it is compared with, role)
+def experimentRequests(names, ids, models, opts) {
+    def fitted = models.findAll { spec -> spec.fit_on == 'train' }
+    def asked = []
+    if ('count_distribution' in names) {
+        asked += [ids, variantsOf('count_distribution', opts)].combinations().collect { id, spec -> request('count_distribution', id, spec, spec.fit_on, '', opts) }
+    }
+    if ('minimal_data' in names) {
+        asked += [
+            ids,
+            fitted,
+            words(opts.shares),
+            (1..opts.share_draws).toList(),
+        ].combinations().collect { id, spec, share, draw ->
+            request('minimal_data', id, spec + [compared_with: spec.variant], "train@${share}#${draw}", '', opts)
+        }
+    }
+    if ('transfer' in names) {
+        asked += [ids, ids, fitted]
+            .combinations()
+            .findAll { to, from, _spec -> to != from }
+            .collect { to, from, spec ->
+                request('transfer', to, spec + [compared_with: spec.variant], from, from, opts)
+            }
+    }
+    if ('objectives' in names) {
+        def zero_shot = models.findAll { spec -> spec.fit_on in ['train', 'none'] && spec.role != 'predictor' && !spec.only }
+        def both = zero_shot + variantsOf('objectives', opts).findAll { spec -> !(spec.variant in zero_shot.collect { zero -> zero.variant }) }
+        asked += [ids, both]
+            .combinations()
+            .collect { id, spec ->
+                def labelled = spec.fit_on == 'train'
+                request('objectives', "${id}.heldout".toString(), spec, labelled ? "${id}:train" : spec.fit_on, labelled ? id : '', opts)
+            }
+    }
+    return asked
+}
+
+// variants that an experiment adds (assets/experiments.csv); those whose checkpoint is not at hand are left out
+def variantsOf(experiment, opts) {
+    def rows = readTable("${projectDir}/assets/experiments.csv").findAll { row -> row.experiment == experiment }
+    def models = readTable("${projectDir}/assets/models.csv").collectEntries { row -> [row.id, row] }
+    def usable = rows.findAll { row -> models[row.variant].role != 'foundation' || (opts.weights && file("${opts.weights}/${models[row.variant].model}").exists()) }
+    def compared = usable.collectEntries { row -> [row.variant, row.compared_with] }
+    return modelSpecs(usable.collect { row -> row.variant }, opts).collect { spec -> spec + [compared_with: compared[spec.variant]] }
+}
+
+// experiments fit with the first seed alone: their held-out part is that seed's
+def request(experiment, dataset, spec, fit_on, source, opts) {
+    def seeds = words(opts.seeds)
+    def fit = fit_on == spec.fit_on ? '' : ".${fit_on.replaceAll('[^A-Za-z0-9._-]', '_')}"
+    def name = "${dataset}.${spec.variant}${fit}${spec.seeded ? ".${seeds[0]}" : ''}"
+    def scored = fit_on in ['none', 'all'] || dataset.endsWith('.heldout') ? seeds.join(',') : seeds[0]
+    def meta = embedMeta(name, dataset, spec, opts) + [fit_on: fit_on.toString(), source: source, seed: seeds[0], seeds: scored.toString()]
+    return [meta, spec.weights, [[experiment: experiment, compared_with: spec.compared_with ?: '', role: spec.role]]]
+}
+
+// an embedding that several ask for is made once
+def joinedRequests(requests) {
+    return requests.groupBy { meta, _weights, _uses -> meta.id }.values().collect { same -> [same[0][0], same[0][1], same.collectMany { _meta, _weights, uses -> uses }] }
+}
+
+workflow EXPERIMENTS {
+    take:
+    names // list: ['integrity', 'transfer']
+    ch_prepared // [ 'kang', counts.h5ad, tables ]
+    seeds // '42,43'
+    catalogue // assets/catalogue.csv
+
+    main:
+    def seed = words(seeds)[0]
+    HOLD_OUT(ch_prepared.filter { 'objectives' in names }.map { id, counts, tables -> [[id: "${id}.heldout".toString(), seed: seed, code: codeDigest(['hold_out_perturbations.py'])], counts, tables] })
+    PREPARE_HELD_OUT(
+        HOLD_OUT.out.part.map { meta, part, row -> [[id: meta.id, row: new groovy.json.JsonSlurper().parse(row), seeds: seeds, code: codeDigest(['prepare_dataset.py'])], part, []] },
+        catalogue,
+    )
+    DESCRIBE_COUNTS(ch_prepared.filter { 'count_distribution' in names }.map { id, counts, tables -> [[id: id, code: codeDigest(['describe_counts.py'])], counts, tables] })
+    ABLATE_INTEGRITY(ch_prepared.filter { 'integrity' in names }.map { id, counts, tables -> [[id: id, seed: seed, code: codeDigest(['ablate_integrity.py'])], counts, tables] })
+
+    emit:
+    prepared = PREPARE_HELD_OUT.out.prepared.map { meta, counts, tables -> [meta.id, counts, tables] }
+    files = DESCRIBE_COUNTS.out.described.mix(ABLATE_INTEGRITY.out.ablated, HOLD_OUT.out.about).flatMap { row -> row.drop(1) }
+}
