@@ -97,7 +97,7 @@ def half_of(case: Case, seed: int, number: int) -> Case:
     else:
         for name in names:
             rows = rng.permutation(np.flatnonzero(moved & (case.perturbation == name)))
-            moved[rows[-(-len(rows) // 2) :]] = False
+            moved[rows[max(1, len(rows) // 2) :]] = False
     return case.take(np.flatnonzero(moved | case.is_control))
 
 
