@@ -7,6 +7,7 @@
 
 include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
+include { ESTIMATE } from './modules/local/estimate/main'
 include { EVALUATE } from './modules/local/evaluate/main'
 include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
@@ -15,7 +16,7 @@ include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; selectedDatasets ; selectedEmbeddings ; selectedModels ; taskNames ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; taskNames ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { paramsHelp ; validateParameters } from './subworkflows/local/utils_schema/main'
 
 workflow PLUMBLINE {
@@ -113,7 +114,18 @@ workflow {
 
     def experiments = experimentNames(opts)
     def requests = joinedRequests(embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts))
-    PLUMBLINE(datasets, requests, experiments, task_names, opts)
+    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, task_names, opts))
+    ESTIMATE(
+        [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'])],
+        channel.of(plan).collectFile(name: 'plan.json'),
+        datasets.collect { dataset -> dataset[1] }.findAll { path -> path },
+        file(opts.costs, checkIfExists: true),
+        file("${projectDir}/assets/catalogue.csv"),
+    )
+    ESTIMATE.out.text.view { text -> text.text }
 
-    PLUMBLINE.out.text.view { text -> text.text }
+    if (!opts.estimate_only) {
+        PLUMBLINE(datasets, requests, experiments, task_names, opts)
+        PLUMBLINE.out.text.view { text -> text.text }
+    }
 }

@@ -180,3 +180,14 @@ def expectedRuns(requests, task_names, opts) {
             }
     }
 }
+
+// what the run will do, for an estimate of its cost; files are numbered as Nextflow stages them
+def planOf(datasets, requests, task_names, opts) {
+    def given = datasets.findAll { _meta, path, _cell_table -> path }.collect { meta, path, _cell_table -> [meta.id, path] }
+    def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
+    return [
+        datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] },
+        embed: requests.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant']) },
+        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, task_names, opts).collect { task -> [dataset: meta.dataset, task: task] } },
+    ]
+}

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Say what a run will take before it starts: tasks, processor time, memory, from the lines fitted to what runs recorded."""
+
+import argparse
+import json
+from pathlib import Path
+
+from plumbline.errors import UserError, run_script
+
+HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plan", type=Path, required=True, help="JSON: data sets, embeddings and evaluations of the run")
+    parser.add_argument("--costs", type=Path, required=True, help="steps.tsv of a run, or assets/costs.tsv")
+    parser.add_argument("--catalogue", type=Path, required=True, help="assets/catalogue.csv: sizes of data sets to be fetched")
+    parser.add_argument("--inputs", type=Path, help="folder with the data sets' files")
+    parser.add_argument("--cpus", type=int, default=1, help="processors that the run may use")
+    parser.add_argument("--output", type=Path, required=True, help="text file")
+    return parser.parse_args()
+
+
+def sizes(plan: dict, inputs: Path | None, catalogue: dict) -> dict[str, int]:
+    """data set -> number of cells; 0 where nobody knows."""
+    from plumbline.ingest import open_source
+
+    found = {}
+    for dataset in plan["datasets"]:
+        name, path = dataset["name"], dataset.get("file")
+        if path:
+            found[name] = len(open_source(inputs / path, "X", None).cell_id)
+        else:
+            found[name] = int(catalogue.get(name, {}).get("n_cells") or 0)
+        found[f"{name}.heldout"] = round(HELD_OUT * found[name])
+    return found
+
+
+def work_of(plan: dict, cells: dict[str, int]):
+    """One row for each step, name and data set: how many tasks on how many cells."""
+    import pandas as pd
+
+    rows = [{"step": "PREPARE", "name": "", "dataset": dataset["name"]} for dataset in plan["datasets"]]
+    rows += [{"step": "EMBED", "name": run["variant"], "dataset": run["dataset"]} for run in plan["embed"]]
+    rows += [{"step": "EVALUATE", "name": run["task"], "dataset": run["dataset"]} for run in plan["evaluate"]]
+    table = pd.DataFrame(rows).assign(n_tasks=1)
+    table["n_cells"] = table["dataset"].map(cells).fillna(0)
+    return table.groupby(["step", "name", "dataset", "n_cells"], as_index=False)["n_tasks"].sum()
+
+
+def read_costs(path: Path):
+    import pandas as pd
+
+    from plumbline.experiments.cost import fit_costs
+
+    steps = pd.read_csv(path, sep="\t", dtype={"name": str}).fillna({"name": ""})
+    missing = [name for name in ("step", "name", "n_cells", "seconds", "cpu_seconds") if name not in steps]
+    if missing:
+        raise UserError(f"{path} lacks the column {missing[0]}. Give the steps.tsv that a run left in its output folder.")
+    return fit_costs(steps)
+
+
+def text_of(found, unknown: list[str], cpus: int) -> str:
+    """The estimate in words."""
+    by_step = found.groupby("step")[["n_tasks", "cpu_seconds"]].sum()
+    lines = [f"{row.n_tasks:>6} x {row.Index:<9}{_time(row.cpu_seconds):>9} of processor time" for row in by_step.itertuples()]
+    total, peak = found["cpu_seconds"].sum(), found["peak_memory_bytes"].max()
+    head = f"Estimate: {found['n_tasks'].sum()} tasks, {_time(total)} of processor time, about {_time(total / cpus)}"
+    dear = found.sort_values("cpu_seconds", ascending=False).head(3).to_dict("records")
+    dearest = ", ".join(f"{row['name']} on {row['dataset']} {_time(row['cpu_seconds'])}" for row in dear)
+    lines.append(f"Largest parts: {dearest}. Largest memory of a task: {peak / 1e9:.1f} GB.")
+    guessed = sorted(set(found.loc[~found["known"], "name"]))
+    if guessed:
+        lines.append(f"Never measured, taken as the dearest of their step: {', '.join(guessed)}.")
+    if unknown:
+        lines.append(f"Not counted, because their size is not known before they are fetched: {', '.join(unknown)}.")
+    return "\n".join([f"{head} on {cpus} processors. Orders of magnitude: other processors, other times.", *lines]) + "\n"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def main() -> None:
+    args = arguments()
+    from plumbline.catalogue import read_catalogue
+    from plumbline.experiments.cost import estimate
+    from plumbline.files import whole_file
+
+    plan = json.loads(args.plan.read_text())
+    cells = sizes(plan, args.inputs, read_catalogue(args.catalogue))
+    found = estimate(read_costs(args.costs), work_of(plan, cells))
+    unknown = [dataset["name"] for dataset in plan["datasets"] if not cells[dataset["name"]]]
+    with whole_file(args.output) as temporary:
+        temporary.write_text(text_of(found[found["n_cells"] > 0], unknown, args.cpus))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,27 @@
+process ESTIMATE {
+    label 'env_base'
+    label 'process_single'
+    container "${params.container_prefix}base:${workflow.manifest.version}"
+
+    input:
+    val meta
+    path plan
+    path inputs, stageAs: 'inputs?/*'
+    path costs
+    path catalogue
+
+    output:
+    path 'estimate.txt', emit: text
+    tuple val("${task.process}"), val('scipy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"scipy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+
+    script:
+    """
+    estimate_cost.py --plan ${plan} --costs ${costs} --catalogue ${catalogue} --inputs . --cpus ${meta.cpus} ${task.ext.args ?: ''} \\
+        --output estimate.txt
+    """
+
+    stub:
+    """
+    echo 'a stub has no cost' > estimate.txt
+    """
+}
