@@ -10,7 +10,20 @@ from scipy import stats
 from plumbline.errors import UserError
 from plumbline.files import sha256
 from plumbline.harmonise import annotations
-from plumbline.simulate import CONTROL, DISPERSION, KNOCKDOWN, Design, _compiled, check, choose_complexes, plant, simulate
+from plumbline.simulate import (
+    CONTROL,
+    DISPERSION,
+    KNOCKDOWN,
+    STATES,
+    Design,
+    _compiled,
+    add_states,
+    check,
+    choose_complexes,
+    lay_out,
+    plant,
+    simulate,
+)
 
 SMALL = Design(n_perturbations=60, n_batches=4, cells_per_perturbation=20, n_genes=500, depth=3000.0)
 
@@ -103,6 +116,24 @@ def test_seed_decides_everything(tmp_path, screen):
     assert sha256(tmp_path / "a.h5ad") == sha256(tmp_path / "b.h5ad") != sha256(tmp_path / "c.h5ad")
 
 
+def test_the_response_to_being_perturbed_is_of_perturbed_cells_alone_and_changes_nothing_else(screen):
+    plain, data = screen
+    design = replace(SMALL, nuisance=0.5)
+    rng = np.random.default_rng(design.seed)
+    truth = plant(design, rng)
+    plan = add_states(design, lay_out(design, truth, rng))
+    np.testing.assert_array_equal(truth.effects, plain.effects)
+    assert list(np.append(truth.perturbations, CONTROL)[plan.perturbation]) == list(data.obs["perturbation"])
+    shift = plan.state @ plan.loadings
+    control = plan.perturbation < 0
+    assert not shift[control].any()
+    assert shift[~control].std() == pytest.approx(0.5, rel=0.05)
+    assert np.linalg.matrix_rank(shift) == STATES
+    means = np.stack([shift[plan.perturbation == p].mean(axis=0) for p in range(60)])
+    assert means.std() == pytest.approx(0.5 / np.sqrt(20), rel=0.1)  # what is left of it in the mean of 20 cells: nothing shared
+    assert "nuisance" not in data.uns  # a screen without is the file it was before there was this option
+
+
 def corum_recall(data: ad.AnnData) -> float:
     """Plain PCA (50 components, log-normalised), centred on each batch's controls; share of CORUM pairs in the 5 % tails."""
     import pandas as pd
@@ -142,6 +173,7 @@ def test_the_default_screen_is_neither_trivial_nor_hopeless(tmp_path):
         ({"escape": 1.0}, r"escape must be in \[0, 1\)"),
         ({"depth": 0.0}, "depth must be positive"),
         ({"effect": -1.0}, "effect and batch-effect must not be negative"),
+        ({"nuisance": -1.0}, "nor nuisance"),
     ],
 )
 def test_impossible_designs_are_refused(change, message):
