@@ -130,7 +130,7 @@ def test_the_response_to_being_perturbed_is_of_perturbed_cells_alone_and_changes
     assert shift[~control].std() == pytest.approx(0.5, rel=0.05)
     assert np.linalg.matrix_rank(shift) == STATES
     means = np.stack([shift[plan.perturbation == p].mean(axis=0) for p in range(60)])
-    assert means.std() == pytest.approx(0.5 / np.sqrt(20), rel=0.1)  # what is left of it in the mean of 20 cells: nothing shared
+    assert means.std() == pytest.approx(0.5 / np.sqrt(20), rel=0.1)  # of 20 cells: nothing shared
     assert "nuisance" not in data.uns  # a screen without is the file it was before there was this option
 
 
