@@ -49,7 +49,7 @@ def describe(
 
     cells: 'controls', 'all' or 'auto' (controls if there are MIN_CONTROLS). offset: 'depth', 'batch' (depth x rate of the
     gene in the batch) or 'auto' ('batch' if there are several, of MIN_BATCH cells on average). Where the question does not
-    apply the table is empty and the summary says why. Memory: 15 KB a gene, and one block of cells.
+    apply the table is empty and the summary says why. Memory: 15 KB a gene, 24 bytes a gene and batch, and one block of cells.
     """
     screen = read_screen(tables)
     try:
