@@ -92,6 +92,7 @@ def test_every_metric_is_that_of_a_loop(case, good):
 
 def test_a_prediction_without_effect_has_no_correlation_and_few_cells_no_distance(case, good):
     assert pearson_delta(replace(case, prediction=good[1].centre)) == 0
+    assert np.isnan(pearson_delta(case.take(np.flatnonzero(case.is_control))))
     few = case.take(np.flatnonzero(case.is_control | (case.batch == "b0")))
     assert np.isnan(energy_distance(few))  # two cells a perturbation
 

@@ -134,7 +134,7 @@ def pearson_delta(case: Case) -> float:
     """Mean over perturbations of the Pearson correlation over genes of predicted with true mean effect, -1..1.
 
     Both effects are measured from the true control mean of each cell's batch; cells of batches without controls are left
-    out. 0 where no effect is predicted. Source: 'Pearson delta' of Roohani et al. 2024 (GEARS, Nat Biotechnol 42:927).
+    out. 0 where no effect is predicted, NaN if no cell is left. Source: 'Pearson delta' of Roohani et al. 2024 (GEARS, Nat Biotechnol 42:927).
     """
     used = np.flatnonzero(np.isin(case.batch, np.unique(case.batch[case.is_control])))
     part = case.take(used)
@@ -143,7 +143,9 @@ def pearson_delta(case: Case) -> float:
     names, code = np.unique(part.perturbation[moved], return_inverse=True)
     means = mean_of_groups(code, np.arange(len(moved)), len(names), len(moved))
     true, predicted = (means @ (x - centre)[:, moved].T for x in (part.truth, part.prediction))
-    return float(np.nanmean(pearson_rows(true, predicted)))
+    values = pearson_rows(true, predicted)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def energy_distance(case: Case) -> float:
