@@ -1,6 +1,178 @@
-"""Sections of the experiment objectives."""
+"""Modified objectives: models that were told the perturbations in training, on perturbations and batches they never saw."""
+
+import pandas as pd
+
+from plumbline.report.figures import bare, image
+from plumbline.report.forest import MARKERS
+from plumbline.report.run import CONTROLS, Run
+from plumbline.report.words import (
+    VERDICTS,
+    escape,
+    listed,
+    metric_title,
+    number,
+    section,
+    table,
+    task_title,
+    with_interval,
+)
+
+PARENT = {
+    "parent_id": "plumbline_objectives",
+    "parent_name": "Experiment: modified objectives",
+    "parent_description": "Models trained with the perturbation in the objective, on train perturbations alone, and scored on "
+    "held-out perturbations in held-out batches, beside the same model without labels on the same cells.",
+}
+LABELLED = ("head=", "tune=", "architecture=")  # settings of models.csv that put the perturbation into the objective
 
 
-def sections(run, folder) -> list[dict]:
-    """None yet."""
-    return []
+def sections(run: Run, _folder) -> list[dict]:
+    """What the labels gained: a sentence a model, the differences as a figure, all scores, the cost. [] without scores."""
+    rows = _rows(run)
+    told = rows[rows["labelled"] & (rows["status"] == "ok")]
+    if told.empty:
+        return []
+    says = "".join(f"<li>{line}</li>" for line in [_overall(told), *_each(told)])
+    content = f"<ul class='pl-says'>{says}</ul>"
+    figure = _figure(run, told[told["diff_low"].notna()])
+    if figure:
+        content += image(figure, "Differences to the same model without labels, 95 % intervals; the numbers are in the table.")
+    about = (
+        "Difference to the same model without labels (right of the line: labels help), paired on the same units, with its 95 % "
+        "bootstrap interval. ▲ better, ▼ worse, ■ tied (q ≤ 0.05)."
+    )
+    parts = [section("objectives_gain", "Differences", about, content, **PARENT), _table(run, rows)]
+    cost = _cost(run, rows)
+    return parts + ([cost] if cost else [])
+
+
+def _rows(run: Run) -> pd.DataFrame:
+    """Main metrics under `corrected` with columns labelled and reference: the label of the row each is compared with."""
+    rows = run.experiment("objectives")
+    rows = rows[(rows["protocol"] == "corrected") & rows["main"] & ~rows["role"].isin(CONTROLS)].reset_index(drop=True)
+    settings = {name: str(about.get("settings", "")) for name, about in run.about["models"].items()}
+    labelled = [any(word in settings.get(name, "") for word in LABELLED) for name in rows["variant"]]
+    rows = rows.assign(labelled=labelled)
+    return rows.assign(reference=rows["variant"].map(_references(rows)).fillna(""))
+
+
+def _references(rows: pd.DataFrame) -> dict[str, str]:
+    """Variant -> label of the unlabelled variant whose scores its differences were taken from."""
+    keys = ["dataset", "task", "metric"]
+    pairs = rows[rows["labelled"]].merge(rows[~rows["labelled"]], on=keys, suffixes=("", "_other"))
+    pairs = pairs[(pairs["baseline_value"] == pairs["value_other"])]
+    pairs = pairs.assign(same=pairs["model"] == pairs["model_other"])  # where scores are equal by chance, the same model
+    counts = pairs.groupby(["variant", "label_other"]).agg(n=("same", "size"), same=("same", "max")).reset_index()
+    best = counts.sort_values(["same", "n"], ascending=False).drop_duplicates("variant")
+    return dict(zip(best["variant"], best["label_other"], strict=True))
+
+
+def _overall(told: pd.DataFrame) -> str:
+    tested = told[told["verdict"].isin(("better", "worse", "tied"))]
+    if tested.empty:
+        return "No difference to a model without labels could be tested."
+    count = tested["verdict"].value_counts()
+    shares = ", ".join(f"{count.get(word, 0)} {word}" for word in ("better", "tied", "worse"))
+    return (
+        f"Of {len(tested)} comparisons with the same model without labels, on perturbations that training never saw: "
+        f"<b>{shares}</b> (q ≤ 0.05)."
+    )
+
+
+def _each(told: pd.DataFrame) -> list[str]:
+    """A sentence a data set and model: the tasks it wins and loses, each with difference and interval."""
+    lines = []
+    for (_, variant), part in told.groupby(["dataset", "variant"], sort=True):
+        name, reference = escape(part["label"].iloc[0]), escape(part["reference"].iloc[0] or "the reference")
+        words = [f"{verdict} in {listed([_gain(row) for row in found.itertuples()])}"
+                 for verdict in ("better", "worse") if len(found := part[part["verdict"] == verdict])]  # fmt: skip
+        tied = part[part["verdict"] == "tied"]
+        words += [f"tied in {listed([task_title(task).lower() for task in tied['task']])}"] if len(tied) else []
+        if words:
+            lines.append(f"<b>{name}</b> against {reference} ({escape(part['dataset'].iloc[0])}): {'; '.join(words)}.")
+        else:
+            lines.append(f"<b>{name}</b> ({escape(part['dataset'].iloc[0])}, {escape(variant)}): not tested.")
+    return lines
+
+
+def _gain(row) -> str:
+    gain = with_interval(row.difference, row.diff_low, row.diff_high, row.metric, sign=True)
+    return f"{task_title(row.task).lower()} ({metric_title(row.metric)} {gain})"
+
+
+def _figure(run: Run, shown: pd.DataFrame):
+    if shown.empty:
+        return None
+    from matplotlib.figure import Figure
+
+    panels = [key for key, _ in shown.groupby(["dataset", "task"], sort=True)]
+    names = list(dict.fromkeys(shown.sort_values(["model", "variant"])["label"]))[::-1]
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.6 + 2.9 * columns, lines * (1.1 + 0.26 * len(names))), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (dataset, task) in zip(axes.flat, panels, strict=False):
+        part = shown[(shown["dataset"] == dataset) & (shown["task"] == task)]
+        _panel(axis, part, names)
+        axis.set_title(f"{run.title(dataset)[:40]}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
+    return figure
+
+
+def _panel(axis, part: pd.DataFrame, names: list[str]) -> None:
+    axis.axvline(0, color="black", linewidth=0.8, zorder=1)
+    for row in part.itertuples():
+        colour, height, sign = VERDICTS[row.verdict][2], names.index(row.label), row.direction
+        ends = sorted([sign * row.diff_low, sign * row.diff_high])
+        axis.plot(ends, [height, height], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
+        axis.plot(sign * row.difference, height, MARKERS[row.verdict], color=colour, markersize=6, zorder=3)
+    axis.set_yticks(range(len(names)), names, fontsize=7.5)
+    axis.set_ylim(-0.6, len(names) - 0.4)
+    axis.set_xlabel(f"{metric_title(part['metric'].iloc[0])}\n← labels hurt     labels help →", fontsize=7)
+    axis.locator_params(axis="x", nbins=5)
+    axis.tick_params(axis="x", labelsize=7)
+    bare(axis)
+
+
+def _table(run: Run, rows: pd.DataFrame) -> dict:
+    head = ["Data set", "Task", "Model", "Score", "Compared with", "Its score", "Difference", "Result"]
+    body = []
+    for row in rows.sort_values(["dataset", "task", "model", "labelled", "variant"]).itertuples():
+        names = [run.title(row.dataset), task_title(row.task), row.label]
+        if row.status != "ok":
+            values = ["–", "–", "–", "–", row.reason]
+        elif not row.labelled:
+            values = [with_interval(row.value, row.ci_low, row.ci_high, row.metric), "–", "–", "–", "without labels"]
+        else:
+            gain = with_interval(row.difference, row.diff_low, row.diff_high, row.metric, sign=True)
+            other, result = number(row.baseline_value, row.metric), " ".join(VERDICTS[row.verdict][:2])
+            score = with_interval(row.value, row.ci_low, row.ci_high, row.metric)
+            values = [score, row.reference or "–", other, gain, result]
+        body.append([escape(str(cell)) for cell in names + values])
+    about = "Held-out perturbations in held-out batches. Differences are paired on the same units, with 95 % intervals."
+    return section("objectives_table", "Table", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)
+
+
+def _cost(run: Run, rows: pd.DataFrame) -> dict | None:
+    """Seconds and memory of the labelled models, beside those of the model each is compared with."""
+    cost = run.experiment_cost
+    if not len(cost) or "experiment" not in cost:
+        return None
+    cost = cost[(cost["experiment"] == "objectives") & (cost["status"] == "ok") & cost["seconds"].notna()]
+    means = cost.groupby(["dataset", "label"])[["seconds", "peak_memory_bytes"]].mean()
+    told = rows[rows["labelled"]].drop_duplicates(["dataset", "variant"]).sort_values(["dataset", "model", "variant"])
+    body = []
+    for row in told.itertuples():
+        if (row.dataset, row.label) not in means.index:
+            continue
+        own, key = means.loc[(row.dataset, row.label)], (row.dataset, row.reference)
+        other = number(means.loc[key, "seconds"]) if key in means.index else "–"
+        memory = f"{own['peak_memory_bytes'] / 1e9:.2f} GB" if pd.notna(own["peak_memory_bytes"]) else "–"
+        cells = [run.title(row.dataset), row.label, number(own["seconds"]), other, memory]
+        body.append([escape(str(cell)) for cell in cells])
+    if not body:
+        return None
+    head = ["Data set", "Model", "Seconds", "Seconds without labels", "Peak memory"]
+    about = "Training and embedding together: a head also needs the embedding of the cells it is trained on."
+    return section("objectives_zcost", "What it costs", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)
