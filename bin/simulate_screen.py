@@ -21,6 +21,7 @@ HELP = {
     "escape": "share of cells of working guides without effect",
     "null_fraction": "share of perturbations of unexpressed genes, which do nothing",
     "seed": "seed of every random draw",
+    "cells_seed": "another screen of the same genes and effects; 0 = the first",
     "nuisance": "sd of the log effect on a gene of being perturbed at all, whichever gene is hit",
 }
 

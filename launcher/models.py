@@ -73,8 +73,17 @@ def parameter(arguments: list[str], profiles: list[str], name: str) -> str | Non
     return None
 
 
+def experiment_variants(experiments: str | None) -> set[str]:
+    """The variants that experiments add. Those with a checkpoint need what their model needs, which --models names then."""
+    asked = {name.strip() for name in (experiments or "").split(",")} - {"", "null"}
+    with (REPO / "assets/experiments.csv").open(newline="") as table:
+        added = {row["variant"] for row in csv.DictReader(table) if {row["experiment"], "all"} & asked}
+    return added - {row["id"] for row in rows() if row["role"] == "foundation"}
+
+
 def environments(arguments: list[str], profiles: list[str]) -> list[str]:
     """The environments of a run, the tools' own included. Unknown models are left to the pipeline, which explains them."""
     wanted = {name.strip() for name in (parameter(arguments, profiles, "models") or "all").split(",")}
+    wanted |= experiment_variants(parameter(arguments, profiles, "experiments"))
     needed = [row["env"] for row in rows() if "all" in wanted or {row["id"], row["model"]} & wanted]
     return list(dict.fromkeys(["base", *needed, "multiqc"]))

@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def verb(name: str, act, text: str, passes_on: str = "") -> argparse.ArgumentParser:
         epilog = f"Further arguments go to {passes_on}." if passes_on else None
-        shows_help = name != "run"  # there, --help is the pipeline's
+        shows_help = name not in ("run", "estimate")  # there, --help is the pipeline's
         added = verbs.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False, add_help=shows_help)
         added.set_defaults(act=act, passes_on=passes_on)
         return added
@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = verb("demo", _demo, "the whole evaluation on small real data sets", "`nextflow run`")
     demo.add_argument("--outdir", type=Path, default=Path("demo"), help="results and work folder (default: demo)")
     demo.add_argument("--weights", type=Path, help="folder of foundation model checkpoints")
+    demo.add_argument("--experiments", action="store_true", help="and every experiment (docs/experiments.md)")
+
+    verb("estimate", _estimate, "what a run would take, with the arguments of `plumb run`", "`nextflow run`")
 
     verb("run", _run, "`nextflow run` of this pipeline with everything set up", "`nextflow run`")
 
@@ -91,13 +94,18 @@ def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
         chosen = ",".join(dict.fromkeys([*chosen.split(","), *models.with_weights(arguments.weights)]))
         rest = [*models.without(rest, "--models"), "--models", chosen, "--weights", str(arguments.weights.absolute())]
     rest += ["-resume"] if (state / "history").exists() and "-resume" not in rest else []
-    profiles = ",".join(filter(None, [models.value(rest, "-profile"), "demo"]))
+    also = "experiments" if arguments.experiments else None
+    profiles = ",".join(filter(None, [models.value(rest, "-profile"), "demo", also]))
     rest = ["-profile", profiles, *models.without(rest, "-profile")]
     return _launch(rest, ["-log", str(outdir / "work/nextflow.log")], {"NXF_CACHE_DIR": str(state)})
 
 
 def _run(_arguments: argparse.Namespace, rest: list[str]) -> int:
     return _launch(rest, [], {})
+
+
+def _estimate(_arguments: argparse.Namespace, rest: list[str]) -> int:
+    return _launch([*rest, "--estimate_only"], [], {})
 
 
 def _launch(arguments: list[str], before: list[str], variables: dict[str, str]) -> int:

@@ -44,7 +44,8 @@ class Design:
     """What the user chooses. Fractions are in [0, 1); effect sizes are in natural log units.
 
     null_fraction of the perturbations hit unexpressed genes; guide_failure of the guides and escape of the cells of
-    working guides show no effect.
+    working guides show no effect. cells_seed: another than 0 makes another screen of the same genes and effects: new
+    batches, cells and counts.
     """
 
     n_perturbations: int = 240
@@ -61,6 +62,7 @@ class Design:
     null_fraction: float = 0.15
     seed: int = 1
     nuisance: float = 0.0
+    cells_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,7 @@ def simulate(design: Design, path: Path | str) -> Truth:
     check(design)
     rng = np.random.default_rng(design.seed)
     truth = plant(design, rng)
+    rng = np.random.default_rng([design.seed, design.cells_seed]) if design.cells_seed else rng
     plan = add_states(design, lay_out(design, truth, rng))
     with whole_file(path) as temporary, CsrWriter(temporary, design.n_genes) as writer:
         for block in draw(truth, plan, rng):

@@ -49,3 +49,25 @@ def test_help_names_every_parameter(tmp_path):
     assert run.code == 0
     for name in ("--input", "--models", "--tasks", "--weights", "--baseline"):
         assert name in run.output
+
+
+def test_every_experiment_joins_the_grid(tiny_sheet, tiny_screen, tmp_path):
+    """Requests of the experiments: shares of the train cells, all pairs of data sets, held-out parts."""
+    sheet = tmp_path / "two.csv"
+    sheet.write_text(tiny_sheet.read_text() + tiny_sheet.read_text().splitlines()[1].replace("tiny,", "again,", 1) + "\n")
+    options = ["--models", "pca,random", "--experiments", "all", "--experiment_tasks", "recall", "--shares", "0.1,0.5"]
+    run = plumb_run(tmp_path, "--input", sheet, "-profile", "test", *options, "--share_draws", "2", "-stub-run")
+    assert run.code == 0, run.output
+    names = [name.partition("(")[2].rstrip(")") for name in run.tasks() if name.startswith("EMBED:")]
+    assert {"tiny.pca.train_0.1_2.42", "tiny.pca.again.42", "again.heldout.pca.again_train.42", "tiny.scvi_nb.42"} <= set(names)
+    assert sum(".train_0." in name for name in names) == 8  # 2 data sets x 2 shares x 2 draws
+    scored = [name for name in run.tasks() if name.startswith("EVALUATE (tiny.pca.again.42")]
+    assert scored == ["EVALUATE (tiny.pca.again.42.recall)"]
+    for process in ("DESCRIBE_COUNTS", "ABLATE_INTEGRITY", "HOLD_OUT", "PREPARE_HELD_OUT"):
+        assert sum(process in name.split(" ")[0].split(":") for name in run.tasks()) == 2, process
+
+
+def test_an_estimate_starts_nothing(tiny_sheet, tmp_path):
+    run = plumb_run(tmp_path, "--input", tiny_sheet, "-profile", "test", "--estimate_only", "-stub-run")
+    assert run.code == 0, run.output
+    assert [name.split(" ")[0] for name in run.tasks()] == ["ESTIMATE"]

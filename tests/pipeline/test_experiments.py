@@ -1,0 +1,81 @@
+"""The experiments on simulated screens whose answers are known: one real run of all of them."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from .conftest import plumb_run, write_sheet
+
+pytestmark = pytest.mark.pipeline
+SCREEN = "--n-perturbations 80 --n-batches 8 --cells-per-perturbation 16 --n-genes 500 --effect 0.8 --depth 3000".split()
+NAMES = ["count_distribution", "minimal_data", "transfer", "objectives", "integrity", "generality", "cost"]
+
+
+@pytest.fixture(scope="module")
+def run(simulate, tmp_path_factory):
+    """`target`; `sister`, another screen of the same effects; `stranger`, a screen of other effects."""
+    seeds = {"target": ("7", "0"), "sister": ("7", "1"), "stranger": ("8", "0")}
+    rows = []
+    for name, (seed, cells_seed) in seeds.items():
+        path = simulate(name, *SCREEN, "--seed", seed, "--cells-seed", cells_seed)
+        rows.append(f"{name},{path},perturbation,non-targeting,batch,human,counts,0,crispri")
+    folder = tmp_path_factory.mktemp("experiments")
+    settings = ",".join(f"{name}:max_epochs=2,{name}:n_hvg=200,{name}:n_hidden=32,{name}:n_latent=8" for name in SCVI)
+    settings += ",pca:n_components=8,pca_contrastive:n_components=32"
+    options = ["--models", "pca,random,label_oracle", "--model_settings", settings, "--experiments", "all"]
+    options += ["--experiment_tasks", "recall", "--tasks", "recall", "--shares", "0.1", "--share_draws", "2"]
+    done = plumb_run(folder, "--input", write_sheet(folder / "sheet.csv", *rows), "-profile", "test", *options)
+    assert done.code == 0, done.output
+    return done
+
+
+SCVI = ("scvi", "scvi_nb", "scvi_poisson", "scvi_lognorm", "scvi_contrastive", "scanvi", "contrastivevi")
+
+
+@pytest.fixture(scope="module")
+def compared(run):
+    table = pd.read_parquet(run.results / "comparisons.parquet")
+    return table[(table["protocol"] == "corrected") & table["main"]]
+
+
+def test_the_estimate_comes_first(run):
+    assert "Estimate: " in run.output
+    assert run.output.index("Estimate: ") < run.output.index("SUMMARISE")
+
+
+def test_every_experiment_has_its_section(run):
+    page = (run.results / "multiqc_report.html").read_text()
+    for name in NAMES:
+        assert f"plumbline_{name}" in page, name
+
+
+def test_a_related_screen_teaches_what_an_unrelated_one_does_not(compared):
+    moved = compared[(compared["experiment"] == "transfer") & (compared["dataset"] == "target")].set_index("fit_on")
+    assert moved.loc["sister", "verdict"] in ("tied", "better")
+    assert moved.loc["stranger", "verdict"] == "worse"
+    assert moved.loc["stranger", "diff_high"] < 0
+
+
+def test_the_main_run_stays_the_same(compared):
+    main = compared[compared["experiment"] == ""]
+    assert set(main["variant"]) == {"pca", "random", "label_oracle"}
+    assert set(main["dataset"]) == {"target", "sister", "stranger"}
+
+
+def test_counts_are_described_as_what_they_were_drawn_from(run):
+    found = json.loads((run.results / "experiments" / "target.count_distribution.json").read_text())
+    assert found["status"] == "ok"
+    assert found["supported"] == "nb"
+
+
+def test_held_out_perturbations_are_scored_apart(compared):
+    held = compared[compared["experiment"] == "objectives"]
+    assert set(held["dataset"]) == {"target.heldout", "sister.heldout", "stranger.heldout"}
+    assert {"pca", "pca_contrastive", "scanvi", "contrastivevi"} <= set(held["variant"])
+
+
+def test_steps_are_priced(run):
+    steps = pd.read_csv(run.results / "steps.tsv", sep="\t")
+    assert set(steps["step"]) == {"PREPARE", "EMBED", "EVALUATE"}
+    assert (steps["cpu_seconds"] > 0).all()
