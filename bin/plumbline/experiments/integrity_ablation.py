@@ -134,7 +134,8 @@ def pearson_delta(case: Case) -> float:
     """Mean over perturbations of the Pearson correlation over genes of predicted with true mean effect, -1..1.
 
     Both effects are measured from the true control mean of each cell's batch; cells of batches without controls are left
-    out. 0 where no effect is predicted, NaN if no cell is left. Source: 'Pearson delta' of Roohani et al. 2024 (GEARS, Nat Biotechnol 42:927).
+    out. 0 where no effect is predicted, NaN if no cell is left. Source: 'Pearson delta' of Roohani et al. 2024 (GEARS, Nat
+    Biotechnol 42:927).
     """
     used = np.flatnonzero(np.isin(case.batch, np.unique(case.batch[case.is_control])))
     part = case.take(used)
