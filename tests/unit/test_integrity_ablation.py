@@ -300,6 +300,7 @@ def test_cells_of_the_ablation_are_test2(prepared):
     assert sorted(case.perturbation) == sorted(test["perturbation"])
     assert case.truth.shape == (120, len(test))
     assert about["halves_of"] == "perturbations"
+    assert about["cells_median"] == test.loc[~test["is_control"], "perturbation"].value_counts().median()
 
 
 def test_whole_ablation(prepared, monkeypatch, tmp_path):

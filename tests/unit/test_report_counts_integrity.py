@@ -142,7 +142,7 @@ def write_integrity(folder: Path, moved: float = 0.0) -> Path:
     columns = ["kind", "damage", "level", "replicate", "metric", "value"]
     pd.DataFrame(rows, columns=columns).assign(n_cells=1, n_batches=1).to_parquet(folder / "x.integrity.parquet")
     about = {"status": "ok", "n_cells": 10, "n_cells_test": 20, "n_perturbations": 3, "n_controls": 4, "n_batches": 2,
-             "n_genes": 5, "n_genes_total": 50, "replicates": 6, "halves_of": "perturbations"}  # fmt: skip
+             "n_genes": 5, "n_genes_total": 50, "cells_median": 7.0, "replicates": 6, "halves_of": "perturbations"}  # fmt: skip
     (folder / "x.integrity.json").write_text(json.dumps(about))
     return folder
 
@@ -156,9 +156,15 @@ def test_integrity_section_recommends_what_the_numbers_say(tmp_path):
     assert "does not (perturbations swapped)." in text
     assert "No effect predicted gives 0.5 and a perfect prediction 1, exactly." in text
     assert re.search(r"noise added\s+80 % \[80, 80\]\s+ρ −1\.00 \[−1\.00, −1\.00\]; from 0\.125", text)
-    assert "10 of 20 test2 cells of 3 perturbations, 4 controls, 2 batches, 5 most expressed genes of 50" in text
+    assert "so few cells" not in text
+    assert (
+        "10 of 20 test2 cells of 3 perturbations (median 7 cells), 4 controls, 2 batches, 5 most expressed genes of 50" in text
+    )
     assert 'alt="Structural integrity sees' in parts[0]["data"]
     moved = words(integrity.sections(run, write_integrity(tmp_path, moved=0.2)))
+    about = json.loads((tmp_path / "x.integrity.json").read_text()) | {"cells_median": 3.0}
+    (tmp_path / "x.integrity.json").write_text(json.dumps(about))
+    assert "With so few cells a perturbation its mean effect holds" in words(integrity.sections(run, tmp_path))
     assert "moves with controls removed" in moved
 
 

@@ -65,7 +65,8 @@ def read_case(counts: Path, tables: Path, seed: int) -> tuple[Case, dict]:
     return case, {
         "n_cells": len(moved), "n_cells_test": int((~screen.is_control[test]).sum()), "n_controls": int(taken.is_control.sum()),
         "n_controls_test": int(screen.is_control[test].sum()), "n_cells_without_controls": left_out,
-        "n_perturbations": len(np.unique(moved)), "n_batches": len(np.unique(taken.batch)), "n_genes": len(genes),
+        "n_perturbations": len(np.unique(moved)), "cells_median": float(np.median(np.unique(moved, return_counts=True)[1])),
+        "n_batches": len(np.unique(taken.batch)), "n_genes": len(genes),
         "n_genes_total": len(screen.genes), "halves_of": "cells" if by_cells else "perturbations",
     }  # fmt: skip
 

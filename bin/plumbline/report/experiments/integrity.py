@@ -41,6 +41,7 @@ DAMAGES = {
     "tiny_batches": ("batches split", "pieces a batch"),
     "without_controls": ("batches without controls", "share of batches"),
 }
+FEW = 5  # median cells a perturbation below which its mean is mostly noise
 _FLOOR = -1.0  # the figure ends here
 
 
@@ -67,7 +68,10 @@ def _dataset(values: pd.DataFrame, about: dict) -> str:
     curves = scaled(values)
     sensitive, specific = sensitivity(curves), specificity(curves)
     words = f"{recommendation(sensitive, specific)} {anchors(values)}"
-    used = (f"{about['n_cells']:,} of {about['n_cells_test']:,} test2 cells of {about['n_perturbations']} perturbations, "
+    few = about["cells_median"] < FEW
+    words += " With so few cells a perturbation its mean effect holds much of what is the cells' own." if few else ""
+    used = (f"{about['n_cells']:,} of {about['n_cells_test']:,} test2 cells of {about['n_perturbations']} perturbations "
+            f"(median {about['cells_median']:g} cells), "
             f"{about['n_controls']:,} controls, {about['n_batches']} batches, {about['n_genes']:,} most expressed genes of "
             f"{about['n_genes_total']:,}; {about['replicates']} random halves of the {about['halves_of']}.")  # fmt: skip
     parts = [f"<p>{escape(words)}</p><p>{escape(used)}</p>", image(_figure(curves), words), _sensitivity_table(sensitive)]
