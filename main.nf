@@ -90,7 +90,7 @@ workflow PLUMBLINE {
 
     ABOUT_RUN(opts)
     MULTIQC(
-        REPORT.out.sections.mix(ABOUT_RUN.out.sections).flatten().toSortedList { a, b -> a.name <=> b.name }.map { sections -> [[id: 'plumbline'], sections, assets.resolve('multiqc_config.yml'), [], [], []] }
+        REPORT.out.sections.mix(ABOUT_RUN.out.sections).flatten().toSortedList { a, b -> a.name <=> b.name }.map { sections -> [[id: 'plumbline'], sections, assets.resolve('multiqc_config.yml'), assets.resolve('logo.svg'), [], []] }
     )
 
     emit:

@@ -83,6 +83,8 @@ def experiment_variants(experiments: str | None) -> set[str]:
 
 def environments(arguments: list[str], profiles: list[str]) -> list[str]:
     """The environments of a run, the tools' own included. Unknown models are left to the pipeline, which explains them."""
+    if "--estimate_only" in arguments:
+        return ["base"]
     wanted = {name.strip() for name in (parameter(arguments, profiles, "models") or "all").split(",")}
     wanted |= experiment_variants(parameter(arguments, profiles, "experiments"))
     needed = [row["env"] for row in rows() if "all" in wanted or {row["id"], row["model"]} & wanted]

@@ -256,6 +256,10 @@ def test_option_values():
         (["--models", "scvi_nb, pca"], ["base", "scvi", "multiqc"]),
         (["--models", "scgpt"], ["base", "scgpt", "multiqc"]),
         (["--models", "no_such_model"], ["base", "multiqc"]),
+        (["--models", "pca", "--experiments", "transfer"], ["base", "multiqc"]),
+        (["--models", "pca", "--experiments", "integrity,count_distribution"], ["base", "scvi", "multiqc"]),
+        (["--models", "pca", "--experiments", "all"], ["base", "scvi", "multiqc"]),
+        (["--models", "scvi", "--estimate_only"], ["base"]),
     ],
 )
 def test_environments_follow_the_models(words: list[str], needed: list[str]):
@@ -330,6 +334,19 @@ def test_demo_keeps_its_history_in_the_output_folder(launched, tmp_path: Path):
     (work / ".nextflow").mkdir(parents=True)
     (work / ".nextflow" / "history").touch()
     assert "-resume" in launched("demo", "--outdir", "out")[1]
+
+
+def test_demo_with_experiments_is_their_profile(launched):
+    _, words, made = launched("demo", "--experiments")
+    assert words[words.index("-profile") + 1] == "demo,experiments,uv"
+    assert "scvi" in made
+
+
+def test_an_estimate_is_a_run_that_starts_nothing(launched):
+    _, words, made = launched("estimate", "--input", "sheet.csv", "--models", "scvi")
+    assert words[:2] == ["run", str(home.REPO)]
+    assert "--estimate_only" in words
+    assert made == ["base"]
 
 
 def test_demo_runs_the_foundation_models_whose_weights_are_there(launched, tmp_path: Path):
