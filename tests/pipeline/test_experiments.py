@@ -8,7 +8,8 @@ import pytest
 from .conftest import plumb_run, write_sheet
 
 pytestmark = pytest.mark.pipeline
-SCREEN = "--n-perturbations 80 --n-batches 8 --cells-per-perturbation 16 --n-genes 500 --effect 0.8 --depth 3000".split()
+SIZES = {"n-perturbations": 80, "n-batches": 8, "cells-per-perturbation": 16, "n-genes": 500, "effect": 0.8}
+SCREEN = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
 NAMES = ["count_distribution", "minimal_data", "transfer", "objectives", "integrity", "generality", "cost"]
 
 

@@ -30,7 +30,7 @@ def test_every_process_has_an_image_that_we_build(tiny_sheet, tmp_path):
     command = [os.environ["PLUMBLINE_NEXTFLOW"], "inspect", ROOT, "-profile", "docker", "--input", tiny_sheet]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     images = {entry["name"]: entry["container"] for entry in json.loads(shown[shown.index("{") :])["processes"]}
-    names = {path.parent.name for path in ROOT.glob("containers/*/Dockerfile")}
+    names = {path.parent.name for path in ROOT.glob("containers/*/requirements.in")}
     built = {f"ghcr.io/plumbline/plumbline-{name}:{__version__}": name for name in names}
     assert set(images.values()) == set(built)
     assert {name.split(":")[-1] for name in images} == {
