@@ -4,7 +4,8 @@
 Settings: layer (0 the last; -1, the default, the one before it, as upstream), pooling (cell: mean over genes; cls: the <cls>
 token, V2 only and its default), max_length (tokens a cell; default: what the model takes), collapse (sum: columns of one gene
 are summed; upstream: only where upstream's test notices them), strip_versions (ENSG....7 -> ENSG...), model_dir (folder of
-config.json below --weights), checkpoint=own, organism, orthologs, precision, measure_precision.
+config.json below --weights), checkpoint=own, organism, orthologs, precision, measure_precision; with a head: tune (lora
+or last: train the model with it), tune_rank (8, of lora), tune_layers (1, of last).
 """
 
 from functools import partial
@@ -31,8 +32,20 @@ def embed(counts: Counts, options: Options) -> Result:
     pooling = choose_pooling(files.dictionaries.has_specials, options)
     layer = int(options.get("layer", -1))
     build = partial(build_model, tokenizer, files, options.variant, pooling, layer)
+    tuning = {}
+    if "tune" in options.settings:
+        from plumbline.models.tuning import tuned
+
+        build, tuning["tuning"] = tuned(build, counts, options)
     done = runtime.embed_cells(counts, options, build)
-    extra = {"layer": layer, "pooling": pooling, "max_length": max_length(files, options), **files.facts(options), **done.extra}
+    extra = {
+        "layer": layer,
+        "pooling": pooling,
+        "max_length": max_length(files, options),
+        **files.facts(options),
+        **done.extra,
+        **tuning,
+    }
     return Result(done.values, int(tokenizer.known.sum()), len(names), done.counts_used, done.unembedded, extra)
 
 
@@ -76,4 +89,4 @@ def build_model(tokenizer, files, variant: str, pooling: str, layer: int, device
 
 
 if __name__ == "__main__":
-    run("geneformer", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS))
+    run("geneformer", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.TUNING))

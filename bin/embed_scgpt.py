@@ -4,7 +4,8 @@
 Settings: max_length (tokens a cell with <cls>, 1200 as upstream; a cell with more genes is represented by a random choice),
 sampling (cell, the default: random choices from the cell's id and the seed; upstream: one stream after np.random.seed and
 torch.manual_seed, cell after cell, on one device), layer (embed layers[NAME] in place of X), model_dir (folder of args.json
-below --weights), checkpoint=own, organism, orthologs, precision, measure_precision.
+below --weights), checkpoint=own, organism, orthologs, precision, measure_precision; with a head: tune (lora
+or last: train the model with it), tune_rank (8, of lora), tune_layers (1, of last).
 """
 
 from dataclasses import replace
@@ -36,8 +37,13 @@ def embed(counts: Counts, options: Options) -> Result:
     if sampling == "upstream":  # one stream of random numbers: one device
         options = replace(options, device=pick_device(options.device))
     build = partial(build_model, folder, vocabulary, symbol, counts.cell_id, options, max_length, sampling)
+    tuning = {}
+    if "tune" in options.settings:
+        from plumbline.models.tuning import tuned
+
+        build, tuning["tuning"] = tuned(build, counts, options)
     done = runtime.embed_cells(counts, options, build)
-    extra = {"max_length": max_length, "sampling": sampling, **facts(folder, options), **done.extra}
+    extra = {"max_length": max_length, "sampling": sampling, **facts(folder, options), **done.extra, **tuning}
     return Result(done.values, n_known, len(symbol), done.counts_used, done.unembedded, extra)
 
 
@@ -77,4 +83,4 @@ def facts(folder: Path, options: Options) -> dict:
 
 
 if __name__ == "__main__":
-    run("scgpt", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS))
+    run("scgpt", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.TUNING))

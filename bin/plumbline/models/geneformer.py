@@ -134,7 +134,7 @@ class GeneformerCells:
 
     def __init__(self, model: Geneformer, tokenizer: Tokenizer, pooling: str, pad: int, device: str) -> None:
         self.model, self.tokenizer, self.pooling, self.device = model.to(device), tokenizer, pooling, device
-        self.fills, self.known = (pad,), tokenizer.known
+        self.encoder, self.fills, self.known = model.encoder, (pad,), tokenizer.known
         self.dimension = model.word.embedding_dim
         self.max_length = tokenizer.n_genes + 2 * tokenizer.specials
         inner = model.encoder.layers[0].linear1.out_features if len(model.encoder.layers) else 0

@@ -22,7 +22,7 @@ from plumbline.models.labels import Labelled, labelled_cells, trainable_part
 from plumbline.models.objective import Objective, Training, read_recipe
 from plumbline.stacked_counts import stack
 
-MINIBATCH, LEARNING_RATE = 512, 1e-3
+MINIBATCH, LEARNING_RATE, WEIGHT_DECAY = 512, 1e-3, 1.0
 BLOCK = 16_384  # cells that go through the head at once
 Embed = Callable[[Counts, Options], Result]
 
@@ -32,6 +32,7 @@ class Head(nn.Module):
 
     def __init__(self, mean: np.ndarray, deviation: np.ndarray, hidden: int, width: int) -> None:
         super().__init__()
+        self.width = width
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
         self.register_buffer("deviation", torch.as_tensor(deviation, dtype=torch.float32))
         sizes = (len(mean), hidden, width) if hidden else (len(mean), width)
@@ -53,21 +54,28 @@ def embed_with_head(embed: Embed, counts: Counts, options: Options) -> Result:
     if options.source:
         part = trainable_part(counts, options)
         stacked = stack((part.counts, part.rows), (counts, np.arange(len(counts.cell_id))))
+    first = len(stacked.cell_id) - len(counts.cell_id)
+    if "tune" in options.settings:  # the model brings the head along, trained together with it (tuning.py)
+        result = embed(stacked, options)
+        return _of_target(result, result.values[first:], result.extra)
     cells = labelled_cells(stacked, options)
     below = embed(stacked, options)
     known = np.isfinite(below.values).all(axis=1)
     device = pick_device(options.device)
     head, facts = train_head(below.values, cells.take(known[cells.rows]), options, device)
-    values = apply_head(head, below.values[len(stacked.cell_id) - len(counts.cell_id) :], device)
-    about = {**below.extra, "head": {**facts, "features": below.values.shape[1]}}
-    return replace(below, values=values, unembedded=int((~np.isfinite(values).all(axis=1)).sum()), extra=about)
+    values = apply_head(head, below.values[first:], device)
+    return _of_target(below, values, {**below.extra, "head": {**facts, "features": below.values.shape[1]}})
+
+
+def _of_target(result: Result, values: np.ndarray, extra: dict) -> Result:
+    return replace(result, values=values, unembedded=int((~np.isfinite(values).all(axis=1)).sum()), extra=extra)
 
 
 def train_head(values: np.ndarray, cells: Labelled, options: Options, device: str) -> tuple[Head, dict]:
     """The trained head for features ``values`` (n, d) of which ``cells.rows`` are labelled, and facts."""
     features = values[cells.rows]
     head = new_head(features[~cells.validation], options).to(device)
-    recipe = read_recipe(options, device, MINIBATCH, LEARNING_RATE)
+    recipe = read_recipe(options, device, MINIBATCH, LEARNING_RATE, WEIGHT_DECAY)
     objective = seeded(options.seed, lambda: Objective(recipe, at_least(options, "head_dim", 64, 1), len(cells.classes)))
     place = torch.as_tensor(features)
     data = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest() + repr(head.layers)
@@ -95,7 +103,7 @@ def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
 def apply_head(head: Head, values: np.ndarray, device: str) -> np.ndarray:
     """The head's output for features (n, d), float32 (n, width)."""
     head.eval()
-    out = np.empty((len(values), head(torch.zeros(1, values.shape[1], device=device)).shape[1]), dtype=np.float32)
+    out = np.empty((len(values), head.width), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(values), BLOCK):
             block = torch.as_tensor(values[start : start + BLOCK]).to(device)

@@ -42,7 +42,7 @@ class Recipe:
     precision: torch.dtype
 
 
-def read_recipe(options: Options, device: str, minibatch: int, learning_rate: float) -> Recipe:
+def read_recipe(options: Options, device: str, minibatch: int, learning_rate: float, weight_decay: float) -> Recipe:
     """From the settings head, head_temperature, head_epochs, head_learning_rate, head_weight_decay and head_checkpoint.
 
     On a GPU activations are bf16 (its range needs no scaling of the loss) unless precision=fp32; weights and loss are fp32.
@@ -52,7 +52,7 @@ def read_recipe(options: Options, device: str, minibatch: int, learning_rate: fl
     path = options.get("head_checkpoint", "")
     positive = {"head_temperature": 0.2, "head_learning_rate": learning_rate}
     temperature, rate = (_positive(options, name, default) for name, default in positive.items())
-    decay = float(options.get("head_weight_decay", 1.0))
+    decay = float(options.get("head_weight_decay", weight_decay))
     precision = torch.bfloat16 if half else torch.float32
     return Recipe(kind, temperature, epochs, minibatch, rate, decay, Path(path) if path else None, options.seed, precision)
 

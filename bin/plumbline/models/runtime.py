@@ -21,6 +21,7 @@ from plumbline.models.devices import pick_devices
 from plumbline.models.progress import Progress
 
 SETTINGS = ("precision", "measure_precision")  # every model that runs through embed_cells takes these
+TUNING = ("tune", "tune_rank", "tune_layers")  # settings of the models that can be fine-tuned (tuning.py)
 WINDOW_TOKENS = 1 << 24  # tokens held at once: 4,096 cells of 4,096 tokens, 64 MB a field
 
 

@@ -1,5 +1,6 @@
 """Modified objectives: models that were told the perturbations in training, on perturbations and batches they never saw."""
 
+import numpy as np
 import pandas as pd
 
 from plumbline.report.figures import bare, image
@@ -52,7 +53,7 @@ def _rows(run: Run) -> pd.DataFrame:
     rows = rows[(rows["protocol"] == "corrected") & rows["main"] & ~rows["role"].isin(CONTROLS)].reset_index(drop=True)
     settings = {name: str(about.get("settings", "")) for name, about in run.about["models"].items()}
     labelled = [any(word in settings.get(name, "") for word in LABELLED) for name in rows["variant"]]
-    rows = rows.assign(labelled=labelled)
+    rows = rows.assign(labelled=np.array(labelled, dtype=bool))
     return rows.assign(reference=rows["variant"].map(_references(rows)).fillna(""))
 
 
