@@ -11,20 +11,26 @@ Settings:
   chunk_size    cells that see each other with set=chunk (default 1024), or within a batch with set=batch (default: all of it)
   batch_column  with set=batch: the obs column (default: PREPARE's batches, which need --tables)
   component     gmvae only: argmax (default) or upstream (drawn as upstream does after torch.manual_seed(seed))
+  untrained     true: tiny random weights, made from the seed for these genes, in place of --weights (a floor)
 
 --batch-size is only how many cells are on the device at once: it changes nothing but speed and memory.
 """
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result, run
+from plumbline.models import untrained
 
-SETTINGS = ("checkpoint", "set", "chunk_size", "batch_column", "component")
+SETTINGS = ("checkpoint", "set", "chunk_size", "batch_column", "component", *untrained.SETTINGS)
 
 
 def embed(counts: Counts, options: Options) -> Result:
     """CellPLM embeddings of all cells."""
     from plumbline.models import cellplm
 
+    if untrained.is_untrained(options):
+        from plumbline.models.cellplm_untrained import make_checkpoint
+
+        return untrained.embed_untrained(cellplm.embed, make_checkpoint, counts, options)
     return cellplm.embed(counts, options)
 
 

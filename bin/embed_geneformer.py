@@ -5,7 +5,8 @@ Settings: layer (0 the last; -1, the default, the one before it, as upstream), p
 token, V2 only and its default), max_length (tokens a cell; default: what the model takes), collapse (sum: columns of one gene
 are summed; upstream: only where upstream's test notices them), strip_versions (ENSG....7 -> ENSG...), model_dir (folder of
 config.json below --weights), checkpoint=own, organism, orthologs, precision, measure_precision; with a head: tune (lora
-or last: train the model with it), tune_rank (8, of lora), tune_layers (1, of last).
+or last: train the model with it), tune_rank (8, of lora), tune_layers (1, of last); untrained=true: tiny random weights, made
+from the seed for these genes, in place of --weights (a floor).
 """
 
 from functools import partial
@@ -15,13 +16,17 @@ import numpy as np
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result, run
 from plumbline.errors import UserError
-from plumbline.models import genes, runtime
+from plumbline.models import genes, runtime, untrained
 
 SETTINGS = ("layer", "pooling", "max_length", "collapse", "strip_versions", "model_dir", "checkpoint")
 
 
 def embed(counts: Counts, options: Options) -> Result:
     """values (n_cells, hidden size); NaN rows for cells in which no gene has a token."""
+    if untrained.is_untrained(options):
+        from plumbline.models.geneformer_untrained import make_checkpoint
+
+        return untrained.embed_untrained(embed, make_checkpoint, counts, options)
     from plumbline.models.geneformer_files import find_files
 
     ensembl, symbol = genes.human_genes(counts, options)
@@ -89,4 +94,4 @@ def build_model(tokenizer, files, variant: str, pooling: str, layer: int, device
 
 
 if __name__ == "__main__":
-    run("geneformer", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.TUNING))
+    run("geneformer", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.TUNING, *untrained.SETTINGS))

@@ -5,7 +5,8 @@ Settings: max_length (tokens a cell with <cls>, 1200 as upstream; a cell with mo
 sampling (cell, the default: random choices from the cell's id and the seed; upstream: one stream after np.random.seed and
 torch.manual_seed, cell after cell, on one device), layer (embed layers[NAME] in place of X), model_dir (folder of args.json
 below --weights), checkpoint=own, organism, orthologs, precision, measure_precision; with a head: tune (lora
-or last: train the model with it), tune_rank (8, of lora), tune_layers (1, of last).
+or last: train the model with it), tune_rank (8, of lora), tune_layers (1, of last); untrained=true: tiny random weights, made
+from the seed for these genes, in place of --weights (a floor).
 """
 
 from dataclasses import replace
@@ -15,13 +16,17 @@ from pathlib import Path
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result, run
 from plumbline.errors import UserError
-from plumbline.models import genes, runtime
+from plumbline.models import genes, runtime, untrained
 
 SETTINGS = ("max_length", "sampling", "layer", "model_dir", "checkpoint")
 
 
 def embed(counts: Counts, options: Options) -> Result:
     """values (n_cells, 512 for the published models) of length 1; NaN rows for cells in which no gene is known."""
+    if untrained.is_untrained(options):
+        from plumbline.models.scgpt_untrained import make_checkpoint
+
+        return untrained.embed_untrained(embed, make_checkpoint, counts, options)
     from plumbline.models.devices import pick_device
     from plumbline.models.scgpt import find_folder
     from plumbline.models.scgpt_tokens import load_vocabulary
@@ -83,4 +88,4 @@ def facts(folder: Path, options: Options) -> dict:
 
 
 if __name__ == "__main__":
-    run("scgpt", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.TUNING))
+    run("scgpt", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.TUNING, *untrained.SETTINGS))

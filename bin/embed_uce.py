@@ -13,10 +13,12 @@ Settings:
   chrom_token_offset  first chromosome token (default: the chromosomes of species_chrom.csv are the table's last rows)
   checkpoint          own: weights of your own whose file has a published size
   precision, measure_precision   number format: auto, fp32, bf16, fp16; measure the difference to fp32 on the first cells
+  untrained     true: tiny random weights, made from the seed for these genes, in place of --weights (a floor)
 """
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result, run
+from plumbline.models import untrained
 
 SETTINGS = (
     "model_file",
@@ -28,6 +30,7 @@ SETTINGS = (
     "checkpoint",
     "precision",
     "measure_precision",
+    *untrained.SETTINGS,
 )
 
 
@@ -35,6 +38,10 @@ def embed(counts: Counts, options: Options) -> Result:
     """UCE embeddings of all cells."""
     from plumbline.models import uce
 
+    if untrained.is_untrained(options):
+        from plumbline.models.uce_untrained import make_checkpoint
+
+        return untrained.embed_untrained(uce.embed, make_checkpoint, counts, options)
     return uce.embed(counts, options)
 
 

@@ -101,7 +101,7 @@ def rename(tensors: dict[str, torch.Tensor], n_layers: int) -> dict[str, torch.T
     """BERT's parameter names -> those of ``Geneformer``; names that do not belong are kept for ``fill`` to judge."""
     tensors = dict(tensors)
     out = {}
-    for old, new in _names(n_layers).items():
+    for old, new in bert_names(n_layers).items():
         for kind in ("weight", "bias"):
             parts = [tensors.pop(f"{part}.{kind}", None) for part in old]
             if all(part is not None for part in parts):
@@ -109,7 +109,8 @@ def rename(tensors: dict[str, torch.Tensor], n_layers: int) -> dict[str, torch.T
     return out | tensors
 
 
-def _names(n_layers: int) -> dict[tuple[str, ...], str]:
+def bert_names(n_layers: int) -> dict[tuple[str, ...], str]:
+    """BERT's modules -> the parameters of ``Geneformer`` they make up, one after the other; {} stands for weight and bias."""
     names = {("bert.embeddings.LayerNorm",): "norm.{}"}
     for kind in ("word", "position", "token_type"):
         names[(f"bert.embeddings.{kind}_embeddings",)] = {"token_type": "kind"}.get(kind, kind) + ".{}"
