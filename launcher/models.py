@@ -37,6 +37,12 @@ def with_weights(folder: Path) -> list[str]:
     return found
 
 
+def untrained() -> list[str]:
+    """The foundation models' architectures with random weights."""
+    foundation = {row["model"] for row in rows() if row["role"] == "foundation"}
+    return [row["id"] for row in rows() if row["model"] in foundation and "untrained=true" in row["settings"].split(";")]
+
+
 def value(arguments: list[str], option: str) -> str | None:
     """The value of an option, given as `-o value` or `-o=value`; the last one counts."""
     found = None

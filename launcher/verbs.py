@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = verb("demo", _demo, "the whole evaluation on small real data sets", "`nextflow run`")
     demo.add_argument("--outdir", type=Path, default=Path("demo"), help="results and work folder (default: demo)")
     demo.add_argument("--weights", type=Path, help="folder of foundation model checkpoints")
+    demo.add_argument(
+        "--untrained", action="store_true", help="and the foundation models with tiny random weights: floors, named untrained"
+    )
     demo.add_argument("--experiments", action="store_true", help="and every experiment (docs/experiments.md)")
 
     verb("estimate", _estimate, "what a run would take, with the arguments of `plumb run`", "`nextflow run`")
@@ -89,10 +92,12 @@ def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
     outdir = arguments.outdir.absolute()
     state = outdir / "work/.nextflow"
     rest += ["--outdir", str(outdir), "-w", str(outdir / "work")]
-    if arguments.weights:  # the demo's models, and every foundation model that is there
-        chosen = models.parameter(rest, ["demo"], "models") or ""
-        chosen = ",".join(dict.fromkeys([*chosen.split(","), *models.with_weights(arguments.weights)]))
-        rest = [*models.without(rest, "--models"), "--models", chosen, "--weights", str(arguments.weights.absolute())]
+    more = models.with_weights(arguments.weights) if arguments.weights else []
+    more += models.untrained() if arguments.untrained else []
+    if more:  # beside the demo's models
+        chosen = (models.parameter(rest, ["demo"], "models") or "").split(",")
+        rest = [*models.without(rest, "--models"), "--models", ",".join(dict.fromkeys([*chosen, *more]))]
+    rest += ["--weights", str(arguments.weights.absolute())] if arguments.weights else []
     rest += ["-resume"] if (state / "history").exists() and "-resume" not in rest else []
     also = "experiments" if arguments.experiments else None
     profiles = ",".join(filter(None, [models.value(rest, "-profile"), "demo", also]))

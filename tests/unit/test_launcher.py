@@ -362,6 +362,20 @@ def test_demo_runs_the_foundation_models_whose_weights_are_there(launched, tmp_p
     assert words[words.index("--weights") + 1] == str(tmp_path / "weights")
 
 
+def test_demo_with_untrained_foundation_models_needs_no_weights(launched):
+    _, words, made = launched("demo", "--untrained")
+    chosen = words[words.index("--models") + 1].split(",")
+    untrained = ["geneformer_untrained", "scgpt_untrained", "uce_untrained", "cellplm_untrained"]
+    assert chosen[-4:] == untrained
+    assert "pca" in chosen
+    assert "--weights" not in words
+    assert "--untrained" not in words
+    assert {"base", "scvi", "geneformer", "scgpt", "uce", "cellplm", "multiqc"} == set(made)
+    _, words, _ = launched("demo", "--untrained", "--models", "pca")
+    assert words[words.index("--models") + 1].split(",") == ["pca", *untrained]
+    assert "scgpt_untrained" not in " ".join(launched("demo")[1])
+
+
 def test_embed_gives_the_users_settings_the_last_word(monkeypatch):
     calls = []
     monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
