@@ -42,12 +42,15 @@ def experimentRequests(names, ids, models, opts) {
     }
     if ('objectives' in names) {
         def zero_shot = models.findAll { spec -> spec.fit_on in ['train', 'none'] && spec.role != 'predictor' && !spec.only }
-        def both = zero_shot + variantsOf('objectives', opts).findAll { spec -> !(spec.variant in zero_shot.collect { zero -> zero.variant }) }
+        def labelled = variantsOf('objectives', opts)
+        // each beside the model it is compared with
+        def references = modelSpecs((labelled.collect { spec -> spec.compared_with } - zero_shot.collect { spec -> spec.variant }).unique(), opts)
+        def both = (zero_shot + references + labelled).unique { spec -> spec.variant }
         asked += [ids, both]
             .combinations()
             .collect { id, spec ->
-                def labelled = spec.fit_on == 'train'
-                request('objectives', "${id}.heldout".toString(), spec, labelled ? "${id}:train" : spec.fit_on, labelled ? id : '', opts)
+                def fits = spec.fit_on == 'train'
+                request('objectives', "${id}.heldout".toString(), spec, fits ? "${id}:train" : spec.fit_on, fits ? id : '', opts)
             }
     }
     return asked
