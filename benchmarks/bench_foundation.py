@@ -9,7 +9,6 @@ the process and its children are compared, because a shared machine's wall clock
 import argparse
 import contextlib
 import json
-import pickle
 import resource
 import subprocess
 import sys
@@ -186,69 +185,26 @@ def make_cells(path: Path, n: int, fewest: int, most: int) -> None:
 
 def make_scgpt(folder: Path) -> None:
     """Whole-human sizes: 12 layers, 8 heads, 512, 60,697 tokens."""
-    import torch
+    from plumbline.models.scgpt import Architecture
+    from plumbline.models.scgpt_untrained import write_checkpoint
 
-    from plumbline.models.scgpt import Architecture, ScGPT
-
-    torch.manual_seed(0)
-    model = ScGPT(Architecture(512, 8, 512, 12, -2.0), 60697)
-    randomise(model)
-    torch.save(model.state_dict(), folder / "best_model.pt")
-    vocabulary = {f"G{number}": number for number in range(60694)} | {"<pad>": 60694, "<cls>": 60695, "<eoc>": 60696}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    args = {"embsize": 512, "nheads": 8, "d_hid": 512, "nlayers": 12, "pad_token": "<pad>", "pad_value": -2}
-    (folder / "args.json").write_text(json.dumps(args))
+    write_checkpoint(folder, [f"G{number}" for number in range(60694)], 0, Architecture(512, 8, 512, 12, -2.0))
 
 
 def make_geneformer(folder: Path) -> None:
     """V1 sizes: 6 layers, 4 heads, 256, feed-forward 512, 2,048 positions, 25,426 tokens."""
-    import torch
-    import transformers
+    from plumbline.models.geneformer import Architecture
+    from plumbline.models.geneformer_untrained import write_checkpoint
 
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=25426, hidden_size=256, num_hidden_layers=6, num_attention_heads=4, intermediate_size=512,
-        hidden_act="relu", max_position_embeddings=2048,
-    )  # fmt: skip
-    transformers.BertForMaskedLM(config).save_pretrained(folder)
     genes = [f"ENSG{gene:011d}" for gene in range(25424)]
-    token = {name: number for number, name in enumerate(["<pad>", "<mask>", *genes])}
-    kinds = {"token_dictionary": token, "gene_median_dictionary": dict.fromkeys(genes, 1.0)}
-    for kind, value in {**kinds, "ensembl_mapping_dict": {gene: gene for gene in genes}}.items():
-        (folder / f"{kind}.pkl").write_bytes(pickle.dumps(value))
+    write_checkpoint(folder, genes, 0, Architecture(6, 256, 4, 512, 2048, 25426, 2, 1e-12))
 
 
 def make_uce(folder: Path) -> None:
     """4-layer sizes: 20 heads, 1280, feed-forward 5120, protein vectors of 5120; a table of the genes of one species."""
-    import torch
-    from torch import nn
+    from plumbline.models.uce_untrained import Sizes, write_checkpoint
 
-    from plumbline.models.encoder import Encoder
-
-    torch.manual_seed(0)
-    blocks = [nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.GELU()) for a, b in ((1280, 1024), (1024, 1280), (1280, 1280))]
-    model = nn.ModuleDict({
-        "encoder": nn.Sequential(nn.Linear(5120, 1280), nn.GELU(), nn.LayerNorm(1280)),
-        "transformer_encoder": Encoder(4, 1280, 20, 5120),
-        "decoder": nn.Sequential(*blocks, nn.Linear(1280, 1280)),
-    })  # fmt: skip
-    randomise(model)
-    tensors = dict(model.state_dict())
-    tensors |= {"pos_encoder.pe": torch.randn(1536, 1, 1280), "pe_embedding.weight": torch.randn(N_GENES + 4 + 24, 5120)}
-    torch.save(tensors, folder / "4layer_model.torch")
-
-
-def randomise(model) -> None:
-    """Small random weights; normalisations as they start."""
-    import torch
-
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.03)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 1:
-            norm = ("norm" in name or name.split(".")[-2] in ("1", "2")) and name.endswith("weight")
-            torch.nn.init.constant_(parameter, 1.0 if norm else 0.0)
+    write_checkpoint(folder / "4layer_model.torch", N_GENES, 0, Sizes(4, 1280, 5120, 5120, 1024, 1280))
 
 
 CHECKPOINTS = {"scgpt": make_scgpt, "geneformer": make_geneformer, "uce": make_uce}

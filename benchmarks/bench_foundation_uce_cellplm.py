@@ -20,13 +20,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "bin")]
-N_GENES, WIDTH, LAYERS, LATENT, DETECTED = 19_374, 1024, 4, 512, 2_000
+N_GENES, LATENT, DETECTED = 19_374, 512, 2_000
 PEER = ("cellplm==0.1.0.post2", "einops", "torchmetrics", "hdf5plugin", "mygene", "biothings-client", "lightning-utilities")
-CONFIG = {
-    "enc_mod": "flowformer", "enc_hid": WIDTH, "enc_layers": LAYERS, "latent_mod": "vae", "post_latent_dim": LATENT,
-    "dec_mod": "nbmlp", "dec_hid": 8, "dec_layers": 2, "model_dropout": 0.2, "norm": "groupnorm", "out_dim": N_GENES,
-    "cat_pe": False, "batch_num": 1, "dataset_num": 1, "mask_node_rate": 0.75, "mask_feature_rate": 0.25,
-}  # fmt: skip
 
 
 def main() -> None:
@@ -102,16 +97,11 @@ def make_cellplm(folder: Path, n_cells: int) -> None:
     import anndata as ad
     import pandas as pd
     import scipy.sparse as sp
-    import torch
 
-    from plumbline.models.cellplm_network import Network
+    from plumbline.models.cellplm_untrained import Sizes, write_checkpoint
 
     genes = [f"ENSG{gene:011d}" for gene in range(N_GENES)]
-    torch.manual_seed(0)
-    network = Network(CONFIG | {"gene_list": genes})
-    torch.nn.init.normal_(network.embedder.feat_enc.emb, std=0.05)
-    torch.save({"model_state_dict": network.state_dict()}, folder / "20231027_85M.best.ckpt")
-    (folder / "20231027_85M.config.json").write_text(json.dumps(CONFIG | {"gene_list": genes}))
+    write_checkpoint(folder, "20231027_85M", genes, 0, Sizes(width=1024, layers=4, latent=LATENT))
     rng = np.random.default_rng(0)
     columns = np.concatenate([np.sort(rng.choice(N_GENES, DETECTED, replace=False)) for _ in range(n_cells)])
     values = (1 + rng.poisson(1.5, len(columns))).astype(np.float32)

@@ -60,3 +60,18 @@ import_base() {
         --change "ENV SSL_CERT_FILE=$bundle" --change "ENV PIP_CERT=$bundle" --change "ENV REQUESTS_CA_BUNDLE=$bundle" \
         --change 'CMD ["python3"]' "$BASE_TAR" "$2" >/dev/null
 }
+
+# mount_image IMAGE FOLDER: what podman built, as a writable folder, without a copy of its gigabytes (`umount FOLDER` undoes it)
+mount_image() {
+    local lower
+    lower=$(podman image mount "$1")
+    if [ "$(cat "$2.lower" 2>/dev/null)" = "$lower" ] && mountpoint -q "$2"; then return 0; fi
+    ! mountpoint -q "$2" || umount "$2"
+    rm -rf "$2.upper" "$2.work"
+    mkdir -p "$2" "$2.upper" "$2.work"
+    mount -t overlay overlay -o "lowerdir=$lower,upperdir=$2.upper,workdir=$2.work" "$2"
+    echo "$lower" >"$2.lower"
+}
+
+# image_variables IMAGE: its environment variables, NAME=value a line
+image_variables() { podman image inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$1" | sed '/^$/d'; }
