@@ -17,22 +17,35 @@ SITE = {
     "podman": "",
     "docker": "",
     "charliecloud": "charliecloud.writeFake = false\n",  # Debian's 0.31 has no --write-fake
+    "singularity": "",
     "slurm": "executor { queueSize = 10; pollInterval = '2 sec'; queueStatInterval = '3 sec' }\n",  # seconds, not minutes
 }
+# an engine, an executor, or a container engine in the jobs of a cluster
+CASES = [*SITE, *(f"{engine}+slurm" for engine in SITE if engine != "slurm")]
 IMAGES = ("base", "multiqc")
+STOP = {"docker", "slurm", "charliecloud", "singularity"}
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that is ready: how to run the small run under it."""
+    """An engine that is ready (or two, such as podman+slurm): how to run the small run under it."""
 
     name: str
     config: Path
 
+    @property
+    def profile(self) -> str:
+        """What follows -profile."""
+        return ",".join(["test", *self.name.split("+")])
+
+    @property
+    def containers(self) -> str:
+        """The container engine, if there is one."""
+        return self.name.partition("+")[0].replace("slurm", "")
+
     def run(self, folder: Path, sheet: Path, *arguments: object) -> Run:
         """The small run of the pipeline under this engine, in ``folder``."""
-        profile = f"test,{self.name}"
-        return plumb_run(folder, "--input", sheet, *SMALL_RUN, "-profile", profile, "-c", self.config, *arguments)
+        return plumb_run(folder, "--input", sheet, *SMALL_RUN, "-profile", self.profile, "-c", self.config, *arguments)
 
 
 @pytest.fixture(scope="session")
@@ -44,30 +57,32 @@ def ready():
         def make(name: str) -> None:
             if name not in os.environ.get("PLUMBLINE_ENGINES", "").split(","):
                 pytest.skip(f"not asked for: ./plumb test --engines {name}")
-            if name not in started:
-                start(name, patch)
-                started.append(name)
+            for part in name.split("+"):
+                if part not in started:
+                    start(part, patch)
+                    started.append(part)
 
         yield make
-        for name in {"docker", "slurm"} & set(started) if os.geteuid() == 0 else ():
+        for name in STOP & set(started) if os.geteuid() == 0 else ():
             subprocess.run([SETUP / name, "stop"], check=True)
 
 
-@pytest.fixture(scope="session", params=list(SITE))
+@pytest.fixture(scope="session", params=CASES)
 def engine(request: pytest.FixtureRequest, ready, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """Each engine in turn, with images built from our Dockerfiles."""
+    """Each engine in turn, with images built from our Dockerfile."""
     ready(request.param)
     config = tmp_path_factory.mktemp(request.param) / "site.config"
-    config.write_text(SITE[request.param])
+    config.write_text("".join(SITE[part] for part in request.param.split("+")))
     return Engine(request.param, config)
 
 
 def start(name: str, patch: pytest.MonkeyPatch) -> None:
     """Install and start an engine (as root), take over its environment variables, and build the images for it."""
-    if name == "charliecloud":
+    without_build = name in ("charliecloud", "singularity")
+    if without_build:
         start("podman", patch)  # which builds its images
     if os.geteuid() == 0:
-        subprocess.run([SETUP / name, *(images() if name == "charliecloud" else [])], check=True)
+        subprocess.run([SETUP / name, *(images() if without_build else [])], check=True)
         shown = subprocess.run(["bash", "-c", f". {HOME}/{name}/env.sh; env -0"], capture_output=True, text=True, check=True)
         for variable in filter(None, shown.stdout.split("\0")):
             patch.setenv(*variable.split("=", 1))

@@ -38,13 +38,14 @@ def test_every_task_ran_where_it_should(engine: Engine, run):
     assert set(run.tasks().values()) == {"COMPLETED"}
     assert (run.results / "multiqc_report.html").exists()
     scripts = [path.read_text() for path in run.folder.glob("work/*/*/.command.run")]
-    if engine.name == "slurm":
+    if "slurm" in engine.profile:
         assert all("#SBATCH --mem" in script for script in scripts)
         jobs = (Path(os.environ["SLURM_CONF"]).parents[1] / "log" / "jobcomp.txt").read_text() if os.geteuid() == 0 else ""
         trace = pd.read_csv(run.results / "pipeline_info" / "trace.txt", sep="\t", dtype=str)
         assert os.geteuid() != 0 or all(f"JobId={job} " in jobs for job in trace.native_id)
-    else:
-        launcher = {"charliecloud": "ch-run"}.get(engine.name, f"{engine.name} run")
+    if engine.containers:
+        launchers = {"charliecloud": "ch-run", "singularity": "singularity exec"}
+        launcher = launchers.get(engine.containers, f"{engine.containers} run")
         assert all(launcher in script for script in scripts)
 
 
@@ -92,7 +93,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_table(victim, engine: Engin
 
 def start_and_kill(engine: Engine, folder: Path, sheet: Path, victim: str) -> int:
     """Start the run, wait until an EVALUATE task is at work, kill -9 it (or Nextflow), and wait for the end."""
-    profile = ["-profile", f"test,{engine.name}", "-c", engine.config]
+    profile = ["-profile", engine.profile, "-c", engine.config]
     words = [ROOT / "plumb", "run", "--input", sheet, "--outdir", "results", *SMALL_RUN, *profile]
     with (folder / "output.txt").open("w") as output:
         environment = os.environ | {"NXF_ANSI_LOG": "false"}

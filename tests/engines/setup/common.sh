@@ -61,10 +61,10 @@ import_base() {
         --change 'CMD ["python3"]' "$BASE_TAR" "$2" >/dev/null
 }
 
-# mount_image IMAGE FOLDER: what podman built, as a writable folder, without a copy of its gigabytes (`umount FOLDER` undoes it)
+# mount_image IMAGE FOLDER: what podman built, as a writable folder, without a copy of its gigabytes (unmount_images undoes it)
 mount_image() {
-    local lower
-    lower=$(podman image mount "$1")
+    local lower # its layers themselves: singularity puts one overlay more on top, and the kernel stacks two at most
+    lower=$(podman image inspect --format '{{.GraphDriver.Data.UpperDir}}:{{.GraphDriver.Data.LowerDir}}' "$1")
     if [ "$(cat "$2.lower" 2>/dev/null)" = "$lower" ] && mountpoint -q "$2"; then return 0; fi
     ! mountpoint -q "$2" || umount "$2"
     rm -rf "$2.upper" "$2.work"
@@ -75,3 +75,13 @@ mount_image() {
 
 # image_variables IMAGE: its environment variables, NAME=value a line
 image_variables() { podman image inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$1" | sed '/^$/d'; }
+
+# unmount_images FOLDER: all that mount_image mounted in it
+unmount_images() {
+    local file
+    for file in "$1"/*.lower; do
+        [ -e "$file" ] || continue
+        ! mountpoint -q "${file%.lower}" || umount "${file%.lower}"
+        rm -rf "${file%.lower}" "${file%.lower}".*
+    done
+}
