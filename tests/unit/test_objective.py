@@ -333,10 +333,10 @@ def made_run(**verdicts):
     rows = []
     for (model, task), value in base.items():
         both = {"task": task, "metric": metric[task], "model": model}
-        rows.append(columns | both | {"variant": model, "value": value, "label": model.upper()})
+        rows.append(columns | both | {"variant": model, "value": value, "label": model.upper(), "compared_with": "pca"})
         variant, gain = ("pca_contrastive", 0.4) if model == "pca" else ("scanvi", -0.1)
         ends = {"difference": gain, "diff_low": gain - 0.05, "diff_high": gain + 0.05, "baseline_value": value}
-        both |= {"variant": variant, "value": value + gain, "label": f"{variant} title"}
+        both |= {"variant": variant, "value": value + gain, "label": f"{variant} title", "compared_with": model}
         rows.append(columns | both | ends | {"verdict": verdicts.get(variant, "tied")})
     cost = [{"experiment": "objectives", "dataset": "s.heldout", "label": label, "status": "ok", "seconds": seconds,
              "peak_memory_bytes": 2e9} for label, seconds in (("PCA", 2.0), ("pca_contrastive title", 5.0))]  # fmt: skip

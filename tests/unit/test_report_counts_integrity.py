@@ -32,7 +32,7 @@ def run_of(values: dict[str, tuple[float, float]], verdicts: dict[str, tuple[str
     scores = pd.concat([table.assign(postprocess=post) for post in POSTS], ignore_index=True)
     about = {"datasets": {"x": {"facts": {"title": "A <b>screen"}}}, "models": {}, "baseline": "pca"}
     main = table.drop(columns="experiment")  # the main run has the same tasks
-    return Run(about, scores, main, *(pd.DataFrame() for _ in range(3)), experiments=table)
+    return Run(about, scores, main, *(pd.DataFrame() for _ in range(3)), experiments=table, all_scores=scores)
 
 
 SAME = {"scvi": (0.50, 0.5), "scvi_nb": (0.52, 0.5), "scvi_poisson": (0.45, 0.6), "scvi_lognorm": (0.40, 0.7)}

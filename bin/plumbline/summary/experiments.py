@@ -14,6 +14,8 @@ Compare = Callable[[pd.DataFrame, str], pd.DataFrame]
 def with_experiments(scores: pd.DataFrame, expected: pd.DataFrame, compare: Compare, baseline: str) -> pd.DataFrame:
     """The comparison table of the main run (column ``experiment`` '') and of every experiment.
 
+    ``compared_with`` is the variant that stands for the baseline in a row.
+
     compare: (scores, baseline variant) -> comparison table. A run of an experiment is compared with ``compared_with`` of its
     expected row (the baseline where that is empty), on the same data set; the models that calibrate come along from
     wherever they were run, but are listed in the main run alone.
@@ -21,7 +23,8 @@ def with_experiments(scores: pd.DataFrame, expected: pd.DataFrame, compare: Comp
     key = pd.MultiIndex.from_frame(scores[RUN])
     runs = expected.assign(compared_with=expected["compared_with"].where(expected["compared_with"] != "", baseline))
     main = runs[runs["experiment"] == ""]
-    frames = [compare(scores[key.isin(_keys(main)) | ~key.isin(_keys(runs))], baseline).assign(experiment="")]
+    frames = [compare(scores[key.isin(_keys(main)) | ~key.isin(_keys(runs))], baseline)]
+    frames[0] = frames[0].assign(experiment="", compared_with=baseline)
     controls = runs[runs["role"].isin(CONTROLS)]
     for (experiment, reference), part in runs[runs["experiment"] != ""].groupby(["experiment", "compared_with"], sort=True):
         of_interest = _keys(part)
@@ -31,7 +34,7 @@ def with_experiments(scores: pd.DataFrame, expected: pd.DataFrame, compare: Comp
         frame = compare(scores[rows], reference)
         if len(frame):
             frame = frame[pd.MultiIndex.from_frame(frame[RUN]).isin(of_interest)]
-            frames.append(frame.assign(experiment=experiment))
+            frames.append(frame.assign(experiment=experiment, compared_with=reference))
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 

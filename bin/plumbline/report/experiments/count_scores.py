@@ -110,7 +110,7 @@ def _figure(run: Run, dataset: str, rows: pd.DataFrame):
 
 def _panel(axis, run: Run, dataset: str, rows: pd.DataFrame) -> None:
     task, metric, places = rows["task"].iloc[0], rows["metric"].iloc[0], [*METHODS, CHOSEN]
-    scores = run.scores
+    scores = run.all_scores
     scores = scores[(scores["dataset"] == dataset) & (scores["task"] == task) & (scores["metric"] == metric)]
     scores = scores[(scores["protocol"] == "corrected") & (scores["status"] == "ok")]
     for shift, (variant, title) in zip(np.linspace(-0.24, 0.24, len(VARIANTS)), VARIANTS.items(), strict=True):

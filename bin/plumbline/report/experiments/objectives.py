@@ -54,18 +54,8 @@ def _rows(run: Run) -> pd.DataFrame:
     settings = {name: str(about.get("settings", "")) for name, about in run.about["models"].items()}
     labelled = [any(word in settings.get(name, "") for word in LABELLED) for name in rows["variant"]]
     rows = rows.assign(labelled=np.array(labelled, dtype=bool))
-    return rows.assign(reference=rows["variant"].map(_references(rows)).fillna(""))
-
-
-def _references(rows: pd.DataFrame) -> dict[str, str]:
-    """Variant -> label of the unlabelled variant whose scores its differences were taken from."""
-    keys = ["dataset", "task", "metric"]
-    pairs = rows[rows["labelled"]].merge(rows[~rows["labelled"]], on=keys, suffixes=("", "_other"))
-    pairs = pairs[(pairs["baseline_value"] == pairs["value_other"])]
-    pairs = pairs.assign(same=pairs["model"] == pairs["model_other"])  # where scores are equal by chance, the same model
-    counts = pairs.groupby(["variant", "label_other"]).agg(n=("same", "size"), same=("same", "max")).reset_index()
-    best = counts.sort_values(["same", "n"], ascending=False).drop_duplicates("variant")
-    return dict(zip(best["variant"], best["label_other"], strict=True))
+    others = rows.drop_duplicates("variant").set_index("variant")["label"]
+    return rows.assign(reference=rows["compared_with"].map(others).fillna("").where(rows["labelled"], ""))
 
 
 def _overall(told: pd.DataFrame) -> str:
