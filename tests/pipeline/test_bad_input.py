@@ -15,6 +15,9 @@ pytestmark = pytest.mark.pipeline
         (["--seeds", "fortytwo"], ["seeds are whole numbers"]),
         (["--models", "random"], ["baseline"]),
         (["--models", "pca,geneformer_v1"], ["--weights", "plumb fetch geneformer_v1"]),
+        (["--experiments", "transfers"], ["Unknown experiment: transfers", "transfer"]),
+        (["--experiments", "minimal_data", "--shares", "0.5,5"], ["5 is no share", "at most 1"]),
+        (["--experiments", "transfer", "--experiment_tasks", "recal"], ["Unknown task in --experiment_tasks: recal"]),
         (["--n_boot", "3"], ["--n_boot: 3 is below the minimum 20"]),
     ],
 )

@@ -38,7 +38,7 @@ def test_every_process_has_an_image_that_we_build(tiny_sheet, tmp_path):
     }
 
 
-def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch) -> dict[str, str]:
+def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch, *more: str) -> dict[str, str]:
     """Task name -> the script that Nextflow wrote for it (.command.run), in a stub run with stand-ins for all engines."""
     tools = folder / "tools"
     tools.mkdir()
@@ -52,7 +52,7 @@ def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch)
     patch.setenv("NXF_APPTAINER_CACHEDIR", str(tools))
     (folder / "site.config").write_text("executor.pollInterval = '1 sec'\n")
     words = ["-profile", profile, "-c", folder / "site.config", "--models", "pca,scvi", "--tasks", "recall", "--seeds", "42"]
-    run: Run = plumb_run(folder, "--input", sheet, *words, "-stub-run")
+    run: Run = plumb_run(folder, "--input", sheet, *words, *more, "-stub-run")
     assert run.code == 0, run.output
     scripts = [path.read_text() for path in folder.glob("work/*/*/.command.run")]
     return {re.search(r"^### name: '(.*)'", text, re.M)[1]: text for text in scripts}
@@ -67,10 +67,23 @@ def test_a_gpu_goes_to_the_tasks_that_use_one(engine, tiny_sheet, tmp_path, monk
 
 
 def test_slurm_is_asked_for_a_gpu_and_the_container_sees_which_one(tiny_sheet, tmp_path, monkeypatch):
-    scripts = stub_run("test,apptainer,gpu,slurm", tmp_path, tiny_sheet, monkeypatch)
+    scripts = stub_run("test,apptainer,gpu,slurm", tmp_path, tiny_sheet, monkeypatch, "--gpu_type", "a100")
     for task, script in scripts.items():
         assert "#SBATCH --mem" in script
-        assert ("#SBATCH --gres=gpu:1" in script) == ("EMBED_SCVI" in task), task
+        assert ("#SBATCH --gres=gpu:a100:1" in script) == ("EMBED_SCVI" in task), task
         # the label's memory, cut to that of the test profile; the default would be 2 GB
         assert ("#SBATCH --mem 6144M" in script and "--nv" in script) == ("EMBED_SCVI" in task), task
         assert "CUDA_VISIBLE_DEVICES" in script
+
+
+@pytest.mark.parametrize("cloud", ["awsbatch", "googlebatch", "k8s"])
+def test_a_cloud_is_asked_for_gpus_without_limit_and_without_flags_of_an_engine(cloud):
+    """As far as configuration goes: the executors are plugins, which come from Nextflow's site."""
+    command = [os.environ["PLUMBLINE_NEXTFLOW"], "config", ROOT, "-profile", f"docker,{cloud},gpu", "-flat"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    settings = dict(line.split(" = ", 1) for line in shown.splitlines() if " = " in line)
+    assert settings["process.executor"].strip("'").replace("-", "") == cloud
+    [selector] = {key.rsplit(".", 1)[0] for key in settings if key.endswith(".accelerator")}
+    assert settings[f"{selector}.maxForks"] == "0"
+    assert cloud in settings[f"{selector}.containerOptions"].replace("-", "").split("'docker'")[0]
+    assert not [key for key in settings if key.startswith("process.resourceLimits")]

@@ -37,7 +37,9 @@ def test_every_profile_can_be_read():
         "charliecloud",
         "uv,gpu",
         "docker,gpu,slurm",
-        "docker,awsbatch",
+        "docker,gpu,awsbatch",
+        "docker,gpu,googlebatch",
+        "docker,gpu,k8s",
     ):
         command = [os.environ["PLUMBLINE_NEXTFLOW"], "config", ROOT, "-profile", profile]
         shown = subprocess.run(command, capture_output=True, text=True, check=False)

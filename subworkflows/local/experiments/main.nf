@@ -18,6 +18,13 @@ def experimentNames(opts) {
 // what the experiments ask for, as [ meta, weights, uses ] (uses: experiment, the variant it is compared with, role)
 def experimentRequests(names, ids, models, opts) {
     def fitted = models.findAll { spec -> spec.fit_on == 'train' }
+    def strange = words(opts.shares).findAll { share -> !share.isNumber() || share.toDouble() <= 0 || share.toDouble() > 1 }
+    if (strange) {
+        error("--shares ${opts.shares}: ${strange[0]} is no share of the train cells. Shares are above 0 and at most 1.")
+    }
+    if ('transfer' in names && ids.size() < 2) {
+        log.warn('The experiment transfer needs two data sets; the sheet has one, so there is nothing to transfer.')
+    }
     def asked = []
     if ('count_distribution' in names) {
         asked += [ids, variantsOf('count_distribution', opts)].combinations().collect { id, spec -> request('count_distribution', id, spec, spec.fit_on, '', opts) }
