@@ -31,6 +31,7 @@ def test_random_depends_on_cell_and_seed_alone(tmp_path):
     assert first.values.shape == (60, 256)
     np.testing.assert_array_equal(first.values[order], second.values)
     assert np.abs(first.values - other.values).mean() > 0.5
+    assert control.embed(write_screen(tmp_path / "a", matrix), options(kind="random", n_components=8)).values.shape == (60, 8)
 
 
 def test_scrambled_pca_is_a_permutation_of_pca_that_follows_the_ids(tmp_path):

@@ -13,7 +13,7 @@ from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result
 from plumbline.errors import UserError
 from plumbline.models import pca
-from plumbline.models.fitting import choice
+from plumbline.models.fitting import at_least, choice
 
 KINDS = ("random", "scrambled_pca", "label_oracle", "no_effect", "mean_effect", "split_half")
 WIDTH = 256
@@ -32,8 +32,8 @@ def embed(counts: Counts, options: Options) -> Result:
 
 
 def random_embedding(counts: Counts, options: Options) -> np.ndarray:
-    """Standard normal, (n_cells, 256)."""
-    return normal(counts.cell_id, WIDTH, f"random {options.seed}")
+    """Standard normal, (n_cells, n_components), 256 by default."""
+    return normal(counts.cell_id, at_least(options, "n_components", WIDTH, 1), f"random {options.seed}")
 
 
 def scrambled_pca(counts: Counts, options: Options) -> Result:
