@@ -12,7 +12,7 @@ CHOICES = {
     "organism": ("human", "mouse", "other"),
     "x_kind": ("counts", "log", "signed"),
     "duplicates": ("sum", "refuse"),
-    "perturbation_type": ("crispri", "crispra", "crisprko", "chemical", "cytokine", "overexpression", "other"),
+    "perturbation_type": ("crispri", "crispra", "crisprko", "shrna", "chemical", "cytokine", "overexpression", "other"),
     "unexpressed_scale": ("mean_count", "mean_lognorm"),
 }
 NONE = ("", "none")

@@ -9,7 +9,7 @@ from plumbline.catalogue import Dataset
 from plumbline.harmonise import Cells, Genes
 from plumbline.prepare import Sums
 
-GENETIC = ("crispri", "crispra", "crisprko", "overexpression")
+GENETIC = ("crispri", "crispra", "crisprko", "shrna", "overexpression")
 
 
 def data_report(
