@@ -1,0 +1,237 @@
+"""Foundation models without pre-training: made in the authors' format, read by the ordinary code, marked as what they are."""
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import made_scores
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+import embed_cellplm
+import embed_geneformer
+import embed_scgpt
+import embed_uce
+import report_scores
+import summarise_scores
+from plumbline.counts import Counts, open_counts
+from plumbline.embedding_cli import Options, Result
+from plumbline.errors import NotApplicable, UserError
+from plumbline.models.untrained import is_untrained, vocabulary
+from plumbline.registry import read_variants
+from plumbline.summary import tables
+
+torch = pytest.importorskip("torch")
+
+SCRIPTS = {"geneformer": embed_geneformer, "scgpt": embed_scgpt, "uce": embed_uce, "cellplm": embed_cellplm}
+DIMENSIONS = {"geneformer": 64, "scgpt": 64, "uce": 80, "cellplm": 64}
+N_CELLS, N_GENES = 12, 60
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory) -> Counts:
+    """Cells of 1 to about 50 genes; the last has no count at all."""
+    rng = np.random.default_rng(0)
+    x = rng.poisson(rng.gamma(0.5, 2.0, N_GENES), (N_CELLS, N_GENES)).astype(np.float32)
+    x[0, 1:], x[0, 0], x[-1] = 0, 3, 0
+    return write(tmp_path_factory.mktemp("counts") / "counts.h5ad", x)
+
+
+def write(path: Path, x: np.ndarray, cells: np.ndarray | None = None, genes: np.ndarray | None = None) -> Counts:
+    """A file of counts with some cells and genes of ``x`` in some order."""
+    cells = np.arange(len(x)) if cells is None else cells
+    genes = np.arange(x.shape[1]) if genes is None else genes
+    var = pd.DataFrame({"ensembl_id": [f"ENSG{7 * g:011d}" for g in genes], "symbol": [f"Gene{g}" for g in genes]})
+    var.index, obs = [f"g{g}" for g in genes], pd.DataFrame(index=[f"c{c}" for c in cells])
+    ad.AnnData(sp.csr_matrix(x[np.ix_(cells, genes)]), obs=obs, var=var).write_h5ad(path)
+    return open_counts(path)
+
+
+def matrix(counts: Counts) -> np.ndarray:
+    return np.vstack([block.toarray() for _, block in counts.blocks()])
+
+
+def told(model: str, seed: int = 42, weights: Path | None = None, batch_size: int = 0, **settings: str) -> Options:
+    return Options(f"{model}_untrained", weights, None, "none", seed, "cpu", batch_size, 1, settings)
+
+
+@pytest.fixture(scope="module")
+def untrained(counts):
+    """Embed ``counts`` (or other cells) with an untrained model."""
+
+    def embed(model: str, cells: Counts = counts, **more) -> Result:
+        return SCRIPTS[model].embed(cells, told(model, untrained="true", **more))
+
+    return embed
+
+
+@pytest.mark.parametrize("model", SCRIPTS)
+def test_embedding_is_finite_known_in_full_and_says_untrained(untrained, counts, model):
+    result = untrained(model)
+    assert result.values.shape == (N_CELLS, DIMENSIONS[model])
+    assert np.isfinite(result.values[:-1]).all()
+    assert np.isnan(result.values[-1]).all()
+    assert (result.unembedded, result.genes_used, result.genes_total, result.counts_used) == (1, N_GENES, N_GENES, 1.0)
+    assert np.linalg.matrix_rank(result.values[:-1] - result.values[:-1].mean(axis=0), tol=1e-6) > 3  # cells differ
+    about = result.extra
+    assert (about["trained"], about["pretrained"], about["variant"]) == (False, False, f"{model}_untrained")
+    assert about["checkpoint"].startswith("untrained")
+    assert not any(file["known"] for file in about["weights"])
+
+
+@pytest.mark.parametrize("model", SCRIPTS)
+def test_it_is_the_ordinary_model_with_the_made_checkpoint(untrained, counts, model, tmp_path):
+    module = __import__(f"plumbline.models.{model}_untrained", fromlist=["make_checkpoint"])
+    module.make_checkpoint(tmp_path, counts, told(model))
+    ordinary = SCRIPTS[model].embed(counts, told(model, weights=tmp_path))
+    np.testing.assert_array_equal(ordinary.values, untrained(model).values)
+    assert "trained" not in ordinary.extra
+
+
+@pytest.mark.parametrize("model", SCRIPTS)
+def test_the_seed_decides(untrained, model):
+    first, torch_state = untrained(model).values, torch.get_rng_state()
+    np.testing.assert_array_equal(untrained(model).values, first)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.nanmax(np.abs(untrained(model, seed=43).values - first)) > 0.01
+
+
+@pytest.mark.parametrize("model", SCRIPTS)
+def test_neither_batches_nor_the_order_of_cells_and_genes_matter(untrained, counts, model, tmp_path):
+    rng, first = np.random.default_rng(1), untrained(model).values
+    for size in (1, 5):
+        np.testing.assert_allclose(untrained(model, batch_size=size).values, first, atol=1e-5)
+    cells, genes = rng.permutation(N_CELLS), rng.permutation(N_GENES)
+    shuffled = untrained(model, write(tmp_path / "cells.h5ad", matrix(counts), cells)).values
+    np.testing.assert_allclose(shuffled, first[cells], atol=1e-5)
+    if model in ("geneformer", "cellplm"):  # the others draw random numbers gene after gene, in the order of the file
+        other = untrained(model, write(tmp_path / "genes.h5ad", matrix(counts), None, genes)).values
+        np.testing.assert_allclose(other, first, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", SCRIPTS)
+def test_weights_or_settings_of_their_files_beside_it_are_refused(counts, model, tmp_path):
+    options = told(model, untrained="true")
+    with pytest.raises(UserError, match=r"untrained=true makes its own random weights, but --weights .* Leave one away"):
+        SCRIPTS[model].embed(counts, replace(options, weights=tmp_path))
+    with pytest.raises(UserError, match="but --set checkpoint=20231027_85M is given"):
+        SCRIPTS[model].embed(counts, replace(options, settings={"untrained": "true", "checkpoint": "20231027_85M"}))
+
+
+def test_untrained_false_is_the_trained_model(counts):
+    options = told("scgpt", untrained="false")
+    assert not is_untrained(options)
+    with pytest.raises(UserError, match="needs --weights"):
+        embed_scgpt.embed(counts, options)
+
+
+def test_a_variant_of_another_name_gets_a_name_that_says_it(counts):
+    result = embed_scgpt.embed(counts, replace(told("scgpt", untrained="true"), variant="scgpt"))
+    assert result.extra["variant"] == "scgpt_untrained"
+
+
+def test_mouse_cells_are_for_uce_alone(counts):
+    for model in ("geneformer", "scgpt"):
+        with pytest.raises(NotApplicable, match="knows human genes only"):
+            SCRIPTS[model].embed(counts, told(model, untrained="true", organism="mouse"))
+    mouse = embed_uce.embed(counts, told("uce", untrained="true", species="mouse"))
+    assert mouse.extra["species"] == "mouse"
+    assert np.isfinite(mouse.values[:-1]).all()
+
+
+def test_a_head_on_top_is_trained_and_the_provenance_says_so_of_fine_tuning_alone(counts):
+    from plumbline.models.untrained import embed_untrained
+
+    def embed(counts: Counts, options: Options) -> Result:
+        assert options.settings == {"tune": "last", "checkpoint": "own"}
+        return Result(np.zeros((N_CELLS, 1), np.float32), 1, 1)
+
+    done = embed_untrained(embed, lambda *_: None, counts, told("scgpt", untrained="true", tune="last"))
+    assert (done.extra["trained"], done.extra["pretrained"]) == (True, False)
+
+
+def test_initial_weights_are_those_of_the_authors():
+    from plumbline.models import cellplm_untrained, geneformer_untrained, scgpt_untrained, uce_untrained
+    from plumbline.models.geneformer import rename
+
+    torch.manual_seed(0)
+    scgpt = scgpt_untrained.start(scgpt_untrained.TINY, 1000).state_dict()
+    vectors = scgpt["encoder.embedding.weight"]
+    assert 0.099 < vectors.abs().max() <= 0.1
+    assert vectors.std() == pytest.approx(0.2 / 12**0.5, rel=0.02)  # of a uniform distribution
+    attention = scgpt["transformer_encoder.layers.0.self_attn.in_proj_weight"]
+    assert attention.std() == pytest.approx((2 / (64 + 192)) ** 0.5, rel=0.03)  # Glorot and Bengio 2010, eq. 16
+    bert = geneformer_untrained.start(geneformer_untrained.TINY, 1000)
+    names = geneformer_untrained.to_bert(bert, 3)
+    dense = names["bert.encoder.layer.1.intermediate.dense.weight"]
+    assert dense.std() == pytest.approx(0.02, rel=0.03)
+    assert not names["bert.embeddings.word_embeddings.weight"][0].any()
+    assert (names["bert.encoder.layer.2.output.LayerNorm.weight"] == 1).all()
+    back = rename(names, 3)
+    assert back.keys() == bert.state_dict().keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in bert.state_dict().items())
+    uce = uce_untrained.start(uce_untrained.TINY, 500)
+    assert uce.pos_encoder.pe.shape == (1536, 1, 80)
+    np.testing.assert_allclose(uce.pos_encoder.pe[7, 0, :4], np.array([f(7 / 10000 ** (k / 80)) for k in (0, 2) for f in (np.sin, np.cos)]), atol=1e-5)  # fmt: skip  # noqa: E501
+    config = cellplm_untrained.CONFIG | {"enc_hid": 64, "enc_layers": 1, "post_latent_dim": 8, "gene_list": ["G"] * 500}
+    assert cellplm_untrained.start(config).embedder.feat_enc.emb.std() == pytest.approx(0.005, rel=0.03)
+
+
+def test_vocabulary_is_sorted_and_has_each_name_once():
+    assert vocabulary(np.array(["b", "", "a", "b"])) == ["a", "b"]
+
+
+def test_the_script_takes_the_settings_of_its_row(counts, root, tmp_path):
+    row = read_variants()["cellplm_untrained"]
+    settings = [word for name, value in row.settings.items() for word in ("--set", f"{name}={value}")]
+    command = [
+        sys.executable,
+        root / "bin" / "embed_cellplm.py",
+        "--counts",
+        counts.path,
+        "--variant",
+        row.id,
+        "--threads",
+        "1",
+    ]
+    subprocess.run([*command, *settings, "--output", tmp_path / "e.npz"], check=True, capture_output=True)
+    about = json.loads((tmp_path / "e.json").read_text())
+    assert (about["variant"], about["trained"], about["settings"]["untrained"]) == ("cellplm_untrained", False, "true")
+
+
+def test_rows_are_floors_without_weights_whose_titles_say_untrained(root):
+    variants = read_variants()
+    for model in SCRIPTS:
+        row = variants[f"{model}_untrained"]
+        assert (row.role, row.fit_on, row.settings["untrained"]) == ("floor", "none", "true")
+        assert "untrained" in row.title
+        assert not any(row.row[column] for column in row.row if column.startswith("weights_"))
+        script = (root / "bin" / f"embed_{model}.py").read_text()
+        assert "*untrained.SETTINGS" in script
+        assert all(f'"{name}"' in script for name in row.settings if name != "untrained")
+
+
+def test_report_never_lists_them_among_the_candidates(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_task", made_scores.fake_task)
+    monkeypatch.setitem(made_scores.MODELS, "scgpt_untrained", ("scgpt", "floor", -2.0))
+    made_scores.make_run(tmp_path, ("vcc_h1",), (42,), ("none",), ("pca", "scvi", "random", "label_oracle", "scgpt_untrained"))
+    files = {name: tmp_path / name for name in ("scores", "items", "provenance")}
+    files |= {"expected": tmp_path / "expected.json", "models": tmp_path / "models.csv", "data_reports": tmp_path / "tables"}
+    how = {"published": None, "baseline": "pca", "experiments": "", "n_boot": 50, "seed": 0, "outdir": tmp_path / "summary"}
+    summarise_scores.summarise(Namespace(**files, **how))
+    report_scores.report(tmp_path / "summary", None, tmp_path / "report")
+    text = {name: (tmp_path / "report" / f"plumbline_{name}_mqc.json").read_text()
+            for name in ("verdict", "leaderboard_all", "leaderboard_ranks", "recall_heatmap")}  # fmt: skip
+    for name in ("verdict", "leaderboard_all", "leaderboard_ranks"):
+        assert "scVI (ZINB)" in text[name]
+        assert "scgpt untrained" not in text[name]
+    shown = json.loads(text["recall_heatmap"])["ycats"]
+    assert shown.index("scgpt untrained") > shown.index("scVI (ZINB)")  # after the candidates, among the controls
+    comparisons = pd.read_parquet(tmp_path / "summary" / "comparisons.parquet").query("variant == 'scgpt_untrained'")
+    assert set(comparisons["verdict"]) <= {"not tested"}
