@@ -13,8 +13,8 @@ over perturbations, batches or genes, whichever the
 task treats as exchangeable; for pairs of genes, genes are resampled (Owen 2007). Models are compared with {baseline} on the
 units that both have, with shared resampling weights; p values refer the difference over its bootstrap standard error to
 Student's t and are adjusted within a data set over its models and main metrics (Benjamini and Hochberg 1995). Calibrated
-score = (score − floor) / (ceiling − floor), the floor being the best of the random and scrambled embeddings (or chance) and
-the ceiling an embedding made of the labels or split halves of the data.</p>"""
+score = (score − floor) / (ceiling − floor), the floor being the best of the random, scrambled and untrained embeddings (or
+chance) and the ceiling an embedding made of the labels or split halves of the data.</p>"""
 REFERENCES = [
     "Bendidi I, et al. Benchmarking transcriptomics foundation models for perturbation analysis: one PCA still rules them all. "
     "arXiv:2410.13956 (2024).",
