@@ -67,13 +67,29 @@ def test_a_gpu_goes_to_the_tasks_that_use_one(engine, tiny_sheet, tmp_path, monk
 
 
 def test_slurm_is_asked_for_a_gpu_and_the_container_sees_which_one(tiny_sheet, tmp_path, monkeypatch):
-    scripts = stub_run("test,apptainer,gpu,slurm", tmp_path, tiny_sheet, monkeypatch, "--gpu_type", "a100")
+    configs = clone_of_nf_core_configs(tmp_path)
+    more = ["--gpu_type", "a100", "--custom_config_base", str(configs)]
+    scripts = stub_run("test,apptainer,gpu,slurm,lab", tmp_path, tiny_sheet, monkeypatch, *more)
     for task, script in scripts.items():
         assert "#SBATCH --mem" in script
+        assert "#SBATCH -p long" in script  # of the institution
         assert ("#SBATCH --gres=gpu:a100:1" in script) == ("EMBED_SCVI" in task), task
         # the label's memory, cut to that of the test profile; the default would be 2 GB
         assert ("#SBATCH --mem 6144M" in script and "--nv" in script) == ("EMBED_SCVI" in task), task
         assert "CUDA_VISIBLE_DEVICES" in script
+
+
+def clone_of_nf_core_configs(folder: Path) -> Path:
+    """With one institution in it, whose profile has what such profiles have."""
+    base = folder / "configs"
+    (base / "conf").mkdir(parents=True)
+    (base / "nfcore_custom.config").write_text(
+        'profiles { lab { includeConfig "${params.custom_config_base}/conf/lab.config" } }\n'
+    )
+    (base / "conf/lab.config").write_text(
+        "params { config_profile_description = 'A laboratory'\n max_memory = 224.GB }\nprocess { queue = 'long' }\n"
+    )
+    return base
 
 
 @pytest.mark.parametrize("cloud", ["awsbatch", "googlebatch", "k8s"])
