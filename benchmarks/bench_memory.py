@@ -23,8 +23,9 @@ def steps(folder: Path, cells: int, genes: int, threads: int):
     """(name, command) of every step, in order."""
     row = {"name": "big", "perturbation_column": "perturbation", "control_label": "non-targeting", "batch_column": "batch"}
     (folder / "row.json").write_text(json.dumps(row | {"min_counts": 0, "perturbation_type": "crispri"}))
-    n = cells // 100 * 9 // 10  # 100 cells a perturbation, a tenth of all cells are controls
-    yield "simulate", ["simulate_screen.py", "--n-perturbations", n, "--cells-per-perturbation", 100, "--n-genes", genes,
+    n = min(1200, cells // 150)  # CORUM has disjoint complexes for no more; a tenth of all cells are controls
+    k = cells * 9 // 10 // n
+    yield "simulate", ["simulate_screen.py", "--n-perturbations", n, "--cells-per-perturbation", k, "--n-genes", genes,
                        "--n-batches", 40, "--output", folder / "big.h5ad"]  # fmt: skip
     prepare = ["--row", folder / "row.json", "--input", folder / "big.h5ad", "--seeds", "42", "--outdir", folder / "prepared"]
     yield "PREPARE", ["prepare_dataset.py", *prepare]
