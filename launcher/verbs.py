@@ -74,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     verb("catalogue", _catalogue, "the public data sets known by name")
 
     check = verb("check-model", _check_model, "does a model keep the contract of plumbline?", "bin/check_model.py")
-    check.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv")
+    check.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv; any name with --script")
+    check.add_argument("--script", type=Path, help="an embedding script of your own (docs/adding_a_model.md)")
+    check.add_argument("--environment", default="base", help="with --script: base (default), scgpt (has torch), ...")
 
     doctor_ = verb("doctor", lambda a, _: doctor.report(a.weights), "what is there, what is missing, and how to mend it")
     doctor_.add_argument("--weights", type=Path, help="folder of foundation model checkpoints")
@@ -175,6 +177,9 @@ def _catalogue(_arguments: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _check_model(arguments: argparse.Namespace, rest: list[str]) -> int:
+    if arguments.script:
+        words = [arguments.variant, "--script", str(arguments.script.absolute()), *rest]
+        return _script(arguments.environment, "check_model.py", words)
     return _script(models.variant(arguments.variant)["env"], "check_model.py", [arguments.variant, *rest])
 
 

@@ -6,6 +6,7 @@ to the cell id) or 'n/a'.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,8 +64,10 @@ class Broken(Exception):
 
 
 def launch(command: list[str]) -> tuple[int, str]:
-    """(exit code, stderr) of a script in a process of its own."""
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    """(exit code, stderr) of a script in a process of its own, which finds plumbline wherever the script lies."""
+    folders = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=variables)
     return done.returncode, done.stderr
 
 

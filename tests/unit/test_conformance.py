@@ -86,6 +86,13 @@ def test_finds_each_fault(kit: Callable, tmp_path: Path, fault: str) -> None:
     assert failed(conformance.check(kit(str(script)))) == FAULTS[fault]
 
 
+def test_a_script_of_ones_own_finds_plumbline_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    (tmp_path / "mine.py").write_text(HONEST.replace("FAULT", "pass"))
+    code, stderr = conformance.launch([str(tmp_path / "mine.py"), "--help"])
+    assert (code, stderr) == (0, "")
+
+
 @pytest.mark.parametrize(("model", "arguments", "fitted"), [
     ("pca", ["--fit-on", "all", "--set", "n_components=8"], True),
     ("expression", ["--fit-on", "all"], True),

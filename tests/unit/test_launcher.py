@@ -386,6 +386,17 @@ def test_embed_gives_the_users_settings_the_last_word(monkeypatch):
     assert words.index("n_components=256") < words.index("n_components=5")
 
 
+def test_check_model_takes_a_script_of_ones_own(monkeypatch, tmp_path: Path):
+    calls = []
+    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
+    monkeypatch.chdir(tmp_path)
+    assert verbs.main(["check-model", "mine", "--script", "embed_mine.py", "--weights", "w"]) == 0
+    assert verbs.main(["check-model", "mine", "--script", "embed_mine.py", "--environment", "scgpt"]) == 0
+    own = ["mine", "--script", str(tmp_path / "embed_mine.py")]
+    assert calls == [("base", "check_model.py", [*own, "--weights", "w"]), ("scgpt", "check_model.py", own)]
+    assert verbs.main(["check-model", "mine"]) == 1
+
+
 def test_bad_names_end_with_one_message(capsys):
     assert verbs.main(["embed", "pcaa"]) == 1
     assert capsys.readouterr().err.startswith("ERROR: There is no model 'pcaa'")

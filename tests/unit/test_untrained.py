@@ -156,31 +156,44 @@ def test_a_head_on_top_is_trained_and_the_provenance_says_so_of_fine_tuning_alon
     assert (done.extra["trained"], done.extra["pretrained"]) == (True, False)
 
 
-def test_initial_weights_are_those_of_the_authors():
-    from plumbline.models import cellplm_untrained, geneformer_untrained, scgpt_untrained, uce_untrained
+def test_scgpt_starts_as_its_authors_start_it():
+    from plumbline.models import scgpt_untrained
+
+    torch.manual_seed(0)
+    tensors = scgpt_untrained.start(scgpt_untrained.TINY, 1000).state_dict()
+    vectors = tensors["encoder.embedding.weight"]
+    assert 0.099 < vectors.abs().max() <= 0.1
+    assert vectors.std() == pytest.approx(0.2 / 12**0.5, rel=0.02)  # of a uniform distribution
+    attention = tensors["transformer_encoder.layers.0.self_attn.in_proj_weight"]
+    assert attention.std() == pytest.approx((2 / (64 + 192)) ** 0.5, rel=0.03)  # Glorot and Bengio 2010, eq. 16
+
+
+def test_geneformer_starts_as_bert_under_berts_names():
+    from plumbline.models import geneformer_untrained
     from plumbline.models.geneformer import rename
 
     torch.manual_seed(0)
-    scgpt = scgpt_untrained.start(scgpt_untrained.TINY, 1000).state_dict()
-    vectors = scgpt["encoder.embedding.weight"]
-    assert 0.099 < vectors.abs().max() <= 0.1
-    assert vectors.std() == pytest.approx(0.2 / 12**0.5, rel=0.02)  # of a uniform distribution
-    attention = scgpt["transformer_encoder.layers.0.self_attn.in_proj_weight"]
-    assert attention.std() == pytest.approx((2 / (64 + 192)) ** 0.5, rel=0.03)  # Glorot and Bengio 2010, eq. 16
-    bert = geneformer_untrained.start(geneformer_untrained.TINY, 1000)
-    names = geneformer_untrained.to_bert(bert, 3)
-    dense = names["bert.encoder.layer.1.intermediate.dense.weight"]
-    assert dense.std() == pytest.approx(0.02, rel=0.03)
-    assert not names["bert.embeddings.word_embeddings.weight"][0].any()
-    assert (names["bert.encoder.layer.2.output.LayerNorm.weight"] == 1).all()
-    back = rename(names, 3)
-    assert back.keys() == bert.state_dict().keys()
-    assert all(torch.equal(back[name], tensor) for name, tensor in bert.state_dict().items())
-    uce = uce_untrained.start(uce_untrained.TINY, 500)
-    assert uce.pos_encoder.pe.shape == (1536, 1, 80)
-    np.testing.assert_allclose(uce.pos_encoder.pe[7, 0, :4], np.array([f(7 / 10000 ** (k / 80)) for k in (0, 2) for f in (np.sin, np.cos)]), atol=1e-5)  # fmt: skip  # noqa: E501
+    model = geneformer_untrained.start(geneformer_untrained.TINY, 1000)
+    tensors = geneformer_untrained.to_bert(model, 3)
+    assert tensors["bert.encoder.layer.1.intermediate.dense.weight"].std() == pytest.approx(0.02, rel=0.03)
+    assert not tensors["bert.embeddings.word_embeddings.weight"][0].any()
+    assert (tensors["bert.encoder.layer.2.output.LayerNorm.weight"] == 1).all()
+    back = rename(tensors, 3)
+    assert back.keys() == model.state_dict().keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_uce_has_sines_as_positions_and_cellplm_small_gene_vectors():
+    from plumbline.models import cellplm_untrained, uce_untrained
+
+    torch.manual_seed(0)
+    pe = uce_untrained.start(uce_untrained.TINY, 500).pos_encoder.pe
+    assert pe.shape == (1536, 1, 80)
+    second = 7 / 10000 ** (2 / 80)  # Vaswani et al. 2017, section 3.5
+    np.testing.assert_allclose(pe[7, 0, :4], [np.sin(7), np.cos(7), np.sin(second), np.cos(second)], atol=1e-5)
     config = cellplm_untrained.CONFIG | {"enc_hid": 64, "enc_layers": 1, "post_latent_dim": 8, "gene_list": ["G"] * 500}
-    assert cellplm_untrained.start(config).embedder.feat_enc.emb.std() == pytest.approx(0.005, rel=0.03)
+    vectors = cellplm_untrained.start(config).embedder.feat_enc.emb.detach()
+    assert vectors.std() == pytest.approx(0.005, rel=0.03)
 
 
 def test_vocabulary_is_sorted_and_has_each_name_once():
