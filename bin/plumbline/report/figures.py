@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 from html import escape
 
 OKABE_ITO = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A800", "#000000"]
@@ -16,6 +17,11 @@ def image(figure, text: str) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None})
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<img class="pl" alt="{escape(text)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def wrapped(title: str, width: int) -> str:
+    """A title in at most two lines of about ``width`` letters, cut with an ellipsis if it needs more."""
+    return textwrap.fill(title, width, max_lines=2, placeholder=" …")
 
 
 def bare(axis) -> None:

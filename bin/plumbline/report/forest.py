@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from plumbline.report.figures import image
+from plumbline.report.figures import image, wrapped
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import VERDICTS, metric_title
 
@@ -40,7 +40,7 @@ def _panel(axis, rows: pd.DataFrame, names: list[str], title: str, base: str) ->
         axis.plot(sign * row.difference, height, MARKERS[row.verdict], color=colour, markersize=6, zorder=3)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_ylim(-0.6, len(names) - 0.4)
-    axis.set_title(title, fontsize=9, loc="left", fontweight="bold")
+    axis.set_title(wrapped(title, 38), fontsize=9, loc="left", fontweight="bold")
     axis.set_xlabel(f"{metric_title(metric)}\n← {base} better     model better →", fontsize=7.5)
     axis.locator_params(axis="x", nbins=5)
     axis.tick_params(axis="x", labelsize=7.5)

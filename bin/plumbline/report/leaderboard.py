@@ -28,8 +28,8 @@ def _table(run: Run) -> dict:
     calibrated = [task for task in run.tasks if any(task in row for row in data.values())]
     about = (
         "Over all data sets. Task columns are calibrated: 0 is the best of the floors (random, scrambled or untrained "
-        "embeddings, or chance), 1 the ceiling (labels, or split halves of the data). Empty: not run, not applicable, or floor and ceiling "
-        "do not differ (batch mixing: noise mixes perfectly)."
+        "embeddings, or chance), 1 the ceiling (labels, or split halves of the data). Empty: not run, not applicable, or "
+        "floor and ceiling do not differ (batch mixing: noise mixes perfectly)."
     )
     config = {
         "id": "plumbline_leaderboard_table",

@@ -120,14 +120,12 @@ def read_run(folder: Path) -> Run:
         experiment_cost=experiment_cost,
         all_scores=all_scores,
     )
-    for compared, cost, others in (
-        (comparisons, run.cost, (scores, run.published, run.distributions)),
-        (experiments, experiment_cost, (all_scores,)),
-    ):
-        names = labels(pd.concat([part[["variant", "fit_on"]] for part in (compared, cost)]), run.titles)
-        for table in (compared, cost, *others):
-            keys = zip(table["variant"], table["fit_on"], strict=True)
-            table["label"] = [names.get(key, run.titles.get(key[0], key[0])) for key in keys]
+    main = (comparisons, run.cost, scores, run.published, run.distributions)
+    names = labels(pd.concat([part[["variant", "fit_on"]] for part in main[:2]]), run.titles)
+    for table in main:
+        table["label"] = [names.get(key, key[0]) for key in zip(table["variant"], table["fit_on"], strict=True)]
+    for table in (experiments, experiment_cost, all_scores):  # what each was fitted on, their sections say
+        table["label"] = [run.titles.get(variant, variant) for variant in table["variant"]]
     return run
 
 

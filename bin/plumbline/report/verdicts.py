@@ -23,7 +23,7 @@ table.pl tr:hover td{box-shadow:inset 0 0 0 99em rgba(128,128,128,.06)}
 details.pl>summary{cursor:pointer;padding:.25em 0;font-weight:600}
 details.pl>summary.pl-set{font-size:1.15em}
 img.pl{max-width:100%;height:auto;background:#fff}
-#mqc_welcome{display:none!important}
+#mqc_welcome,#page_title .multiqc-logo-wrapper,.multiqc-logo-wrapper{display:none!important}
 </style>"""
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import OKABE_ITO, bare, image
+from plumbline.report.figures import OKABE_ITO, bare, image, wrapped
 from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, metric_title, section, table, task_title, with_interval
 
@@ -59,7 +59,7 @@ def _figure(run: Run, rows: pd.DataFrame, bands: pd.DataFrame):
         here = (rows["dataset"] == dataset) & (rows["task"] == task)
         flat = bands[(bands["dataset"] == dataset) & (bands["task"] == task)]
         _panel(axis, rows[here], flat, variants, run)
-        axis.set_title(f"{run.title(dataset)[:34]}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
+        axis.set_title(f"{wrapped(run.title(dataset), 34)}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
     handles, names = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure

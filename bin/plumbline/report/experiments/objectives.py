@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import bare, image
+from plumbline.report.figures import bare, image, wrapped
 from plumbline.report.forest import MARKERS
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import (
@@ -107,7 +107,7 @@ def _figure(run: Run, shown: pd.DataFrame):
     for axis, (dataset, task) in zip(axes.flat, panels, strict=False):
         part = shown[(shown["dataset"] == dataset) & (shown["task"] == task)]
         _panel(axis, part, names)
-        axis.set_title(f"{run.title(dataset)[:40]}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
+        axis.set_title(f"{wrapped(run.title(dataset), 36)}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
     return figure
 
 

@@ -26,22 +26,21 @@ def sections(run: Run, _folder) -> list[dict]:
         "Rows: trained on; columns: scored on; the diagonal is training on the target's own train cells. "
         "Grey scale: share of the way from the floor to the diagonal. ▼ ▲ = : worse, better, tied with the diagonal (q ≤ 0.05)."
     )
-    parts = [section("transfer_matrix", "Matrix", about, f"<p>{_sentence(good)}</p>{figure}", **PARENT)]
+    parts = [section("transfer_matrix", "Matrix", about, f"<p>{_sentence(run, good)}</p>{figure}", **PARENT)]
     return [*parts, _table(run, rows)]
 
 
-def _sentence(good: pd.DataFrame) -> str:
+def _sentence(run: Run, good: pd.DataFrame) -> str:
     """How many transfers lose against training on the target, out of those that could be tested."""
     tested = good[good["verdict"].isin(("better", "worse", "tied"))]
     if tested.empty:
         return "No transfer could be tested against training on the target."
     text = []
-    for label, part in tested.groupby(tested["variant"]):
+    for variant, part in tested.groupby("variant"):
         counts = part["verdict"].value_counts()
         told = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in ("better", "tied", "worse"))
-        text.append(
-            f"<b>{escape(label)}</b> trained elsewhere, against the same model trained on the target: {told} (of {len(part)})."
-        )
+        title = escape(run.titles.get(variant, variant))
+        text.append(f"<b>{title}</b> trained elsewhere, against itself trained on the target: {told} (of {len(part)}).")
     return " ".join(text)
 
 
