@@ -169,8 +169,9 @@ def _sensitivity_table(sensitive: pd.DataFrame) -> str:
     body = []
     for damage in [name for name in DAMAGES if name in set(sensitive["damage"])]:
         body.append([DAMAGES[damage][0], *(_sensitive_cell(rows.loc[(damage, metric)]) for metric in SHOWN)])
-    head = ["Share of its range that a metric loses at the largest level; ρ with the level; first level told apart"]
-    return f'<div class="pl-scroll">{table([*head, *(METRICS[name] for name in SHOWN)], body)}</div>'
+    told = "Share of its range that a metric loses at the largest level; ρ with the level; first level told apart."
+    shown = table(["Damage", *(METRICS[name] for name in SHOWN)], body)
+    return f'<p><small>{told}</small></p><div class="pl-scroll">{shown}</div>'
 
 
 def _sensitive_cell(row: pd.Series) -> str:
@@ -188,5 +189,6 @@ def _specificity_table(specific: pd.DataFrame) -> str:
             f'<td class="n">{with_interval(r["move"], r["low"], r["high"], sign=True)}<br>at {r["level"]:g}</td>' for r in cells
         ]
         body.append([DAMAGES[damage][0], *told])
-    head = "Largest move where nothing got worse, as a share of the range"
-    return f'<div class="pl-scroll">{table([head, *(METRICS[name] for name in SHOWN)], body)}</div>'
+    told = "Largest move where nothing got worse, as a share of the range."
+    shown = table(["Change", *(METRICS[name] for name in SHOWN)], body)
+    return f'<p><small>{told}</small></p><div class="pl-scroll">{shown}</div>'

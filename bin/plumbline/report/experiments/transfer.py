@@ -73,7 +73,7 @@ def _matrix(axis, part: pd.DataFrame, names: list[str]) -> None:
         if np.isfinite(row.baseline_value):
             shade[to, to] = 1.0
             axis.text(to, to, number(row.baseline_value, row.metric), ha="center", va="center", fontsize=7, color="white")
-        dark = np.isfinite(shade[at, to]) and shade[at, to] > 0.55
+        dark = np.isfinite(shade[at, to]) and shade[at, to] > 0.8
         text = f"{number(row.value, row.metric)}\n{VERDICTS[row.verdict][0]}"
         axis.text(to, at, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
     axis.imshow(shade, cmap="Greys", vmin=0, vmax=1.25)
