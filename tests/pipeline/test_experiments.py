@@ -8,7 +8,8 @@ import pytest
 from .conftest import plumb_run, write_sheet
 
 pytestmark = pytest.mark.pipeline
-SIZES = {"n-perturbations": 80, "n-batches": 8, "cells-per-perturbation": 16, "n-genes": 500, "effect": 0.8}
+SIZES = {"n-perturbations": 120, "n-batches": 6, "cells-per-perturbation": 16, "n-genes": 600, "effect": 1.0,
+         "batch-effect": 0.1}  # fmt: skip
 SCREEN = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
 NAMES = ["count_distribution", "minimal_data", "transfer", "objectives", "integrity", "generality", "cost"]
 
@@ -23,7 +24,7 @@ def run(simulate, tmp_path_factory):
         rows.append(f"{name},{path},perturbation,non-targeting,batch,human,counts,0,crispri")
     folder = tmp_path_factory.mktemp("experiments")
     settings = ",".join(f"{name}:max_epochs=2,{name}:n_hvg=200,{name}:n_hidden=32,{name}:n_latent=8" for name in SCVI)
-    settings += ",pca:n_components=8,pca_contrastive:n_components=32"
+    settings += ",pca:n_components=12,pca_contrastive:n_components=32"
     options = ["--models", "pca,random,label_oracle", "--model_settings", settings, "--experiments", "all"]
     options += ["--experiment_tasks", "recall", "--tasks", "recall", "--shares", "0.1", "--share_draws", "2"]
     done = plumb_run(folder, "--input", write_sheet(folder / "sheet.csv", *rows), "-profile", "test", *options)
