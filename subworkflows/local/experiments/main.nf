@@ -7,7 +7,7 @@ include { DESCRIBE_COUNTS } from '../../../modules/local/experiment/describe_cou
 include { HOLD_OUT } from '../../../modules/local/experiment/hold_out/main'
 include { PREPARE as PREPARE_HELD_OUT } from '../../../modules/local/prepare/main'
 include { codeDigest } from '../utils_code/main'
-include { checkKnown ; embedMeta ; modelSpecs ; readTable ; words } from '../utils_plumbline/main'
+include { checkKnown ; embedMeta ; experimentTasks ; modelSpecs ; readTable ; words } from '../utils_plumbline/main'
 
 // --experiments as a list
 def experimentNames(opts) {
@@ -17,6 +17,8 @@ def experimentNames(opts) {
 
 // what the experiments ask for, as [ meta, weights, uses ] (uses: experiment, the variant it is compared with, role)
 def experimentRequests(names, ids, models, opts) {
+    experimentTasks(opts)
+    // an unknown one is told even where no request needs it
     def fitted = models.findAll { spec -> spec.fit_on == 'train' }
     def strange = words(opts.shares).findAll { share -> !share.isNumber() || share.toDouble() <= 0 || share.toDouble() > 1 }
     if (strange) {
