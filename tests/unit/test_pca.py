@@ -147,7 +147,7 @@ def test_cells_that_do_not_differ_are_not_applicable(tmp_path):
         ({"n_components": "0"}, "at least 1"),
         ({"n_components": "many"}, "expected int"),
         ({"n_hvg": "-1"}, "at least 0"),
-        ({"fit_on": "test"}, "expected train or all"),
+        ({"fit_on": "test"}, "expected train, all"),
         ({"fit_on": "train"}, "needs --tables"),
     ],
 )
