@@ -10,10 +10,28 @@ from plumbline.counts import BLOCK, open_counts
 from plumbline.lognorm import log_normalise
 
 _POOL = 32  # blocks held at once where cells are streamed in random order: 65,536 cells
+_SMALL = 2**28  # bytes of one matrix that is kept for the next to ask for it, and of train cells that are held dense
+_KEPT = 3
+_kept: dict[tuple, sp.csr_matrix] = {}  # read last: every view of a screen asks for the expression of the same few parts
 
 
 def read_expression(path: Path, rows: np.ndarray, x_kind: str) -> sp.csr_matrix:
-    """Log-normalised expression of ``rows`` (n,) of counts.h5ad, in that order: CSR float32 (n, genes), 8 bytes a non-zero."""
+    """Log-normalised expression of ``rows`` (n,) of counts.h5ad, in that order: CSR float32 (n, genes), 8 bytes a non-zero.
+
+    A small one is kept for the next call: it is not to be changed in place.
+    """
+    key = (str(path), x_kind, np.ascontiguousarray(rows).tobytes())
+    if key not in _kept:
+        whole = _read_expression(path, rows, x_kind)
+        if whole.data.nbytes + whole.indices.nbytes > _SMALL:
+            return whole
+        if len(_kept) >= _KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[key] = whole
+    return _kept[key]
+
+
+def _read_expression(path: Path, rows: np.ndarray, x_kind: str) -> sp.csr_matrix:
     order = np.argsort(rows, kind="stable")  # read forwards, whatever order is asked for
     counts = open_counts(path)
     blocks = [log_normalise(block, x_kind) for _, block in counts.blocks(rows[order])]
@@ -38,8 +56,8 @@ def weighted_sum(path: Path, rows: np.ndarray, weights: np.ndarray, x_kind: str)
 class ShuffledExpression:
     """Minibatches of (position, log-normalised expression) in random order, epoch after epoch.
 
-    Up to 65,536 cells are held sparse and shuffled as a whole; of more, blocks of neighbouring cells are drawn at random
-    into pools of that size, which are shuffled: memory does not grow with the number of cells.
+    Up to 65,536 cells are held sparse (few cells and genes dense) and shuffled as a whole; of more, blocks of neighbouring
+    cells are drawn at random into pools of that size, which are shuffled: memory does not grow with the number of cells.
     """
 
     def __init__(self, path: Path, rows: np.ndarray, x_kind: str) -> None:
@@ -47,6 +65,8 @@ class ShuffledExpression:
         self.order = np.argsort(rows, kind="stable")
         self.rows = rows
         self.held = read_expression(path, rows[self.order], x_kind) if len(rows) <= _POOL * BLOCK else None
+        if self.held is not None and 4 * np.prod(self.held.shape) <= _SMALL:
+            self.held = self.held.toarray()
 
     def n_batches(self, size: int) -> int:
         """Minibatches of an epoch."""
@@ -67,9 +87,10 @@ class ShuffledExpression:
             shuffled = rng.permutation(len(positions))
             for start in range(0, len(shuffled), size):
                 part = shuffled[start : start + size]
-                yield positions[part], expression[part].toarray()
+                cells = expression[part]
+                yield positions[part], cells.toarray() if sp.issparse(cells) else cells
 
-    def _pools(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
+    def _pools(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, sp.csr_matrix | np.ndarray]]:
         if self.held is not None:
             yield self.order, self.held
             return

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from made_screens import counts_view
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
@@ -90,19 +91,22 @@ def test_expression_is_log_normalised_in_any_order(made):
     np.testing.assert_allclose(read_expression(view.counts, rows, "counts").toarray(), values[rows], atol=1e-5)
     weights = np.random.default_rng(1).normal(size=300)
     np.testing.assert_allclose(weighted_sum(view.counts, rows, weights, "counts"), weights @ values[rows], atol=1e-3)
+    assert read_expression(view.counts, rows, "counts") is read_expression(view.counts, rows.copy(), "counts")  # kept
     raw = read_expression(view.counts, rows, "log").toarray()
     assert (raw == raw.astype(int)).all()  # taken as it is
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_an_epoch_meets_every_cell_once(made, monkeypatch, streamed):
+@pytest.mark.parametrize("how", ["dense", "sparse", "streamed"])
+def test_an_epoch_meets_every_cell_once(made, monkeypatch, how):
     view, values = made
-    if streamed:
+    if how == "sparse":
+        monkeypatch.setattr(expression, "_SMALL", 0)
+    if how == "streamed":
         monkeypatch.setattr(expression, "BLOCK", 64)
         monkeypatch.setattr(expression, "_POOL", 3)
     rows = np.random.default_rng(0).permutation(len(values))[:1000]
     cells = ShuffledExpression(view.counts, rows, "counts")
-    assert (cells.held is None) == streamed
+    assert (cells.held is None, sp.issparse(cells.held)) == (how == "streamed", how == "sparse")
     np.testing.assert_allclose(cells.mean(), values[rows].mean(axis=0), atol=1e-5)
     seen = [list(cells.batches(128, np.random.default_rng(seed))) for seed in (1, 1, 2)]
     for epoch in seen:
@@ -208,7 +212,8 @@ def test_plan_follows_the_paper_where_it_can():
     gpu = plan("paper", 256, 8000, 10**6, "cuda")
     assert gpu.widths == (2192, 4128, 6064)
     assert gpu.note == ""
-    assert plan("corrected", 16, 112, 500, "cpu").epochs == 308  # 300 steps of up to 512 cells
+    assert plan("corrected", 16, 112, 500, "cpu").epochs == 300  # 300 steps, one an epoch
+    assert plan("corrected", 16, 112, 600, "cpu").epochs == 150  # two an epoch
 
 
 @pytest.mark.parametrize(

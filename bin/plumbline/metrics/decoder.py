@@ -44,7 +44,7 @@ def plan(protocol: str, d: int, n_genes: int, n_cells: int, device: str) -> Plan
     paper = Plan("paper", widths, EPOCHS, n_cells)
     if protocol == "paper" and (device != "cpu" or operations(d, n_genes, paper) <= CPU_OPERATIONS):
         return paper
-    full = Plan("corrected", widths, max(EPOCHS, -(-MIN_STEPS * BATCH // n_cells)), n_cells)
+    full = Plan("corrected", widths, max(EPOCHS, -(-MIN_STEPS // -(-n_cells // BATCH))), n_cells)
     if device != "cpu" or operations(d, n_genes, full) <= CPU_OPERATIONS:
         return full
     cap = max(widths)
@@ -112,7 +112,7 @@ def train_decoder(
     model = _network(embedding.shape[1], n_genes, how, seed).to(device)
     if corrected:
         model[1].bias.data[:] = torch.as_tensor(expression.mean(), dtype=torch.float32)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3 if corrected else 1e-4)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3 if corrected else 1e-4, fused=True)
     inputs, rng, step = torch.as_tensor((embedding - centre) / spread, device=device), np.random.default_rng(seed), 0
     total = how.epochs * expression.n_batches(BATCH)
     for _ in range(how.epochs):
