@@ -11,6 +11,8 @@ Settings:
   chunk_size    cells that see each other with set=chunk (default 1024), or within a batch with set=batch (default: all of it)
   batch_column  with set=batch: the obs column (default: PREPARE's batches, which need --tables)
   component     gmvae only: argmax (default) or upstream (drawn as upstream does after torch.manual_seed(seed))
+  organism      of the data set, where nothing else says it
+  orthologs     a table of human orthologs, or none (bin/plumbline/models/genes.py)
   untrained     true: tiny random weights, made from the seed for these genes, in place of --weights (a floor)
 
 --batch-size is only how many cells are on the device at once: it changes nothing but speed and memory.
@@ -18,9 +20,9 @@ Settings:
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result, run
-from plumbline.models import untrained
+from plumbline.models import genes, untrained
 
-SETTINGS = ("checkpoint", "set", "chunk_size", "batch_column", "component", *untrained.SETTINGS)
+SETTINGS = ("checkpoint", "set", "chunk_size", "batch_column", "component", *genes.SETTINGS, *untrained.SETTINGS)
 
 
 def embed(counts: Counts, options: Options) -> Result:

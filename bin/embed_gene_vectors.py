@@ -2,11 +2,13 @@
 """Embed cells as expression-weighted averages of pretrained gene vectors: bin/plumbline/models/gene_vectors.py.
 
 --weights is a file of gene vectors, or a folder with one: .npz (arrays gene, vector), .csv/.tsv/.parquet (first column gene),
-.txt (word2vec). Settings: vectors_file (its name in the folder), input (lognorm or raw).
+.txt (word2vec). Settings: vectors_file (its name in the folder), input (lognorm or raw), organism, orthologs (mouse genes go by
+their human orthologs where the vectors are of human genes; none: by their own names; FILE: by a table of your own).
 """
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result, run
+from plumbline.models import genes
 
 
 def embed(counts: Counts, options: Options) -> Result:
@@ -17,4 +19,4 @@ def embed(counts: Counts, options: Options) -> Result:
 
 
 if __name__ == "__main__":
-    run("gene_vectors", embed, ("vectors_file", "input"))
+    run("gene_vectors", embed, ("vectors_file", "input", *genes.SETTINGS))

@@ -29,7 +29,8 @@ def embed(counts: Counts, options: Options) -> Result:
         return untrained.embed_untrained(embed, make_checkpoint, counts, options)
     from plumbline.models.geneformer_files import find_files
 
-    ensembl, symbol = genes.human_genes(counts, options)
+    human = genes.human_counts(counts, options)
+    counts, ensembl, symbol = human.counts, human.counts.ensembl_id, human.counts.symbol
     files = find_files(options)
     names = np.where(ensembl == "", symbol, ensembl)
     tokenizer = build_tokenizer(ensembl, symbol, files, options)
@@ -48,6 +49,7 @@ def embed(counts: Counts, options: Options) -> Result:
         "pooling": pooling,
         "max_length": max_length(files, options),
         **files.facts(options),
+        **human.facts(),
         **done.extra,
         **tuning,
     }

@@ -31,7 +31,8 @@ def embed(counts: Counts, options: Options) -> Result:
     from plumbline.models.scgpt import find_folder
     from plumbline.models.scgpt_tokens import load_vocabulary
 
-    _, symbol = genes.human_genes(counts, options, kinds=("counts", "log"))
+    human = genes.human_counts(counts, options, kinds=("counts", "log"))
+    counts, symbol = human.counts, human.counts.symbol
     folder = find_folder(options)
     vocabulary = load_vocabulary(folder / "vocab.json", options.variant)
     n_known = sum(str(name) in vocabulary for name in symbol)
@@ -48,7 +49,7 @@ def embed(counts: Counts, options: Options) -> Result:
 
         build, tuning["tuning"] = tuned(build, counts, options)
     done = runtime.embed_cells(counts, options, build)
-    extra = {"max_length": max_length, "sampling": sampling, **facts(folder, options), **done.extra, **tuning}
+    extra = {"max_length": max_length, "sampling": sampling, **facts(folder, options), **human.facts(), **done.extra, **tuning}
     return Result(done.values, n_known, len(symbol), done.counts_used, done.unembedded, extra)
 
 

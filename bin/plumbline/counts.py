@@ -20,6 +20,7 @@ class Counts:
 
     cell_id (n_cells,), ensembl_id (n_genes,) and symbol (n_genes,) are string arrays ('' where unknown).
     matrix: which matrix of the file is read; X unless ``layer`` chose another. columns: genes kept, by ``take_genes``.
+    sums: (genes read, genes) zeros and ones that add columns up, by ``renamed``.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class Counts:
     symbol: np.ndarray
     matrix: str = "X"
     columns: np.ndarray | None = None
+    sums: sp.csr_matrix | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,8 +47,28 @@ class Counts:
 
     def take_genes(self, genes: np.ndarray) -> "Counts":
         """The same cells with the genes of column numbers ``genes`` alone, in that order."""
+        names = {"ensembl_id": self.ensembl_id[genes], "symbol": self.symbol[genes]}
+        if self.sums is not None:
+            return replace(self, **names, sums=self.sums[:, genes])
         columns = np.arange(self.shape[1]) if self.columns is None else self.columns
-        return replace(self, ensembl_id=self.ensembl_id[genes], symbol=self.symbol[genes], columns=columns[genes])
+        return replace(self, **names, columns=columns[genes])
+
+    def renamed(self, ensembl_id: np.ndarray, symbol: np.ndarray) -> "Counts":
+        """The same cells and columns under other names of the genes, (n_genes,) each, '' where unknown.
+
+        Columns of one name are added up in the first of them; the others are left empty, of counts and of names.
+        """
+        first: dict[tuple[str, str], int] = {}
+        names = list(zip(ensembl_id.tolist(), symbol.tolist(), strict=True))
+        target = np.array([first.setdefault(name, n) if any(name) else n for n, name in enumerate(names)], dtype=np.int64)
+        column = np.arange(len(target))
+        if (target == column).all():
+            return replace(self, ensembl_id=ensembl_id, symbol=symbol)
+        ensembl_id, symbol = (np.where(target == column, values, "") for values in (ensembl_id, symbol))
+        sums = sp.csr_matrix((np.ones(len(target), np.float32), (column, target)), shape=(len(target),) * 2)
+        return replace(
+            self, ensembl_id=ensembl_id, symbol=symbol, sums=sums if self.sums is None else (self.sums @ sums).tocsr()
+        )
 
     def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
         """Yield (row numbers, float32 CSR block) over all rows, or over distinct ``rows`` in their order, ``size`` a time."""
@@ -56,6 +78,7 @@ class Counts:
                 chunk = rows[start : start + size]
                 block = _read_rows(file[self.matrix], chunk)
                 block = block if self.columns is None else block[:, self.columns]
+                block = block if self.sums is None else _added(block, self.sums)
                 if not np.isfinite(block.data).all():
                     raise UserError(
                         f"{self.path}: {self.matrix} holds NaN or infinite values. Set them to 0 or drop those cells."
@@ -134,6 +157,12 @@ def _index(group: h5py.Group) -> np.ndarray:
 
 def _first_column(group: h5py.Group, names: tuple[str, ...]) -> np.ndarray | None:
     return next((_strings(group[name]) for name in names if name in group), None)
+
+
+def _added(block: sp.csr_matrix, sums: sp.csr_matrix) -> sp.csr_matrix:
+    block = (block @ sums).tocsr()
+    block.sort_indices()
+    return block
 
 
 def _strings(node: h5py.Dataset | h5py.Group) -> np.ndarray:

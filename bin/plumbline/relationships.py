@@ -5,6 +5,7 @@ source has its own licence (the folder's LICENSE), so none is shipped here.
 """
 
 import os
+import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from plumbline import orthologs
 from plumbline.errors import UserError
 
 SOURCES = ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")
+UNMAPPED = " (mouse)"  # ends the name of a mouse gene without a one-to-one human ortholog
 FOLDER_VARIABLE = "PLUMBLINE_RELATIONSHIPS"
 
 
@@ -36,6 +39,29 @@ def annotations_folder() -> Path:
             f"{folder} is no folder of gene relationships: expected {', '.join(s + '.txt' for s in SOURCES)} there."
         )
     return folder
+
+
+def perturbed_genes(labels: np.ndarray, genes: pd.DataFrame, organism: str) -> np.ndarray:
+    """The gene that each perturbation label (n,) names, as the sources name it, (n,).
+
+    genes: the data set's ensembl_id and symbol. An Ensembl id becomes its symbol; other labels stay. A mouse gene becomes the
+    symbol of its one-to-one human ortholog; one without is marked, 'Xist (mouse)', so that it is no human gene by chance.
+    """
+    both = genes[(genes["ensembl_id"] != "") & (genes["symbol"] != "")]
+    symbol = dict(zip(both["ensembl_id"][::-1], both["symbol"][::-1], strict=True))  # of several the first counts
+    if organism.lower() not in orthologs.MOUSE:
+        return np.array([symbol.get(label, label) for label in labels], dtype=str)
+    ensembl = dict(zip(both["symbol"][::-1], both["ensembl_id"][::-1], strict=True))
+    _, by_id = orthologs.human_names(ensembl.get(label, "") for label in labels)  # the data set's own annotation goes first
+    _, by_label = orthologs.human_names(labels)
+    human = np.where(by_id == "", by_label, by_id)
+    marked = np.array([symbol.get(label, label) + UNMAPPED for label in labels], dtype=str)
+    return np.where(human == "", marked, human)
+
+
+def is_combination(label: str) -> bool:
+    """Whether a label names several genes, as in a+b."""
+    return bool(re.search(r"[+;,|]", label))
 
 
 def known_pairs(source: str) -> np.ndarray:

@@ -24,6 +24,11 @@ class StackedCounts(Counts):
         names = {name: getattr(self, name)[genes] for name in ("ensembl_id", "symbol")}
         return replace(self, **names, parts=tuple((part.take_genes(genes), rows) for part, rows in self.parts))
 
+    def renamed(self, ensembl_id: np.ndarray, symbol: np.ndarray) -> "StackedCounts":
+        """As ``Counts.renamed``, of every part."""
+        parts = tuple((part.renamed(ensembl_id, symbol), rows) for part, rows in self.parts)
+        return replace(self, ensembl_id=parts[0][0].ensembl_id, symbol=parts[0][0].symbol, parts=parts)
+
     def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
         """As ``Counts.blocks``."""
         rows = np.arange(len(self.cell_id)) if rows is None else np.asarray(rows)
@@ -48,4 +53,4 @@ def stack(*parts: tuple[Counts, np.ndarray]) -> StackedCounts:
     """The cells ``rows`` of each ``(counts, rows)``, in that order; the genes are named as in the last one."""
     last = parts[-1][0]
     cell_id = np.concatenate([counts.cell_id[rows] for counts, rows in parts])
-    return StackedCounts(last.path, cell_id, last.ensembl_id, last.symbol, last.matrix, None, parts)
+    return StackedCounts(last.path, cell_id, last.ensembl_id, last.symbol, last.matrix, parts=parts)

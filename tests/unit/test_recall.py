@@ -213,5 +213,6 @@ def test_absent_with_a_reason(annotations):
     facts = {"n_perturbations": 100, "perturbation_type": "CRISPRi", "organism": "human"}
     assert recall.not_applicable(facts) == ""
     assert "compounds" in recall.not_applicable({**facts, "perturbation_type": "chemical"})
-    assert "mouse" in recall.not_applicable({**facts, "organism": "mouse"})
+    assert recall.not_applicable({**facts, "organism": "mouse"}) == ""
+    assert "the cells are other" in recall.not_applicable({**facts, "organism": "other"})
     assert "1 perturbations" in recall.not_applicable({**facts, "n_perturbations": 1})

@@ -18,6 +18,7 @@ from plumbline.models.cellplm_checkpoints import find_checkpoint, load_network
 from plumbline.models.cellplm_network import Network, attend, blocks
 from plumbline.models.devices import pick_device
 from plumbline.models.fitting import at_least, choice, x_kind
+from plumbline.models.genes import human_counts
 from plumbline.models.runtime import Progress
 from plumbline.weights import verify
 
@@ -31,10 +32,13 @@ IN_MEMORY = 1 << 28  # bytes of hidden states kept in memory; more go to a scrat
 def embed(counts: Counts, options: Options) -> Result:
     """CellPLM embeddings (n_cells, 512 in the released models) of all cells. Settings: see bin/embed_cellplm.py.
 
-    Raises NotApplicable if no gene is known or the values are no counts, UserError for unfit weights or settings.
+    Raises NotApplicable if no gene is known, or for values that are no counts or an organism without orthologs; UserError
+    for unfit weights or settings.
     """
     if x_kind(options) != "counts":
         raise NotApplicable("CellPLM reads raw counts; this data set holds transformed values")
+    human = human_counts(counts, options)
+    counts = human.counts
     path, config = find_checkpoint(options)
     weights = verify(path, options.variant, own=options.get("checkpoint", "") == "own")
     columns, genes = match_genes(counts, config["gene_list"])
@@ -52,6 +56,7 @@ def embed(counts: Counts, options: Options) -> Result:
         "attends_across_cells": True,
         "block_cells": model.size,
         "devices": [model.device],
+        **human.facts(),
     }
     return Result(values, len(columns), counts.shape[1], share, int(np.isnan(values[:, 0]).sum()), about)
 

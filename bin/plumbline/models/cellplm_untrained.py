@@ -11,6 +11,7 @@ from torch import nn
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
 from plumbline.models.cellplm_network import Network
+from plumbline.models.genes import human_counts
 from plumbline.models.head import seeded
 from plumbline.models.untrained import vocabulary
 
@@ -43,8 +44,9 @@ TINY = Sizes(width=64, layers=3, latent=64)
 
 
 def make_checkpoint(folder: Path, counts: Counts, options: Options) -> None:
-    """A tiny model that knows every Ensembl id of ``counts``."""
-    genes = vocabulary(str(gene).partition(".")[0] for gene in counts.ensembl_id)
+    """A tiny model that knows every Ensembl id of ``counts``. Raises NotApplicable as the trained model does."""
+    human = human_counts(counts, options).counts
+    genes = vocabulary(str(gene).partition(".")[0] for gene in human.ensembl_id)
     write_checkpoint(folder, "untrained", genes, options.seed, TINY)
 
 

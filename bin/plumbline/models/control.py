@@ -4,7 +4,9 @@ Random numbers are a function of the cell id and the seed, so order and sharding
 """
 
 import hashlib
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -59,12 +61,25 @@ def label_oracle(counts: Counts, options: Options) -> np.ndarray:
     if cells["perturbation"].isna().any():
         raise UserError(f"cells.parquet does not know {int(cells['perturbation'].isna().sum())} cells of the counts.")
     control = cells["is_control"].to_numpy(dtype=bool)
-    labels = cells["perturbation"].to_numpy(dtype=str)
+    labels = _genes(cells["perturbation"].to_numpy(dtype=str), options.tables)
     names = np.unique(labels[~control])
     codes = perturbation_codes(names, [known_pairs(source) for source in SOURCES], options.seed)
     values = NOISE / np.sqrt(codes.shape[1]) * normal(counts.cell_id, codes.shape[1], f"oracle {options.seed}")
     values[~control] += codes[np.searchsorted(names, labels[~control])]
     return values
+
+
+def _genes(labels: np.ndarray, tables: Path) -> np.ndarray:
+    """The labels; of mouse data the human genes they stand for, as task recall reads them."""
+    from plumbline.orthologs import MOUSE
+    from plumbline.relationships import perturbed_genes
+
+    facts = tables / "dataset.json"
+    organism = json.loads(facts.read_text()).get("organism", "") if facts.exists() else ""
+    if organism.lower() not in MOUSE:
+        return labels
+    names, code = np.unique(labels, return_inverse=True)
+    return perturbed_genes(names, pd.read_parquet(tables / "genes.parquet"), organism)[code]
 
 
 def perturbation_codes(names: np.ndarray, sources: list[np.ndarray], seed: int) -> np.ndarray:

@@ -14,17 +14,21 @@ from plumbline.embedding_cli import Options, Result
 from plumbline.errors import NotApplicable, UserError
 from plumbline.files import sha256
 from plumbline.models.fitting import INPUTS, choice, counts_share, transform, x_kind
+from plumbline.models.genes import HumanCounts, by_mouse_orthologs, human_counts, organism_of
+from plumbline.orthologs import MOUSE
 
 READERS = (".npz", ".csv", ".tsv", ".parquet", ".txt")
 
 
 def embed(counts: Counts, options: Options) -> Result:
-    """Unit vectors (n_cells, d) of all cells. Settings: vectors_file, input (lognorm or raw).
+    """Unit vectors (n_cells, d) of all cells. Settings: vectors_file, input (lognorm or raw), organism, orthologs.
 
     Raises NotApplicable if no gene of the data set has a vector, UserError if the file of vectors cannot be used.
     """
     path = find_file(options)
     names, vectors = read_vectors(path)
+    by_names = choose_names(counts, options, names)
+    counts = by_names.counts
     columns, rows, by = match(counts, names)
     kind, values_read = x_kind(options), choice(options, "input", INPUTS)
     apply = transform(kind, values_read, columns)
@@ -34,9 +38,23 @@ def embed(counts: Counts, options: Options) -> Result:
     length = np.linalg.norm(values, axis=1, keepdims=True)
     values = np.divide(values, length, out=np.full_like(values, np.nan), where=length > 0)
     about = {"checkpoint": path.name, "checkpoint_sha256": sha256(path), "input": values_read, "matched_by": by}
-    about |= {"n_vectors": len(names), "attends_across_cells": False}
+    about |= {"n_vectors": len(names), "attends_across_cells": False, **by_names.facts()}
     share, empty = counts_share(counts, columns), int((length == 0).sum())
     return Result(values, len(columns), counts.shape[1], share, empty, about)
+
+
+def choose_names(counts: Counts, options: Options, names: np.ndarray) -> HumanCounts:
+    """The genes under their own names, or under those of human orthologs: by a table that is given, and for mouse genes if
+    more of the vectors' ``names`` are (exactly) names of their orthologs than of themselves."""
+    given = options.settings.get("orthologs", "")
+    if given not in ("", "none"):
+        return human_counts(counts, options, kinds=("counts", "log", "signed"))
+    own = HumanCounts(counts)
+    if given == "none" or organism_of(counts, options) not in MOUSE:
+        return own
+    mapped = by_mouse_orthologs(counts) or own
+    known = set(names.tolist())
+    return max(own, mapped, key=lambda some: len(known & {*some.counts.ensembl_id, *some.counts.symbol}))
 
 
 def find_file(options: Options) -> Path:

@@ -14,7 +14,7 @@ from torch import nn
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
 from plumbline.models.geneformer import Architecture, Geneformer, bert_names
-from plumbline.models.genes import human_genes
+from plumbline.models.genes import human_counts
 from plumbline.models.head import seeded
 from plumbline.models.untrained import vocabulary
 
@@ -28,8 +28,9 @@ def make_checkpoint(folder: Path, counts: Counts, options: Options) -> None:
 
     A gene goes by its Ensembl id, or its symbol where it has none. All medians are 1: those of a corpus are pre-training.
     """
-    ensembl, symbol = human_genes(counts, options)
-    write_checkpoint(folder, vocabulary(np.char.upper(np.where(ensembl == "", symbol, ensembl))), options.seed, TINY)
+    human = human_counts(counts, options).counts
+    names = np.where(human.ensembl_id == "", human.symbol, human.ensembl_id)
+    write_checkpoint(folder, vocabulary(np.char.upper(names)), options.seed, TINY)
 
 
 def write_checkpoint(folder: Path, genes: Sequence[str], seed: int, shape: Architecture) -> None:

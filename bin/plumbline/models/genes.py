@@ -2,36 +2,76 @@
 
 import csv
 import json
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from plumbline import orthologs
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
 from plumbline.errors import NotApplicable, UserError
+from plumbline.files import sha256
+from plumbline.models.fitting import counts_share
 
 SETTINGS = ("organism", "orthologs")
 HUMAN = ("human", "homo sapiens", "homo_sapiens", "hsapiens")
 
 
-def human_genes(counts: Counts, options: Options, kinds: tuple[str, ...] = ("counts",)) -> tuple[np.ndarray, np.ndarray]:
-    """(Ensembl ids, symbols) of the genes, '' where unknown, for a model trained on human cells.
+@dataclass(frozen=True)
+class HumanCounts:
+    """Counts of which the genes go by human names ('' where unknown). orthologs: how they got them; {} if they are human.
 
-    Raises NotApplicable for another organism, unless the setting ``orthologs`` names a table of two columns (gene of the
-    data set, human gene; each an Ensembl id or a symbol); and for data whose X is none of ``kinds`` (counts, log, signed).
+    Columns that name one human gene are added: the first holds the sum, the others have neither counts nor a name.
     """
-    facts = _facts(options)
-    kind = facts.get("x_kind", "counts")
+
+    counts: Counts
+    orthologs: dict = field(default_factory=dict)
+
+    def facts(self) -> dict:
+        """For the provenance: {}, or {"orthologs": {table, sha256, genes_mapped, genes_without_ortholog, genes_added,
+        counts_mapped}}; the last is the share of all counts, 0..1, for which the cells are read once."""
+        if not self.orthologs:
+            return {}
+        named = (self.counts.ensembl_id != "") | (self.counts.symbol != "")
+        return {"orthologs": self.orthologs | {"counts_mapped": counts_share(self.counts, np.flatnonzero(named))}}
+
+
+def human_counts(counts: Counts, options: Options, kinds: tuple[str, ...] = ("counts",)) -> HumanCounts:
+    """The data set for a model trained on human cells.
+
+    Mouse genes go by their one-to-one human orthologs (orthologs.py). The setting ``orthologs`` names another table: two
+    columns (gene of the data set, human gene; each an Ensembl id or a symbol); ``none`` uses no table. Raises NotApplicable
+    for another organism without a table, and for data whose X is none of ``kinds`` (counts, log, signed).
+    """
+    kind = _facts(options).get("x_kind", "counts")
     if kind not in kinds:
         raise NotApplicable(f"{options.variant} needs {' or '.join(kinds)} and the data set holds {kind} values")
-    if "orthologs" in options.settings:
-        return _by_orthologs(counts, options.settings["orthologs"])
-    organism = str(options.get("organism", facts.get("organism") or _guess(counts.ensembl_id)))
-    if organism.lower() not in HUMAN:
+    table, organism = options.settings.get("orthologs", ""), organism_of(counts, options)
+    if table not in ("", "none"):
+        return _rename(counts, *_by_file(counts, table), {"table": table, "sha256": sha256(table)})
+    if organism in HUMAN:
+        return HumanCounts(counts)
+    found = by_mouse_orthologs(counts) if organism in orthologs.MOUSE and not table else None
+    if found is None:
         raise NotApplicable(
-            f"{options.variant} knows human genes only and the data set is {organism}; "
+            f"{options.variant} knows human genes only and the data set is {organism}{_why(counts, organism, table)}; "
             "a table of orthologs can be given with --set orthologs=FILE"
         )
-    return counts.ensembl_id, counts.symbol
+    return found
+
+
+def by_mouse_orthologs(counts: Counts) -> HumanCounts | None:
+    """Mouse counts under the names of one-to-one human orthologs; None if no gene has one."""
+    names = np.where(counts.ensembl_id == "", counts.symbol, counts.ensembl_id)
+    ensembl, symbol = orthologs.human_names(names)
+    if not (ensembl != "").any():
+        return None
+    return _rename(counts, ensembl, symbol, {"table": orthologs.TABLE.name, "sha256": orthologs.SHA256})
+
+
+def organism_of(counts: Counts, options: Options) -> str:
+    """The data set's organism in lower case: setting, PREPARE's facts, else what the Ensembl ids say."""
+    return str(options.get("organism", _facts(options).get("organism") or _guess(counts.ensembl_id))).lower()
 
 
 def require_genes(n_known: int, names: np.ndarray, variant: str) -> None:
@@ -55,7 +95,23 @@ def _guess(ensembl_id: np.ndarray) -> str:
     return "mouse" if len(mouse) and mouse.mean() > 0.5 else "human"
 
 
-def _by_orthologs(counts: Counts, file: str) -> tuple[np.ndarray, np.ndarray]:
+def _why(counts: Counts, organism: str, table: str) -> str:
+    if organism not in orthologs.MOUSE or table:
+        return ""
+    examples = ", ".join(np.where(counts.ensembl_id == "", counts.symbol, counts.ensembl_id)[:3])
+    return f", none of whose {counts.shape[1]} genes (first: {examples}) has a one-to-one human ortholog"
+
+
+def _rename(counts: Counts, ensembl: np.ndarray, symbol: np.ndarray, about: dict) -> HumanCounts:
+    mapped = (ensembl != "") | (symbol != "")
+    renamed = counts.renamed(ensembl, symbol)
+    left = int(((renamed.ensembl_id != "") | (renamed.symbol != "")).sum())
+    n = int(mapped.sum())
+    about |= {"genes_mapped": n, "genes_without_ortholog": len(mapped) - n, "genes_added": n - left}
+    return HumanCounts(renamed, about)
+
+
+def _by_file(counts: Counts, file: str) -> tuple[np.ndarray, np.ndarray]:
     table = _read_orthologs(file)
     human = [table.get(e) or table.get(s) or "" for e, s in zip(counts.ensembl_id, counts.symbol, strict=True)]
     require_genes(sum(map(bool, human)), counts.symbol, f"the ortholog table {file}")

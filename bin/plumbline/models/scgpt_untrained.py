@@ -9,7 +9,7 @@ from torch import nn
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
-from plumbline.models.genes import human_genes
+from plumbline.models.genes import human_counts
 from plumbline.models.head import seeded
 from plumbline.models.scgpt import Architecture, ScGPT
 from plumbline.models.scgpt_tokens import SPECIALS
@@ -20,7 +20,7 @@ TINY = Architecture(width=64, heads=4, inner=64, layers=3, pad_value=-2.0)
 
 def make_checkpoint(folder: Path, counts: Counts, options: Options) -> None:
     """A tiny model that knows every symbol of ``counts``. Raises NotApplicable as the trained model does."""
-    _, symbol = human_genes(counts, options, kinds=("counts", "log"))
+    symbol = human_counts(counts, options, kinds=("counts", "log")).counts.symbol
     write_checkpoint(folder, [name for name in vocabulary(symbol) if name not in SPECIALS], options.seed, TINY)
 
 

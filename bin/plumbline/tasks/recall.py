@@ -5,10 +5,7 @@ highest 5 % of all pairs (chance: 0.10). `corrected` adds the band of 10 % (chan
 and the separation of CORUM complexes; intervals resample genes.
 """
 
-import re
-
 import numpy as np
-import pandas as pd
 
 from plumbline.metrics.cosine import unit_rows
 from plumbline.metrics.groups import group_by, group_means
@@ -22,7 +19,8 @@ from plumbline.metrics.recall import (
     precision_by_gene,
     recalled,
 )
-from plumbline.relationships import SOURCES, complexes, known_pairs
+from plumbline.orthologs import MOUSE
+from plumbline.relationships import SOURCES, UNMAPPED, complexes, is_combination, known_pairs, perturbed_genes
 from plumbline.scores import Items, Score
 from plumbline.screen import Screen, View
 from plumbline.stats import bh
@@ -47,7 +45,7 @@ def not_applicable(facts: dict) -> str:
     """A reason why the question cannot be asked of this data set, or ''."""
     if facts.get("perturbation_type", "").lower() in CHEMICALS:
         return "known relationships are between genes, and the perturbations are compounds"
-    if facts.get("organism", "human").lower() not in ("human", "homo sapiens", ""):
+    if facts.get("organism", "human").lower() not in ("human", "homo sapiens", "", *MOUSE):
         return f"the known relationships are between human genes, and the cells are {facts['organism']}"
     if facts["n_perturbations"] < 5:
         return f"pairs of perturbed genes are ranked, and the data set has {facts['n_perturbations']} perturbations"
@@ -65,7 +63,7 @@ def run(view: View) -> list[Score]:
     found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
     band = in_band(similarities.values, 0.05)
     narrow = [_recall(source, "", names, similarities, pairs, band) for source, pairs in found.items()]
-    scores = [*narrow, _mean(narrow)]
+    scores = [*narrow, _mean(narrow, _ortholog_note(names, view.screen.facts))]
     if view.protocol == "paper":
         return scores + [Score.absent(metric, "a metric of the corrected protocol") for metric in _EXTRA]
     wide = in_band(similarities.values, 0.10)
@@ -77,17 +75,23 @@ def run(view: View) -> list[Score]:
 def gene_means(embedding: np.ndarray, screen: Screen) -> tuple[np.ndarray, np.ndarray]:
     """Sorted names of the perturbed genes (p,) and the mean embedding of the cells of each, (p, d) float64.
 
-    An Ensembl id is replaced by its symbol. Controls and combinations of genes (a+b) are left out.
+    An Ensembl id is replaced by its symbol, a mouse gene by its human ortholog. Controls and combinations of genes (a+b) are
+    left out.
     """
-    known = screen.genes[(screen.genes["ensembl_id"] != "") & (screen.genes["symbol"] != "")]
-    symbol = pd.Series(known["symbol"].to_numpy(dtype=str), index=known["ensembl_id"].to_numpy(dtype=str))
-    label = (
-        pd.Series(screen.perturbation).map(symbol[~symbol.index.duplicated()].to_dict()).fillna(pd.Series(screen.perturbation))
-    )
-    combination = {name: bool(re.search(r"[+;,|]", name)) for name in label.unique()}
-    rows = np.flatnonzero(~screen.is_control & ~label.map(combination).to_numpy(dtype=bool))
-    groups = group_by(label.to_numpy(dtype=object)[rows])
+    labels, label = np.unique(screen.perturbation, return_inverse=True)
+    genes = perturbed_genes(labels, screen.genes, screen.facts.get("organism") or "human")
+    single = np.array([not is_combination(name) for name in genes], dtype=bool)
+    rows = np.flatnonzero(~screen.is_control & single[label])
+    groups = group_by(genes.astype(object)[label[rows]])
     return groups.names, group_means(embedding[rows], groups)
+
+
+def _ortholog_note(names: np.ndarray, facts: dict) -> str:
+    """How many of the perturbed genes the sources could know, for mouse data; else ''."""
+    if (facts.get("organism") or "human").lower() not in MOUSE:
+        return ""
+    mapped = len(names) - sum(name.endswith(UNMAPPED) for name in names)
+    return f"{mapped} of {len(names)} perturbed mouse genes have a one-to-one human ortholog"
 
 
 def _recall(
@@ -106,13 +110,19 @@ def _too_few(source: str, n: int, genes: int) -> str:
     return f"{n} pairs known to {source} among {genes} perturbed genes; at least {MIN_PAIRS} are needed"
 
 
-def _mean(scores: list[Score]) -> Score:
-    """Mean over the sources that could be scored; each pair weighs 1 / (sources x pairs of its source)."""
+def _mean(scores: list[Score], note: str) -> Score:
+    """Mean over the sources that could be scored; each pair weighs 1 / (sources x pairs of its source).
+
+    note: what its reason says first.
+    """
     items = [score.items for score in scores if score.items is not None]
     missing = [source for source, score in zip(SOURCES, scores, strict=True) if score.items is None]
-    reason = f"without {', '.join(missing)}: fewer than {MIN_PAIRS} known pairs" if missing else ""
+    without = f"without {', '.join(missing)}: fewer than {MIN_PAIRS} known pairs" if missing else ""
     if not items:
-        return Score.absent("recall_mean", f"no source knows {MIN_PAIRS} pairs of the perturbed genes")
+        without = f"no source knows {MIN_PAIRS} pairs of the perturbed genes"
+    reason = "; ".join(part for part in (note, without) if part)
+    if not items:
+        return Score.absent("recall_mean", reason)
     weight = np.concatenate([np.full(len(part.unit), 1 / (len(items) * len(part.unit))) for part in items])
     unit, unit2, hit = (np.concatenate([getattr(part, key) for part in items]) for key in ("unit", "unit2", "numerator"))
     return Score.of("recall_mean", Items("pair", unit, hit * weight, weight, unit2=unit2), reason=reason)
