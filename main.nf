@@ -16,7 +16,7 @@ include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; taskNames ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor } from './subworkflows/local/utils_plumbline/main'
 include { paramsHelp ; validateParameters } from './subworkflows/local/utils_schema/main'
 
 workflow PLUMBLINE {
@@ -24,7 +24,7 @@ workflow PLUMBLINE {
     datasets // list of [ meta, file or [], cell table or [] ]: [ [id: 'kang', row: [...], seeds: '42,43', code: 'ab12..'], kang.h5ad, [] ]
     requests // list of [ meta, weights or [], uses ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], [], [[role: 'baseline', ...]] ]
     experiments // list: ['transfer']
-    task_names // list: ['recall', 'separability']
+    tasks // [main: ['recall', 'separability'], experiments: ['recall']]
     opts // typed parameters
 
     main:
@@ -62,22 +62,22 @@ workflow PLUMBLINE {
 
     def uses = requests.collectEntries { meta, _weights, wanted -> [meta.id, wanted] }
     // one digest per task, so that editing a task repeats that task alone
-    def digests = task_names.collectEntries { task -> [task, codeDigest(['evaluate_embedding.py', "plumbline/tasks/${task}.py"])] }
+    def digests = tasks.main.collectEntries { task -> [task, codeDigest(['evaluate_embedding.py', "plumbline/tasks/${task}.py"])] }
     ch_evaluations = EMBED.out.embeddings
         .map { meta, embedding, provenance -> [meta.dataset, meta, embedding, provenance] }
         .combine(ch_prepared, by: 0)
         .flatMap { _id, meta, embedding, provenance, counts, tables ->
-            tasksFor(uses[meta.id], task_names, opts).collect { task ->
+            tasksFor(uses[meta.id], tasks).collect { task ->
                 [evaluateMeta(meta, task, digests[task], uses[meta.id], opts), embedding, provenance, tables, task == 'reconstruction' ? counts : []]
             }
         }
     EVALUATE(ch_evaluations)
 
-    def expected = expectedRuns(requests, task_names, opts)
+    def expected = expectedRuns(requests, tasks)
     ch_expected = channel.of(groovy.json.JsonOutput.toJson(expected)).collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
-        [baseline: opts.baseline, experiments: experiments, code: codeDigest(['summarise_scores.py'] + task_names.collect { task -> "plumbline/tasks/${task}.py" })],
+        [baseline: opts.baseline, experiments: experiments, code: codeDigest(['summarise_scores.py'] + tasks.main.collect { task -> "plumbline/tasks/${task}.py" })],
         EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
         EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
@@ -110,11 +110,10 @@ workflow {
     def ids = datasets.collect { dataset -> dataset[0].id }
     def models = selectedModels(opts) + selectedEmbeddings(opts, ids)
     checkKnown('baseline (it must be among --models)', [opts.baseline], models.collect { spec -> spec.variant })
-    def task_names = opts.tasks == 'all' ? taskNames() : checkKnown('task', words(opts.tasks), taskNames())
-
+    def tasks = selectedTasks(opts)
     def experiments = experimentNames(opts)
     def requests = joinedRequests(embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts))
-    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, task_names, opts))
+    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks))
     ESTIMATE(
         [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'])],
         channel.of(plan).collectFile(name: 'plan.json'),
@@ -125,7 +124,7 @@ workflow {
     ESTIMATE.out.text.view { text -> text.text }
 
     if (!opts.estimate_only) {
-        PLUMBLINE(datasets, requests, experiments, task_names, opts)
+        PLUMBLINE(datasets, requests, experiments, tasks, opts)
         PLUMBLINE.out.text.view { text -> text.text }
     }
 }

@@ -7,7 +7,7 @@ include { DESCRIBE_COUNTS } from '../../../modules/local/experiment/describe_cou
 include { HOLD_OUT } from '../../../modules/local/experiment/hold_out/main'
 include { PREPARE as PREPARE_HELD_OUT } from '../../../modules/local/prepare/main'
 include { codeDigest } from '../utils_code/main'
-include { checkKnown ; embedMeta ; experimentTasks ; modelSpecs ; readTable ; words } from '../utils_plumbline/main'
+include { checkKnown ; checkpointFolder ; embedMeta ; modelSpecs ; modelTable ; readTable ; words } from '../utils_plumbline/main'
 
 // --experiments as a list
 def experimentNames(opts) {
@@ -17,8 +17,6 @@ def experimentNames(opts) {
 
 // what the experiments ask for, as [ meta, weights, uses ] (uses: experiment, the variant it is compared with, role)
 def experimentRequests(names, ids, models, opts) {
-    experimentTasks(opts)
-    // an unknown one is told even where no request needs it
     def fitted = models.findAll { spec -> spec.fit_on == 'train' }
     def strange = words(opts.shares).findAll { share -> !share.isNumber() || share.toDouble() <= 0 || share.toDouble() > 1 }
     if (strange) {
@@ -68,8 +66,8 @@ def experimentRequests(names, ids, models, opts) {
 // variants that an experiment adds (assets/experiments.csv); those whose checkpoint is not at hand are left out
 def variantsOf(experiment, opts) {
     def rows = readTable("${projectDir}/assets/experiments.csv").findAll { row -> row.experiment == experiment }
-    def models = readTable("${projectDir}/assets/models.csv").collectEntries { row -> [row.id, row] }
-    def usable = rows.findAll { row -> models[row.variant].role != 'foundation' || (opts.weights && file("${opts.weights}/${models[row.variant].model}").exists()) }
+    def models = modelTable()
+    def usable = rows.findAll { row -> models[row.variant].role != 'foundation' || (opts.weights && checkpointFolder(models[row.variant], opts).exists()) }
     def compared = usable.collectEntries { row -> [row.variant, row.compared_with] }
     return modelSpecs(usable.collect { row -> row.variant }, opts).collect { spec -> spec + [compared_with: compared[spec.variant]] }
 }
@@ -98,13 +96,14 @@ workflow EXPERIMENTS {
 
     main:
     def seed = words(seeds)[0]
-    HOLD_OUT(ch_prepared.filter { 'objectives' in names }.map { id, counts, tables -> [[id: "${id}.heldout".toString(), seed: seed, code: codeDigest(['hold_out_perturbations.py'])], counts, tables] })
+    def code = ['hold_out_perturbations.py', 'prepare_dataset.py', 'describe_counts.py', 'ablate_integrity.py'].collectEntries { script -> [script, codeDigest([script])] }
+    HOLD_OUT(ch_prepared.filter { 'objectives' in names }.map { id, counts, tables -> [[id: "${id}.heldout".toString(), seed: seed, code: code['hold_out_perturbations.py']], counts, tables] })
     PREPARE_HELD_OUT(
-        HOLD_OUT.out.part.map { meta, part, row -> [[id: meta.id, row: new groovy.json.JsonSlurper().parse(row), seeds: seeds, code: codeDigest(['prepare_dataset.py'])], part, []] },
+        HOLD_OUT.out.part.map { meta, part, row -> [[id: meta.id, row: new groovy.json.JsonSlurper().parse(row), seeds: seeds, code: code['prepare_dataset.py']], part, []] },
         catalogue,
     )
-    DESCRIBE_COUNTS(ch_prepared.filter { 'count_distribution' in names }.map { id, counts, tables -> [[id: id, code: codeDigest(['describe_counts.py'])], counts, tables] })
-    ABLATE_INTEGRITY(ch_prepared.filter { 'integrity' in names }.map { id, counts, tables -> [[id: id, seed: seed, code: codeDigest(['ablate_integrity.py'])], counts, tables] })
+    DESCRIBE_COUNTS(ch_prepared.filter { 'count_distribution' in names }.map { id, counts, tables -> [[id: id, code: code['describe_counts.py']], counts, tables] })
+    ABLATE_INTEGRITY(ch_prepared.filter { 'integrity' in names }.map { id, counts, tables -> [[id: id, seed: seed, code: code['ablate_integrity.py']], counts, tables] })
 
     emit:
     prepared = PREPARE_HELD_OUT.out.prepared.map { meta, counts, tables -> [meta.id, counts, tables] }

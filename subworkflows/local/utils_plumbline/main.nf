@@ -30,9 +30,22 @@ def taskNames() {
     return files("${projectDir}/bin/plumbline/tasks/*.py").collect { task -> task.baseName }.findAll { name -> name != '__init__' }.sort()
 }
 
+// what is scored: every task that was asked for, and those of them that experiments are scored on too
+def selectedTasks(opts) {
+    def known = taskNames()
+    def asked = opts.tasks == 'all' ? known : checkKnown('task', words(opts.tasks), known)
+    def tried = opts.experiment_tasks == 'all' ? known : checkKnown('task in --experiment_tasks', words(opts.experiment_tasks), known)
+    return [main: asked, experiments: asked.intersect(tried)]
+}
+
+// assets/models.csv, by id
+def modelTable() {
+    return readTable("${projectDir}/assets/models.csv").collectEntries { row -> [row.id, row] }
+}
+
 // rows of assets/models.csv that the user selected, in the user's order, with the --model_settings merged in
 def selectedModels(opts) {
-    def known = readTable("${projectDir}/assets/models.csv").collect { row -> row.id }
+    def known = modelTable().keySet()
     checkKnown('model in --model_settings', extraSettings(opts).collect { pair -> pair[0] }.unique(), known)
     return modelSpecs(checkKnown('model', words(opts.models).unique(), known), opts)
 }
@@ -44,7 +57,7 @@ def extraSettings(opts) {
 
 // what a run needs to know of some variants of assets/models.csv
 def modelSpecs(ids, opts) {
-    def table = readTable("${projectDir}/assets/models.csv").collectEntries { row -> [row.id, row] }
+    def table = modelTable()
     def extra = extraSettings(opts)
     def digests = ids.collect { id -> table[id].model }.unique().collectEntries { model -> [model, codeDigest(["embed_${model}.py"])] }
     return ids.collect { id ->
@@ -63,7 +76,12 @@ def modelSpecs(ids, opts) {
     }
 }
 
-// folder of a checkpoint under --weights; foundation models need one
+// folder of a checkpoint under --weights
+def checkpointFolder(row, opts) {
+    return file("${opts.weights}/${row.model}")
+}
+
+// that folder for a foundation model, which must be there; nothing for others
 def weightsOf(row, opts) {
     if (row.role != 'foundation') {
         return []
@@ -71,7 +89,7 @@ def weightsOf(row, opts) {
     if (!opts.weights) {
         error("The model ${row.id} needs its authors' checkpoint: fetch it (./plumb fetch ${row.id} --output WEIGHTS) and give --weights WEIGHTS.")
     }
-    def folder = file("${opts.weights}/${row.model}")
+    def folder = checkpointFolder(row, opts)
     if (!folder.exists()) {
         error("No checkpoint of ${row.id} at ${folder}. Fetch it: ./plumb fetch ${row.id} --output ${opts.weights}")
     }
@@ -154,26 +172,27 @@ def embedMeta(name, dataset, spec, opts) {
 // one meta map for every embedding x task; what only experiments ask for is scored under `corrected` alone
 def evaluateMeta(meta, task, digest, uses, opts) {
     def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds'])
-    def protocols = uses.any { use -> !use.experiment } ? words(opts.protocols) : ['corrected']
+    def protocols = inMainRun(uses) ? words(opts.protocols) : ['corrected']
     def options = [protocols: protocols.join(','), n_draws: opts.n_draws, n_boot: opts.n_boot]
     return about + options + [id: "${meta.id}.${task}".toString(), task: task, code: digest]
 }
 
+// an embedding may be wanted by the main run, by experiments, or by both
+def inMainRun(uses) {
+    return uses.any { use -> !use.experiment }
+}
+
 // predictors of expression are no embeddings: only reconstruction has a question for them
-def tasksFor(uses, task_names, opts) {
-    def wanted = uses.any { use -> !use.experiment } ? task_names : task_names.intersect(experimentTasks(opts))
+def tasksFor(uses, tasks) {
+    def wanted = inMainRun(uses) ? tasks.main : tasks.experiments
     def predictor = uses.any { use -> use.role == 'predictor' }
     return wanted.findAll { task -> task == 'reconstruction' || !predictor }
 }
 
-def experimentTasks(opts) {
-    return opts.experiment_tasks == 'all' ? taskNames() : checkKnown('task in --experiment_tasks', words(opts.experiment_tasks), taskNames())
-}
-
 // every cell of the grid, so that one that is lost becomes a row that says so
-def expectedRuns(requests, task_names, opts) {
+def expectedRuns(requests, tasks) {
     return requests.collectMany { meta, _weights, uses ->
-        [tasksFor(uses, task_names, opts), uses]
+        [tasksFor(uses, tasks), uses]
             .combinations()
             .collect { task, use ->
                 meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + [task: task]
@@ -182,12 +201,12 @@ def expectedRuns(requests, task_names, opts) {
 }
 
 // what the run will do, for an estimate of its cost; files are numbered as Nextflow stages them
-def planOf(datasets, requests, task_names, opts) {
+def planOf(datasets, requests, tasks) {
     def given = datasets.findAll { _meta, path, _cell_table -> path }.collect { meta, path, _cell_table -> [meta.id, path] }
     def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
     return [
         datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] },
         embed: requests.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant']) },
-        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, task_names, opts).collect { task -> [dataset: meta.dataset, task: task] } },
+        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [dataset: meta.dataset, task: task] } },
     ]
 }
