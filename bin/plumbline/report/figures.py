@@ -24,6 +24,26 @@ def wrapped(title: str, width: int) -> str:
     return textwrap.fill(title, width, max_lines=2, placeholder=" …")
 
 
+def panels(n: int, panel: tuple[float, float], border=(0.0, 0.0), columns: int = 3, sharey: bool = False) -> tuple:
+    """(figure, n axes): a grid of at most ``columns`` columns. panel, border: inches (width, height) of one, and around."""
+    from matplotlib.figure import Figure
+
+    columns = min(columns, n)
+    lines = -(-n // columns)
+    size = (border[0] + panel[0] * columns, border[1] + panel[1] * lines)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=sharey).ravel()
+    for axis in axes[n:]:
+        axis.set_visible(False)
+    return figure, axes[:n]
+
+
+def legend_below(figure, axes, columns: int) -> None:
+    """One legend below all panels, each name once."""
+    handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+
+
 def bare(axis) -> None:
     """An axis with a light grid and without a frame."""
     axis.grid(color="#dddddd", linewidth=0.6)

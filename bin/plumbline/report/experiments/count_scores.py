@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import OKABE_ITO, bare, image
+from plumbline.report.figures import OKABE_ITO, bare, image, legend_below, panels
 from plumbline.report.run import Run
 from plumbline.report.words import METHODS, escape, listed, metric_title, number, section, table, task_title, with_interval
 
@@ -92,19 +92,11 @@ def _ahead(part: pd.DataFrame, a: str, b: str) -> bool:
 
 
 def _figure(run: Run, dataset: str, rows: pd.DataFrame):
-    from matplotlib.figure import Figure
-
     tasks = [task for task in run.tasks if task in set(rows["task"])]
-    columns = min(3, len(tasks))
-    lines = -(-len(tasks) // columns)
-    figure = Figure(figsize=(3.9 * columns, 2.9 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for axis in axes.flat[len(tasks) :]:
-        axis.set_visible(False)
-    for axis, task in zip(axes.flat, tasks, strict=False):
+    figure, axes = panels(len(tasks), (3.9, 2.9))
+    for axis, task in zip(axes, tasks, strict=True):
         _panel(axis, run, dataset, rows[rows["task"] == task])
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    legend_below(figure, axes, 4)
     return figure
 
 

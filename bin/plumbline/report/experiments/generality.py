@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.experiments.generality import concordance
-from plumbline.report.figures import OKABE_ITO, bare, image
+from plumbline.report.figures import OKABE_ITO, bare, image, legend_below, panels
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import escape, listed, metric_title, number, section, table, task_title, with_interval
 
@@ -72,17 +72,10 @@ def _order(scores: pd.DataFrame) -> str:
 
 def _groups(rows: pd.DataFrame) -> dict:
     """A panel a task: calibrated score of every model on every data set, grouped by type of perturbation and species."""
-    from matplotlib.figure import Figure
-
     rows = rows.assign(group=rows["type"] + ", " + rows["species"], shown=rows["calibrated"].fillna(rows["value"]))
     groups, tasks, labels = (sorted(set(rows[name])) for name in ("group", "task", "label"))
-    columns = min(2, len(tasks))
-    lines = -(-len(tasks) // columns)
-    figure = Figure(figsize=(4.8 * columns, lines * (1.1 + 0.42 * len(groups))), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axis in axes.flat[len(tasks) :]:
-        axis.set_visible(False)
-    for axis, task in zip(axes.flat, tasks, strict=False):
+    figure, axes = panels(len(tasks), (4.8, 1.1 + 0.42 * len(groups)), columns=2, sharey=True)
+    for axis, task in zip(axes, tasks, strict=True):
         part = rows[rows["task"] == task]
         for place, label in enumerate(labels):
             own = part[part["label"] == label]
@@ -95,8 +88,7 @@ def _groups(rows: pd.DataFrame) -> dict:
         axis.set_yticks(range(len(groups)), groups, fontsize=8)
         axis.tick_params(axis="x", labelsize=7)
         bare(axis)
-    handles = {name: handle for axis in axes.flat for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    legend_below(figure, axes, 3)
     about = "A point a data set and model; the calibrated score is 0 at the floor and 1 at the ceiling of its data set."
     return section("generality_groups", "By perturbation and species", about, image(figure, about), **PARENT)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.experiments.integrity_reading import SHOWN, interval, judged, scaled, sensitivity, specificity
-from plumbline.report.figures import OKABE_ITO, bare, image
+from plumbline.report.figures import OKABE_ITO, bare, image, legend_below, panels
 from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, section, table, with_interval
 
@@ -127,17 +127,11 @@ def _drop(row: pd.Series) -> str:
 
 
 def _figure(curves: pd.DataFrame):
-    from matplotlib.figure import Figure
-
     shown = [name for name in DAMAGES if name in set(curves["damage"])]
-    figure = Figure(figsize=(11.5, 2.5 * -(-len(shown) // 4) + 0.4), layout="constrained")
-    axes = figure.subplots(-(-len(shown) // 4), 4, squeeze=False, sharey=True)
-    for axis in axes.flat[len(shown) :]:
-        axis.set_visible(False)
-    for axis, name in zip(axes.flat, shown, strict=False):
+    figure, axes = panels(len(shown), (2.875, 2.5), border=(0, 0.4), columns=4, sharey=True)
+    for axis, name in zip(axes, shown, strict=True):
         _panel(axis, name, curves[curves["damage"] == name])
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(METRICS), fontsize=8, frameon=False)
+    legend_below(figure, axes, len(METRICS))
     figure.supylabel("1 = undamaged, 0 = no effect", fontsize=8.5)
     return figure
 

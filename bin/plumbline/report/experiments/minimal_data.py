@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import OKABE_ITO, bare, image, wrapped
+from plumbline.report.figures import OKABE_ITO, bare, image, legend_below, panels, wrapped
 from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, metric_title, section, table, task_title, with_interval
 
@@ -45,23 +45,13 @@ def _curves(run: Run) -> pd.DataFrame:
 
 
 def _figure(run: Run, rows: pd.DataFrame, bands: pd.DataFrame):
-    from matplotlib.figure import Figure
-
-    panels = [key for key, _ in rows.groupby(["dataset", "task"])]
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.9 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    variants = sorted(set(rows["variant"]))
-    for axis, (dataset, task) in zip(axes.flat, panels, strict=False):
-        here = (rows["dataset"] == dataset) & (rows["task"] == task)
+    parts, variants = rows.groupby(["dataset", "task"]), sorted(set(rows["variant"]))
+    figure, axes = panels(len(parts), (3.4, 2.9))
+    for axis, ((dataset, task), part) in zip(axes, parts, strict=True):
         flat = bands[(bands["dataset"] == dataset) & (bands["task"] == task)]
-        _panel(axis, rows[here], flat, variants, run)
+        _panel(axis, part, flat, variants, run)
         axis.set_title(f"{wrapped(run.title(dataset), 34)}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    legend_below(figure, axes, 3)
     return figure
 
 

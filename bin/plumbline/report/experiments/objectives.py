@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import bare, image, wrapped
-from plumbline.report.forest import MARKERS
+from plumbline.report.figures import bare, image, panels, wrapped
+from plumbline.report.forest import differences
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import (
     VERDICTS,
@@ -94,36 +94,14 @@ def _gain(row) -> str:
 def _figure(run: Run, shown: pd.DataFrame):
     if shown.empty:
         return None
-    from matplotlib.figure import Figure
-
-    panels = [key for key, _ in shown.groupby(["dataset", "task"], sort=True)]
+    parts = shown.groupby(["dataset", "task"])
     names = list(dict.fromkeys(shown.sort_values(["model", "variant"])["label"]))[::-1]
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.6 + 2.9 * columns, lines * (1.1 + 0.26 * len(names))), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, (dataset, task) in zip(axes.flat, panels, strict=False):
-        part = shown[(shown["dataset"] == dataset) & (shown["task"] == task)]
-        _panel(axis, part, names)
+    figure, axes = panels(len(parts), (2.9, 1.1 + 0.26 * len(names)), border=(2.6, 0), sharey=True)
+    for axis, ((dataset, task), part) in zip(axes, parts, strict=True):
+        differences(axis, part, names, "← labels hurt     labels help →", 7)
+        bare(axis)
         axis.set_title(f"{wrapped(run.title(dataset), 36)}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
     return figure
-
-
-def _panel(axis, part: pd.DataFrame, names: list[str]) -> None:
-    axis.axvline(0, color="black", linewidth=0.8, zorder=1)
-    for row in part.itertuples():
-        colour, height, sign = VERDICTS[row.verdict][2], names.index(row.label), row.direction
-        ends = sorted([sign * row.diff_low, sign * row.diff_high])
-        axis.plot(ends, [height, height], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
-        axis.plot(sign * row.difference, height, MARKERS[row.verdict], color=colour, markersize=6, zorder=3)
-    axis.set_yticks(range(len(names)), names, fontsize=7.5)
-    axis.set_ylim(-0.6, len(names) - 0.4)
-    axis.set_xlabel(f"{metric_title(part['metric'].iloc[0])}\n← labels hurt     labels help →", fontsize=7)
-    axis.locator_params(axis="x", nbins=5)
-    axis.tick_params(axis="x", labelsize=7)
-    bare(axis)
 
 
 def _table(run: Run, rows: pd.DataFrame) -> dict:

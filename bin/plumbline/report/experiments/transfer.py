@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import image
+from plumbline.report.figures import image, panels
 from plumbline.report.run import Run
 from plumbline.report.words import VERDICTS, escape, metric_title, number, section, table, task_title, with_interval
 
@@ -45,18 +45,10 @@ def _sentence(run: Run, good: pd.DataFrame) -> str:
 
 
 def _figure(run: Run, good: pd.DataFrame):
-    from matplotlib.figure import Figure
-
-    panels = [key for key, _ in good.groupby(["task", "variant"], sort=True)]
-    names = sorted(set(good["dataset"]) | set(good["fit_on"]))
-    columns = min(3, len(panels))
-    lines, size = -(-len(panels) // columns), 1.0 + 0.75 * len(names)
-    figure = Figure(figsize=(columns * (size + 0.6), lines * size + 0.4), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, (task, variant) in zip(axes.flat, panels, strict=False):
-        part = good[(good["task"] == task) & (good["variant"] == variant)]
+    parts, names = good.groupby(["task", "variant"]), sorted(set(good["dataset"]) | set(good["fit_on"]))
+    size = 1.0 + 0.75 * len(names)
+    figure, axes = panels(len(parts), (size + 0.6, size), border=(0, 0.4))
+    for axis, ((task, variant), part) in zip(axes, parts, strict=True):
         _matrix(axis, part, names)
         title = f"{task_title(task)}\n{run.titles.get(variant, variant)}, {metric_title(part['metric'].iloc[0])}"
         axis.set_title(title, fontsize=7.5, loc="left", fontweight="bold")
