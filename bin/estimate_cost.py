@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from plumbline.errors import UserError, run_script
+from plumbline.report.words import duration
 
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
 
@@ -63,11 +64,13 @@ def read_costs(path: Path):
 def text_of(found, unknown: list[str], cpus: int) -> str:
     """The estimate in words."""
     by_step = found.groupby("step")[["n_tasks", "cpu_seconds"]].sum()
-    lines = [f"{row.n_tasks:>6} x {row.Index:<9}{_time(row.cpu_seconds):>9} of processor time" for row in by_step.itertuples()]
+    lines = [
+        f"{row.n_tasks:>6} x {row.Index:<9}{duration(row.cpu_seconds):>9} of processor time" for row in by_step.itertuples()
+    ]
     total, peak = found["cpu_seconds"].sum(), found["peak_memory_bytes"].max()
-    head = f"Estimate: {found['n_tasks'].sum()} tasks, {_time(total)} of processor time, about {_time(total / cpus)}"
+    head = f"Estimate: {found['n_tasks'].sum()} tasks, {duration(total)} of processor time, about {duration(total / cpus)}"
     dear = found.sort_values("cpu_seconds", ascending=False).head(3).to_dict("records")
-    dearest = ", ".join(f"{row['name']} on {row['dataset']} {_time(row['cpu_seconds'])}" for row in dear)
+    dearest = ", ".join(f"{row['name']} on {row['dataset']} {duration(row['cpu_seconds'])}" for row in dear)
     lines.append(f"Largest parts: {dearest}. Largest memory of a task: {peak / 1e9:.1f} GB.")
     guessed = sorted(set(found.loc[~found["known"], "name"]))
     if guessed:
@@ -75,10 +78,6 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
     if unknown:
         lines.append(f"Not counted, because their size is not known before they are fetched: {', '.join(unknown)}.")
     return "\n".join([f"{head} on {cpus} processors. Orders of magnitude: other processors, other times.", *lines]) + "\n"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 from plumbline.experiments.cost import fit_costs, pareto_front
 from plumbline.report.figures import OKABE_ITO, bare, image, spaced
 from plumbline.report.run import CONTROLS, Run
-from plumbline.report.words import escape, listed, section, table, task_title
+from plumbline.report.words import duration, escape, listed, section, table, task_title
 
 PARENT = {
     "parent_id": "plumbline_cost_experiment",
@@ -100,7 +100,7 @@ def _table(run: Run) -> dict:
     body = []
     for row in fits.itertuples():
         title = task_title(row.name) if row.step == "EVALUATE" else run.titles.get(row.name, row.name)
-        ahead = [_duration(row.seconds_base + row.seconds_per_cell * size) for size in SIZES]
+        ahead = [duration(row.seconds_base + row.seconds_per_cell * size) for size in SIZES]
         numbers = [
             f"{row.n_tasks}",
             f"{row.n_sizes}",
@@ -117,7 +117,3 @@ def _table(run: Run) -> dict:
     return section(
         "cost_table_fit", "What larger data would take", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
