@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import OKABE_ITO, bare, image, spaced
+from plumbline.report.figures import OKABE_ITO, cost_axis, image, spaced
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import escape, number, section, table
 
@@ -44,16 +44,10 @@ def _labelled(both: pd.DataFrame, families: dict[str, str]):
     span = (both["calibrated"].max() - both["calibrated"].min()) or 1.0
     column = np.round(2 * np.log10(both["seconds"]))  # labels meet only where the times are alike
     heights = both.groupby(column)["calibrated"].transform(lambda values: spaced(values.tolist(), 0.045 * span))
-    for (label, row), height in zip(both.iterrows(), heights, strict=True):
-        colour, point = colours[families[label]], (row["seconds"], row["calibrated"])
-        axis.plot(*point, "o", color=colour, markersize=7)
-        axis.annotate(f"  {label}", point, xytext=(row["seconds"], height), fontsize=8, va="center")
-    axis.set_xscale("log")
-    axis.set_xlim(both["seconds"].min() / 1.6, both["seconds"].max() * 6)  # room for the last label
-    axis.set_xlabel("seconds per 10,000 cells", fontsize=8.5)
-    axis.set_ylabel("calibrated score (0 = floor, 1 = ceiling)", fontsize=8.5)
+    for row in both.itertuples():
+        axis.plot(row.seconds, row.calibrated, "o", color=colours[families[row.Index]], markersize=7)
+    cost_axis(axis, both, heights, 6, ("seconds per 10,000 cells", "calibrated score (0 = floor, 1 = ceiling)"))
     axis.tick_params(labelsize=8)
-    bare(axis)
     return figure
 
 

@@ -7,6 +7,13 @@ from html import escape
 
 OKABE_ITO = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A800", "#000000"]
 
+MARKERS = "osD^vP*X"
+
+
+def style(place: int) -> tuple[str, str]:
+    """Colour and marker of one of several models."""
+    return OKABE_ITO[place % len(OKABE_ITO)], MARKERS[place % len(MARKERS)]
+
 
 def image(figure, text: str) -> str:
     """An <img> of a matplotlib figure; ``text`` says in words what it shows."""
@@ -50,6 +57,17 @@ def bare(axis) -> None:
     axis.set_axisbelow(True)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
+
+
+def cost_axis(axis, points, heights, room: float, words: tuple[str, str]) -> None:
+    """Seconds to the right (``room``: times the longest, for the last name); names of ``points`` at ``heights``."""
+    for (name, seconds), height in zip(points["seconds"].items(), heights, strict=True):
+        axis.annotate(f"  {name}", (seconds, height), fontsize=8, va="center")
+    axis.set_xscale("log")
+    axis.set_xlim(points["seconds"].min() / 1.6, points["seconds"].max() * room)
+    axis.set_xlabel(words[0], fontsize=8.5)
+    axis.set_ylabel(words[1], fontsize=8.5)
+    bare(axis)
 
 
 def spaced(heights: list[float], least: float) -> list[float]:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.experiments.cost import fit_costs, pareto_front
-from plumbline.report.figures import OKABE_ITO, bare, image, spaced
+from plumbline.report.figures import bare, cost_axis, image, spaced, style
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import duration, escape, listed, section, table, task_title
 
@@ -20,7 +20,8 @@ def sections(run: Run, _folder) -> list[dict]:
     """The front of quality against cost, and the fitted lines with what they say of larger data."""
     if run.steps.empty:
         return []
-    return [part for part in (_front(run), _lines(run), _table(run)) if part]
+    fits = fit_costs(run.steps)
+    return [part for part in (_front(run), _lines(run, fits), _table(run, fits)) if part]
 
 
 def _front(run: Run) -> dict | None:
@@ -29,46 +30,39 @@ def _front(run: Run) -> dict | None:
     quality = shown.groupby(["dataset", "variant"])["calibrated"].mean().dropna().groupby("variant").mean()
     embed = run.steps[(run.steps["step"] == "EMBED") & run.steps["variant"].isin(set(shown["variant"]))]
     seconds = (1e4 * embed["cpu_seconds"] / embed["n_cells"]).groupby(embed["variant"]).mean()
-    both = pd.concat([quality.rename("quality"), seconds.rename("seconds")], axis=1, join="inner").dropna()
+    both = pd.concat([quality, seconds.rename("seconds")], axis=1, join="inner").dropna()
     if both.empty:
         return None
-    front = pareto_front(both["seconds"].to_numpy(), both["quality"].to_numpy())
-    names = [run.titles.get(name, name) for name in both.index[front]]
-    says = f"On the front (no other model is both cheaper and better): {escape(listed(names))}."
+    both = both.rename(index=lambda name: run.titles.get(name, name))
+    front = pareto_front(both["seconds"].to_numpy(), both["calibrated"].to_numpy())
+    says = f"On the front (no other model is both cheaper and better): {escape(listed(list(both.index[front])))}."
     about = "Calibrated score, mean over tasks and data sets, against processor time of the embedding (fitting included)."
-    figure = image(_front_figure(run, both, front), f"{about} {says}")
+    figure = image(_front_figure(both, front), f"{about} {says}")
     return section("cost_front", "A front of quality and cost", about, f"<p>{says}</p>{figure}", **PARENT)
 
 
-def _front_figure(run: Run, both: pd.DataFrame, front: np.ndarray):
+def _front_figure(both: pd.DataFrame, front: np.ndarray):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 3.8), layout="constrained")
     axis = figure.subplots()
     edge = both[front].sort_values("seconds")
-    axis.step(edge["seconds"], edge["quality"], where="post", color="#0072B2", linewidth=1.2)
-    axis.plot(both["seconds"][front], both["quality"][front], "o", color="#0072B2", markersize=7)
-    axis.plot(both["seconds"][~front], both["quality"][~front], "o", mfc="white", color="#555555", markersize=7)
-    heights = spaced(both["quality"].tolist(), 0.05 * (np.ptp(both["quality"]) or 1.0))
-    for (name, row), height in zip(both.iterrows(), heights, strict=True):
-        axis.annotate(f"  {run.titles.get(name, name)}", (row["seconds"], height), fontsize=8, va="center")
-    axis.set_xscale("log")
-    axis.set_xlim(both["seconds"].min() / 1.6, both["seconds"].max() * 8)
-    axis.set_xlabel("processor seconds per 10,000 cells", fontsize=8.5)
-    axis.set_ylabel("calibrated score", fontsize=8.5)
-    bare(axis)
+    axis.step(edge["seconds"], edge["calibrated"], where="post", color="#0072B2", linewidth=1.2)
+    axis.plot(both["seconds"][front], both["calibrated"][front], "o", color="#0072B2", markersize=7)
+    axis.plot(both["seconds"][~front], both["calibrated"][~front], "o", mfc="white", color="#555555", markersize=7)
+    heights = spaced(both["calibrated"].tolist(), 0.05 * (np.ptp(both["calibrated"]) or 1.0))
+    cost_axis(axis, both, heights, 8, ("processor seconds per 10,000 cells", "calibrated score"))
     return figure
 
 
-def _lines(run: Run) -> dict:
+def _lines(run: Run, fits: pd.DataFrame) -> dict:
     from matplotlib.figure import Figure
 
-    fits = fit_costs(run.steps)
     figure = Figure(figsize=(9.5, 3.6), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, step in zip(axes, ("EMBED", "EVALUATE"), strict=True):
         for place, (name, part) in enumerate(run.steps[run.steps["step"] == step].groupby("name")):
-            colour, marker = OKABE_ITO[place % len(OKABE_ITO)], "osD^vP*X"[place % 8]
+            colour, marker = style(place)
             title = run.titles.get(name, name) if step == "EMBED" else task_title(name)
             axis.plot(part["n_cells"], part["seconds"], marker, color=colour, markersize=4, alpha=0.7, label=title[:28])
             line = fits[(fits["step"] == step) & (fits["name"] == name)].iloc[0]
@@ -85,8 +79,7 @@ def _lines(run: Run) -> dict:
     return section("cost_lines", "Time and cells", about, image(figure, about), **PARENT)
 
 
-def _table(run: Run) -> dict:
-    fits = fit_costs(run.steps)
+def _table(run: Run, fits: pd.DataFrame) -> dict:
     head = [
         "Step",
         "Of",
@@ -101,14 +94,8 @@ def _table(run: Run) -> dict:
     for row in fits.itertuples():
         title = task_title(row.name) if row.step == "EVALUATE" else run.titles.get(row.name, row.name)
         ahead = [duration(row.seconds_base + row.seconds_per_cell * size) for size in SIZES]
-        numbers = [
-            f"{row.n_tasks}",
-            f"{row.n_sizes}",
-            f"{row.seconds_base:.1f}",
-            f"{1000 * row.seconds_per_cell:.2f}",
-            f"{100 * row.error:.0f} %",
-        ]
-        cells = [f'<td class="n">{text}</td>' for text in numbers + ahead]
+        line = [f"{row.seconds_base:.1f}", f"{1000 * row.seconds_per_cell:.2f}", f"{100 * row.error:.0f} %"]
+        cells = [f'<td class="n">{text}</td>' for text in (row.n_tasks, row.n_sizes, *line, *ahead)]
         body.append([escape(row.step.capitalize()), escape(title), *cells])
     about = (
         "The right columns are extrapolated from this run's sizes and machines: orders of magnitude, not promises. "

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.experiments.generality import concordance
-from plumbline.report.figures import OKABE_ITO, bare, image, legend_below, panels
+from plumbline.report.figures import bare, image, legend_below, panels, style
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import escape, listed, metric_title, number, section, table, task_title, with_interval
 
@@ -15,7 +15,6 @@ PARENT = {
 }
 TYPES = {"crispri": "CRISPRi", "crispra": "CRISPRa", "crisprko": "CRISPR knock-out", "shrna": "shRNA",
          "overexpression": "over-expression"}  # fmt: skip
-MARKERS = "osD^vP*X"
 
 
 def sections(run: Run, _folder) -> list[dict]:
@@ -80,7 +79,7 @@ def _groups(rows: pd.DataFrame) -> dict:
         for place, label in enumerate(labels):
             own = part[part["label"] == label]
             height = [groups.index(name) + 0.5 * (place - (len(labels) - 1) / 2) / len(labels) for name in own["group"]]
-            colour, marker = OKABE_ITO[place % len(OKABE_ITO)], MARKERS[place % len(MARKERS)]
+            colour, marker = style(place)
             axis.plot(own["shown"], height, marker, color=colour, markersize=5, label=label)
         calibrated = part["calibrated"].notna().all()
         axis.set_xlabel("calibrated score" if calibrated else metric_title(part["metric"].iloc[0]), fontsize=7.5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import OKABE_ITO, bare, image, legend_below, panels, wrapped
+from plumbline.report.figures import bare, image, legend_below, panels, style, wrapped
 from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, metric_title, section, table, task_title, with_interval
 
@@ -12,7 +12,6 @@ PARENT = {
     "parent_name": "Experiment: minimal training data",
     "parent_description": "Models trained on a share of the train cells (whole batches first), scored on all cells.",
 }
-MARKERS = "osD^vP*X"
 
 
 def sections(run: Run, _folder) -> list[dict]:
@@ -57,11 +56,11 @@ def _figure(run: Run, rows: pd.DataFrame, bands: pd.DataFrame):
 
 def _panel(axis, rows: pd.DataFrame, flat: pd.DataFrame, variants: list[str], run: Run) -> None:
     for place, variant in enumerate(variants):
-        part, colour = rows[rows["variant"] == variant], OKABE_ITO[place % len(OKABE_ITO)]
+        part, (colour, marker) = rows[rows["variant"] == variant], style(place)
         mean = part.groupby("share")["value"].mean()
         x = part["share"] * (1 + 0.05 * (place - (len(variants) - 1) / 2))  # intervals side by side
         axis.vlines(x, part["ci_low"], part["ci_high"], color=colour, linewidth=1)
-        axis.plot(x, part["value"], MARKERS[place % len(MARKERS)], color=colour, markersize=4)
+        axis.plot(x, part["value"], marker, color=colour, markersize=4)
         axis.plot(mean.index, mean.to_numpy(), color=colour, linewidth=1.2, label=run.titles.get(variant, variant))
     for row in flat.itertuples():
         axis.axhline(row.value, color="#777777", linestyle="--" if row.role != "floor" else ":", linewidth=1)
