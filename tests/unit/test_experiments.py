@@ -50,15 +50,14 @@ def test_the_main_run_is_what_it_is_without_experiments(run):
 
 def test_a_run_of_an_experiment_is_compared_with_its_own_model(run):
     """The made scVI loses quality with 5 % of the cells and none with 50 %; PCA from elsewhere is worse."""
-    rows = run.experiment("minimal_data")
-    rows = rows[(rows["dataset"] == "simulated") & (rows["task"] == "separability") & rows["main"]]
+    made = run.experiments[(run.experiments["dataset"] == "simulated") & run.experiments["main"]]
+    rows = made[(made["experiment"] == "minimal_data") & (made["task"] == "separability")]
     full = run.headline
     full = full[(full["dataset"] == "simulated") & (full["task"] == "separability") & (full["variant"] == "scvi")]
     assert np.allclose(rows.loc[rows["protocol"] == "corrected", "baseline_value"], full["value"].iloc[0])
     assert set(rows.loc[rows["fit_on"].str.contains("0.05"), "verdict"]) == {"worse"}
     assert set(rows.loc[rows["fit_on"].str.contains("0.5#"), "verdict"]) == {"tied"}
-    moved = run.experiment("transfer")
-    moved = moved[(moved["dataset"] == "simulated") & moved["main"] & (moved["task"] == "recall")]
+    moved = made[(made["experiment"] == "transfer") & (made["task"] == "recall")]
     assert set(moved["fit_on"]) == {"vcc_h1"}
     assert set(moved["verdict"]) == {"worse"}
 

@@ -10,24 +10,8 @@ from plumbline.errors import UserError
 from plumbline.report.words import TASK_ORDER
 
 CONTROLS = ("floor", "ceiling", "predictor")
-_TEXT = [
-    "experiment",
-    "dataset",
-    "task",
-    "metric",
-    "model",
-    "variant",
-    "fit_on",
-    "reason",
-    "chosen",
-    "role",
-    "status",
-    "verdict",
-    "step",
-    "name",
-    "step",
-    "name",
-]
+_TEXT = ["experiment", "dataset", "task", "metric", "model", "variant", "fit_on", "reason", "chosen", "role", "status",
+         "verdict", "step", "name"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,8 +32,10 @@ class Run:
     all_scores: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def experiment(self, name: str) -> pd.DataFrame:
-        """The comparisons of one experiment: each run against the variant the experiment measures it by."""
-        return self.experiments[self.experiments["experiment"] == name] if len(self.experiments) else self.comparisons[:0]
+        """The headline rows of one experiment: each run against the variant the experiment measures it by."""
+        if self.experiments.empty:
+            return self.headline[:0]
+        return _headline(self.experiments[self.experiments["experiment"] == name])
 
     @property
     def baseline(self) -> str:
@@ -82,8 +68,7 @@ class Run:
     @property
     def headline(self) -> pd.DataFrame:
         """The rows that answer the question: corrected protocol, chosen post-processing, main metrics."""
-        table = self.comparisons
-        return table[(table["protocol"] == "corrected") & table["main"]]
+        return _headline(self.comparisons)
 
     @property
     def models(self) -> list[str]:
@@ -127,6 +112,10 @@ def read_run(folder: Path) -> Run:
     for table in (experiments, experiment_cost, all_scores):  # what each was fitted on, their sections say
         table["label"] = [run.titles.get(variant, variant) for variant in table["variant"]]
     return run
+
+
+def _headline(table: pd.DataFrame) -> pd.DataFrame:
+    return table[(table["protocol"] == "corrected") & table["main"].astype(bool)]
 
 
 def _of(scores: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:

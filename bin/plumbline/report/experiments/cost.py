@@ -80,16 +80,8 @@ def _lines(run: Run, fits: pd.DataFrame) -> dict:
 
 
 def _table(run: Run, fits: pd.DataFrame) -> dict:
-    head = [
-        "Step",
-        "Of",
-        "Tasks",
-        "Sizes seen",
-        "Base, s",
-        "Per 1,000 cells, s",
-        "Error",
-        *(f"{size:,} cells" for size in SIZES),
-    ]
+    ahead = [f"{size:,} cells" for size in SIZES]
+    head = ["Step", "Of", "Tasks", "Sizes seen", "Base, s", "Per 1,000 cells, s", "Error", *ahead]
     body = []
     for row in fits.itertuples():
         title = task_title(row.name) if row.step == "EVALUATE" else run.titles.get(row.name, row.name)

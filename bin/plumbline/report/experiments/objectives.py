@@ -50,7 +50,7 @@ def sections(run: Run, _folder) -> list[dict]:
 def _rows(run: Run) -> pd.DataFrame:
     """Main metrics under `corrected` with columns labelled and reference: the label of the row each is compared with."""
     rows = run.experiment("objectives")
-    rows = rows[(rows["protocol"] == "corrected") & rows["main"] & ~rows["role"].isin(CONTROLS)].reset_index(drop=True)
+    rows = rows[~rows["role"].isin(CONTROLS)].reset_index(drop=True)
     settings = {name: str(about.get("settings", "")) for name, about in run.about["models"].items()}
     labelled = [any(word in settings.get(name, "") for word in LABELLED) for name in rows["variant"]]
     rows = rows.assign(labelled=np.array(labelled, dtype=bool))
