@@ -26,9 +26,7 @@ class Variant:
     role: str
     fit_on: str
     seeded: bool
-    x_kind: str
     settings: dict[str, str]
-    env: str
     row: dict[str, str]
 
 
@@ -64,7 +62,7 @@ def _variant(row: dict[str, str], source: str) -> Variant:
             raise UserError(f"{source}, {name}: {column} is {row[column]!r}.{did_you_mean(row[column], list(allowed))}")
     if (row["seeded"] == "true") != (row["fit_on"] == "train"):
         raise UserError(f"{source}, {name}: seeded must be true exactly where fit_on is train.")
-    main = {column: row[column] for column in ("id", "model", "title", "role", "fit_on", "x_kind", "env")}
+    main = {column: row[column] for column in ("id", "model", "title", "role", "fit_on")}
     return Variant(**main, seeded=row["seeded"] == "true", settings=_settings(row, source), row=row)
 
 

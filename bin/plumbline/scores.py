@@ -12,7 +12,6 @@ import numpy as np
 KEYS = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "task_version", "metric"]
 COLUMNS = [*KEYS, "value", "ci_low", "ci_high", "n", "status", "reason", "code"]
 PROTOCOLS = ("paper", "corrected")
-STATUSES = ("ok", "not_applicable", "failed")
 
 
 @dataclass(frozen=True)

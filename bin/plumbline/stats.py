@@ -134,11 +134,6 @@ def shared(a: Items, b: Items) -> tuple[Items, Items]:
     return _take(a, in_a), _take(b, in_b)
 
 
-def same_units(a: Items, b: Items) -> bool:
-    """Whether two canonical items stand on the same units."""
-    return np.array_equal(_names(a), _names(b))
-
-
 def n_units(items: Items) -> int:
     """How many units are resampled: genes for kind 'pair', else the units themselves."""
     return len(_genes(items)[0]) or len(items.unit)

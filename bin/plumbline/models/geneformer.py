@@ -20,7 +20,6 @@ from plumbline.models.encoder import Encoder, key_bias
 from plumbline.models.geneformer_tokens import Tokenizer
 from plumbline.weights import fetch_hint, fill, load_tensors, open_file
 
-POOLINGS = ("cell", "cls")
 TENSOR_FILES = ("model.safetensors", "pytorch_model.bin")
 UNUSED = ("cls.", "bert.embeddings.position_ids", "bert.pooler.")  # the vocabulary head, and buffers of other versions
 

@@ -7,7 +7,6 @@ import pandas as pd
 from plumbline.summary.comparisons import CONTROLS
 from plumbline.summary.tables import RUN
 
-NAMES = ("count_distribution", "minimal_data", "transfer", "objectives", "integrity", "generality", "cost")
 Compare = Callable[[pd.DataFrame, str], pd.DataFrame]
 
 
