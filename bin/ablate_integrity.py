@@ -19,11 +19,10 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     from plumbline.experiments.integrity_ablation import ablate
-    from plumbline.files import whole_file, write_json
+    from plumbline.files import write_json, write_parquet
 
     table, about = ablate(args.counts, args.tables, args.seed)
-    with whole_file(f"{args.output}.integrity.parquet") as temporary:
-        table.to_parquet(temporary, index=False)
+    write_parquet(f"{args.output}.integrity.parquet", table)
     write_json(f"{args.output}.integrity.json", about)
     print(f"{args.output}: {about.get('reason') or f'{len(table)} values'}")
 

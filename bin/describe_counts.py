@@ -22,11 +22,10 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     from plumbline.experiments.count_distribution import describe
-    from plumbline.files import whole_file, write_json
+    from plumbline.files import write_json, write_parquet
 
     table, summary = describe(args.counts, args.tables, args.cells, args.offset, args.threads)
-    with whole_file(f"{args.output}.count_distribution.parquet") as temporary:
-        table.to_parquet(temporary, index=False)
+    write_parquet(f"{args.output}.count_distribution.parquet", table)
     write_json(f"{args.output}.count_distribution.json", summary)
     print(f"{args.output}: {summary.get('reason') or summary['shares']}")
 

@@ -28,6 +28,12 @@ def write_json(path: Path | str, value: object) -> None:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def write_parquet(path: Path | str, table) -> None:
+    """Write a table of pandas without its index, whole or not at all."""
+    with whole_file(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
 def sha256(path: Path | str) -> str:
     """Hex sha256 of a file, read in blocks."""
     with open(path, "rb") as stream:

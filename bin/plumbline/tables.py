@@ -7,7 +7,7 @@ import pandas as pd
 
 from plumbline.catalogue import Dataset
 from plumbline.errors import UserError
-from plumbline.files import write_json
+from plumbline.files import write_json, write_parquet
 from plumbline.harmonise import Cells, Genes
 from plumbline.prepare import Sums
 
@@ -69,7 +69,7 @@ def write_tables(folder: Path, tables: dict[str, pd.DataFrame], about: dict, rep
     """Write ``tables`` (cells, genes, splits), the facts, the data report, and the ids of the cells that were dropped."""
     folder.mkdir(parents=True)
     for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet", index=False)
+        write_parquet(folder / f"{name}.parquet", table)
     dropped = np.setdiff1d(all_cells.astype(str), tables["cells"]["cell_id"].to_numpy(dtype=str))
     (folder / "dropped_cells.txt").write_text("".join(f"{name}\n" for name in dropped))
     write_json(folder / "dataset.json", about)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from plumbline.errors import UserError, did_you_mean
-from plumbline.files import whole_file, write_json
+from plumbline.files import whole_file, write_json, write_parquet
 from plumbline.summary.schema import load_schema
 from plumbline.summary.tables import directions, main_metric
 
@@ -26,8 +26,7 @@ def write_table(outdir: Path, name: str, table: pd.DataFrame, parquet: bool) -> 
     with whole_file(outdir / f"{name}.tsv") as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="", lineterminator="\n")
     if parquet:
-        with whole_file(outdir / f"{name}.parquet") as temporary:
-            table.to_parquet(temporary, index=False)
+        write_parquet(outdir / f"{name}.parquet", table)
 
 
 def write_items(path: Path, folder: Path | None) -> None:
