@@ -15,6 +15,7 @@ from plumbline.embedding_cli import HEAD_SETTINGS, Source
 from plumbline.errors import NotApplicable, UserError
 from plumbline.evaluation import evaluate
 from plumbline.models import pca
+from plumbline.models.fitting import fitting_part
 from plumbline.models.labels import MIN_CELLS, labelled_cells, minibatches, validation_part
 from plumbline.report.experiments import objectives
 from plumbline.report.run import Run
@@ -108,7 +109,7 @@ def test_validation_is_by_batch_where_there_are_three():
 
 
 def test_only_train_cells_and_their_labels_are_used(tmp_path, counts):
-    cells = labelled_cells(counts, told(tmp_path))
+    cells = labelled_cells(fitting_part(counts, told(tmp_path)), told(tmp_path))
     table = pd.read_parquet(tmp_path / "tables" / "cells.parquet").set_index("cell_id").loc[cells.cell_id]
     assert set(table["batch"]) == {"b0", "b1", "b2"}
     assert list(counts.cell_id[cells.rows]) == list(cells.cell_id) == sorted(cells.cell_id)

@@ -17,7 +17,7 @@ from plumbline.errors import NotApplicable, UserError
 from plumbline.models.cellplm_checkpoints import find_checkpoint, load_network
 from plumbline.models.cellplm_network import Network, attend, blocks
 from plumbline.models.devices import pick_device
-from plumbline.models.fitting import at_least, choice, x_kind
+from plumbline.models.fitting import at_least, choice, read_cells, x_kind
 from plumbline.models.genes import human_counts
 from plumbline.models.runtime import Progress
 from plumbline.weights import verify
@@ -96,10 +96,7 @@ def batch_labels(counts: Counts, options: Options) -> np.ndarray:
         return obs_column(counts, column)
     if options.tables is None:
         raise UserError("--set set=batch needs --tables, or --set batch_column=NAME of an obs column.")
-    import pandas as pd
-
-    cells = pd.read_parquet(options.tables / "cells.parquet", columns=["cell_id", "batch"])
-    return cells.astype(str).set_index("cell_id")["batch"].reindex(counts.cell_id).to_numpy(dtype=str)
+    return read_cells(options.tables, counts.cell_id)["batch"].to_numpy(dtype=str)
 
 
 class Noise:

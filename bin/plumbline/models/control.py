@@ -15,7 +15,7 @@ from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result
 from plumbline.errors import UserError
 from plumbline.models import pca
-from plumbline.models.fitting import at_least, choice
+from plumbline.models.fitting import at_least, choice, read_cells
 
 KINDS = ("random", "scrambled_pca", "label_oracle", "no_effect", "mean_effect", "split_half")
 WIDTH = 256
@@ -57,9 +57,7 @@ def label_oracle(counts: Counts, options: Options) -> np.ndarray:
 
     if options.tables is None:
         raise UserError("the label oracle needs --tables, the folder PREPARE wrote (cells.parquet has the labels).")
-    cells = pd.read_parquet(options.tables / "cells.parquet").set_index("cell_id").reindex(counts.cell_id)
-    if cells["perturbation"].isna().any():
-        raise UserError(f"cells.parquet does not know {int(cells['perturbation'].isna().sum())} cells of the counts.")
+    cells = read_cells(options.tables, counts.cell_id)
     control = cells["is_control"].to_numpy(dtype=bool)
     labels = _genes(cells["perturbation"].to_numpy(dtype=str), options.tables)
     names = np.unique(labels[~control])

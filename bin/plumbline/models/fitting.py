@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from plumbline.counts import Counts
@@ -98,29 +99,29 @@ def share_of_batches(batch: np.ndarray, share: float, seed: int | tuple[int, ...
 def _batches(counts: Counts, tables: Path | None) -> np.ndarray:
     if tables is None:
         return np.full(len(counts.cell_id), "all")
-    import pandas as pd
-
-    cells = pd.read_parquet(tables / "cells.parquet", columns=["cell_id", "batch"]).set_index("cell_id")["batch"]
-    batch = cells.reindex(counts.cell_id)
-    if batch.isna().any():
-        raise UserError(f"cells.parquet does not know {int(batch.isna().sum())} cells of the counts.")
-    return batch.to_numpy(dtype=str)
+    return read_cells(tables, counts.cell_id)["batch"].to_numpy(dtype=str)
 
 
 def _train_mask(counts: Counts, tables: Path, seed: int) -> np.ndarray:
-    import pandas as pd
-
-    cell_id = pd.read_parquet(tables / "cells.parquet", columns=["cell_id"])["cell_id"].astype(str)
     splits = pd.read_parquet(tables / "splits.parquet")
     name = f"train_{seed}"
     if name not in splits:
         seeds = [column.removeprefix("train_") for column in splits if str(column).startswith("train_")]
         raise UserError(f"splits.parquet has no split with seed {seed}; it has {', '.join(seeds) or 'none'}.")
-    train = pd.Series(splits[name].to_numpy(dtype=bool), index=cell_id).reindex(counts.cell_id)
-    if train.isna().any():
-        unknown = train.index[train.isna()]
-        raise UserError(f"splits.parquet does not know {len(unknown)} cells of the counts, such as {unknown[0]!r}.")
-    return train.to_numpy(dtype=bool)
+    return read_cells(tables, counts.cell_id, train=splits[name].to_numpy(dtype=bool))["train"].to_numpy()
+
+
+def read_cells(tables: Path, cell_id: np.ndarray, **columns: np.ndarray) -> pd.DataFrame:
+    """The rows of cells.parquet for the cells ``cell_id``, in that order, with ``columns`` (in the order of the file) beside.
+
+    Raises UserError for cells that it does not know.
+    """
+    cells = pd.read_parquet(tables / "cells.parquet").assign(**columns)
+    place = pd.Index(cells["cell_id"].astype(str)).get_indexer(cell_id)
+    unknown = cell_id[place < 0]
+    if len(unknown):
+        raise UserError(f"cells.parquet does not know {len(unknown)} cells of the counts, such as {str(unknown[0])!r}.")
+    return cells.iloc[place]
 
 
 def transform(kind: str, values: str, genes: np.ndarray | None = None) -> Callable[[sp.csr_matrix], sp.csr_matrix]:

@@ -17,8 +17,8 @@ from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result
 from plumbline.errors import NotApplicable
 from plumbline.models.devices import pick_device
-from plumbline.models.fitting import at_least
-from plumbline.models.labels import Labelled, labelled_cells, trainable_part
+from plumbline.models.fitting import at_least, fitting_part
+from plumbline.models.labels import Labelled, labelled_cells
 from plumbline.models.objective import Objective, Training, read_recipe
 from plumbline.stacked_counts import stack
 
@@ -50,15 +50,13 @@ def embed_with_head(embed: Embed, counts: Counts, options: Options) -> Result:
     The fitting cells of a source are embedded in one go with the cells of ``counts``, so a fitted model is fitted once.
     Raises NotApplicable where the fitting cells cannot train it (labels.py) or their embedding does not vary.
     """
-    stacked = counts
-    if options.source:
-        part = trainable_part(counts, options)
-        stacked = stack((part.counts, part.rows), (counts, np.arange(len(counts.cell_id))))
+    part = fitting_part(counts, options)
+    stacked = stack((part.counts, part.rows), (counts, np.arange(len(counts.cell_id)))) if options.source else counts
     first = len(stacked.cell_id) - len(counts.cell_id)
     if "tune" in options.settings:  # the model brings the head along, trained together with it (tuning.py)
         result = embed(stacked, options)
         return _of_target(result, result.values[first:], result.extra)
-    cells = labelled_cells(stacked, options)
+    cells = labelled_cells(part, options)
     below = embed(stacked, options)
     known = np.isfinite(below.values).all(axis=1)
     device = pick_device(options.device)

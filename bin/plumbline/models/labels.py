@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
 from plumbline.errors import NotApplicable, UserError
 from plumbline.models.fit_on import read_fit_on
-from plumbline.models.fitting import Fitting, fitting_part
+from plumbline.models.fitting import Fitting, read_cells
 
 VALIDATION_SHARE = 0.2
 MIN_CELLS = 5  # of a class, so that training and validation both hold two
@@ -44,15 +43,14 @@ class Labelled:
         return Labelled(**parts, code=np.searchsorted(known, code[inside]), classes=self.classes[known], by=self.by)
 
 
-def labelled_cells(counts: Counts, options: Options) -> Labelled:
-    """The fitting cells of ``options`` with their labels. counts: the data set itself, or (with a source) a stack that begins
-    with the fitting cells.
+def labelled_cells(part: Fitting, options: Options) -> Labelled:
+    """The cells of ``part`` with their labels; their rows are those of the data set itself, or (with a source) of a stack
+    that begins with them.
 
     Raises UserError without labels or where the labels of the cells to be embedded would be trained on; NotApplicable with
     fewer than two perturbations of MIN_CELLS cells.
     """
-    part = trainable_part(counts, options)
-    perturbation, is_control = read_labels(part)
+    perturbation, is_control = read_labels(part, options)
     rows = np.arange(len(part.rows)) if options.source else part.rows
     classes, code = np.unique(np.where(is_control, "", perturbation), return_inverse=True)
     sizes = np.bincount(code)
@@ -69,29 +67,23 @@ def labelled_cells(counts: Counts, options: Options) -> Labelled:
     return found.take(np.ones(len(order), dtype=bool))
 
 
-def trainable_part(counts: Counts, options: Options) -> Fitting:
-    """The fitting cells, if their labels may be trained on. Raises UserError if they are those of all cells to be embedded."""
+def read_labels(part: Fitting, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """(perturbation, is_control) of the cells of ``part``, each (n,).
+
+    Raises UserError where there are none, or where they are those of all cells to be embedded.
+    """
     if not options.source and read_fit_on(options.fit_on, False).part != "train":
         raise UserError(
             f"--fit-on {options.fit_on}: an objective with labels would be trained on the cells it is scored on. "
             "Use --fit-on train, or another data set (--source)."
         )
-    source = options.source.counts if options.source else counts
-    return fitting_part(source, options)
-
-
-def read_labels(part: Fitting) -> tuple[np.ndarray, np.ndarray]:
-    """(perturbation, is_control) of the cells of ``part``, each (n,). Raises UserError where there are none."""
-    import pandas as pd
-
     path = part.tables / "cells.parquet" if part.tables else None
     if path is None or not path.exists():
         raise UserError("an objective needs labels: give --tables, the folder PREPARE wrote (cells.parquet).")
-    cells = pd.read_parquet(path)
+    cells = read_cells(part.tables, part.counts.cell_id[part.rows])
     missing = [name for name in ("perturbation", "is_control") if name not in cells]
     if missing:
         raise UserError(f"{path} has no column {' and '.join(missing)}: an objective needs labels. Run PREPARE again.")
-    cells = cells.set_index("cell_id")[["perturbation", "is_control"]].reindex(part.counts.cell_id[part.rows])
     if cells["perturbation"].isna().any():
         raise UserError(f"{path} has no perturbation for {int(cells['perturbation'].isna().sum())} of the fitting cells.")
     return cells["perturbation"].to_numpy(dtype=str), cells["is_control"].to_numpy(dtype=bool)

@@ -17,7 +17,7 @@ from plumbline.errors import NotApplicable, UserError
 from plumbline.models import scvi_model
 from plumbline.models.devices import pick_device
 from plumbline.models.fitting import choice, counts_share
-from plumbline.models.labels import read_labels, trainable_part
+from plumbline.models.labels import read_labels
 from plumbline.models.scvi_model import MIN_CELLS, Plan
 
 LATENTS = ("salient", "both")
@@ -33,7 +33,7 @@ def embed(counts: Counts, options: Options) -> Result:
     if options.get("untrained", False):
         raise UserError(f"--set untrained=true: architecture={architecture} is trained; only scvi can be left untrained.")
     plan = scvi_model.make_plan(counts, options)
-    perturbation, is_control = read_labels(trainable_part(counts, options))
+    perturbation, is_control = read_labels(plan.part, options)
     device = pick_device(options.device)
     scvi, torch = scvi_model.libraries(options)
     train = _scanvi if architecture == "scanvi" else _contrastivevi

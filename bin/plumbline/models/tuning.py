@@ -21,7 +21,7 @@ from plumbline.embedding_cli import Options
 from plumbline.errors import OUT_OF_MEMORY, UserError
 from plumbline.models.batches import CellModel, Ragged, autocast, pad
 from plumbline.models.devices import pick_device
-from plumbline.models.fitting import at_least, choice
+from plumbline.models.fitting import at_least, choice, fitting_part
 from plumbline.models.head import Head, new_head, seeded
 from plumbline.models.labels import Labelled, labelled_cells
 from plumbline.models.objective import Objective, Recipe, Training, read_recipe
@@ -101,7 +101,7 @@ def _rebuild(build: Build, kind: str, amount: int, weights: dict, head: Head, de
 
 
 def _train(model: CellModel, recipe: Recipe, counts: Counts, options: Options, device: str, how: str) -> tuple[Head, dict]:
-    cells = labelled_cells(counts, options)
+    cells = labelled_cells(fitting_part(counts, options), options)
     ragged = encode_cells(model, counts, cells.rows)
     known = ragged.length > 0
     ragged, cells = _take(ragged, known), _renumbered(cells, known)
