@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import doctor, environments, models
@@ -57,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--experiments", action="store_true", help="and every experiment (docs/experiments.md)")
 
-    verb("estimate", _estimate, "what a run would take, with the arguments of `plumb run`", "`nextflow run`")
-
-    verb("run", _run, "`nextflow run` of this pipeline with everything set up", "`nextflow run`")
+    priced = "what a run would take, with the arguments of `plumb run`"
+    verb("estimate", lambda _, rest: _launch([*rest, "--estimate_only"]), priced, "`nextflow run`")
+    verb("run", lambda _, rest: _launch(rest), "`nextflow run` of this pipeline with everything set up", "`nextflow run`")
 
     test = verb("test", _test, "the test suite", "pytest")
     test.add_argument("--quick", action="store_true", help="only the tests that do not start Nextflow")
@@ -104,18 +105,10 @@ def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
     also = "experiments" if arguments.experiments else None
     profiles = ",".join(filter(None, [models.value(rest, "-profile"), "demo", also]))
     rest = ["-profile", profiles, *models.without(rest, "-profile")]
-    return _launch(rest, ["-log", str(outdir / "work/nextflow.log")], {"NXF_CACHE_DIR": str(state)})
+    return _launch(rest, ["-log", str(outdir / "work/nextflow.log")], NXF_CACHE_DIR=str(state))
 
 
-def _run(_arguments: argparse.Namespace, rest: list[str]) -> int:
-    return _launch(rest, [], {})
-
-
-def _estimate(_arguments: argparse.Namespace, rest: list[str]) -> int:
-    return _launch([*rest, "--estimate_only"], [], {})
-
-
-def _launch(arguments: list[str], before: list[str], variables: dict[str, str]) -> int:
+def _launch(arguments: list[str], before: Sequence[str] = (), **variables: str) -> int:
     """`nextflow run` with the uv profile, unless an engine is named; ends with where the results are."""
     profiles = [name for name in (models.value(arguments, "-profile") or "").split(",") if name]
     extra: list[str] = []
