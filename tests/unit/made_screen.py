@@ -1,6 +1,7 @@
 """A small screen on disk for the tests of the fitted models: counts.h5ad and the tables PREPARE would write."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -10,6 +11,8 @@ import scipy.sparse as sp
 
 from plumbline.counts import Counts, open_counts
 from plumbline.embedding_cli import Options
+
+HEAD = {"head": "contrastive", "head_epochs": 8, "head_dim": 5, "n_components": 8}
 
 
 def made_counts(n_cells: int = 300, n_genes: int = 120, seed: int = 0, n_factors: int = 6) -> sp.csr_matrix:
@@ -52,3 +55,14 @@ def options(
     """Options with the given settings."""
     text = {name: str(value) for name, value in settings.items()}
     return Options("variant", None, tables, fit_on, seed, "cpu", 0, 1, text, embedding)
+
+
+def with_head(folder: Path, fit_on: str = "train", **settings) -> Options:
+    """Options of a PCA with a small head, for the screen in ``folder``."""
+    return options(folder / "tables", fit_on, **{**HEAD, **settings})
+
+
+def relabel(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Rewrite cells.parquet by ``change(cells)``."""
+    path = folder / "tables" / "cells.parquet"
+    change(pd.read_parquet(path)).to_parquet(path)

@@ -15,6 +15,7 @@ from plumbline.errors import NotApplicable, UserError
 from plumbline.models import pca
 from plumbline.models.fit_on import FitOn, read_fit_on
 from plumbline.models.fitting import fitting_part, share_of_batches
+from plumbline.stacked_counts import stack
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,25 @@ def test_restricted_counts_are_the_columns_of_the_file(tmp_path):
     assert counts.shape == (60, 2)
     read = sp.vstack([block for _, block in counts.blocks(np.array([5, 1, 9]))])
     assert np.array_equal(read.toarray(), matrix.toarray()[[5, 1, 9]][:, [21, 7]])
+
+
+def test_stacked_counts_are_the_cells_in_order(tmp_path):
+    counts = write_screen(tmp_path, made_counts(300, 80))
+    other = write_screen(tmp_path / "other", made_counts(40, 80, seed=5))
+    rows = np.array([5, 2, 290])
+    both = stack((counts, rows), (other, np.arange(40)))
+    dense = np.vstack([made_counts(300, 80)[rows].toarray(), made_counts(40, 80, seed=5).toarray()])
+    assert list(both.cell_id) == [*counts.cell_id[rows], *other.cell_id]
+    for wanted in (None, np.array([41, 0, 17, 2, 3])):
+        found = list(both.blocks(wanted, size=3))
+        np.testing.assert_array_equal(np.concatenate([at for at, _ in found]), np.arange(43) if wanted is None else wanted)
+        np.testing.assert_array_equal(
+            np.vstack([block.toarray() for _, block in found]), dense if wanted is None else dense[wanted]
+        )
+    few = both.take_genes(np.array([7, 1]))
+    np.testing.assert_array_equal(np.vstack([block.toarray() for _, block in few.blocks()]), dense[:, [7, 1]])
+    with pytest.raises(UserError, match="no layer 'x'"):
+        both.layer("x")
 
 
 def test_pca_fitted_elsewhere_is_sklearns_transform(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from made_screen import made_counts, options, write_screen
+from made_screen import made_counts, options, relabel, write_screen
 from sklearn.linear_model import LogisticRegression
 
 from plumbline.embedding_cli import Source
@@ -26,11 +26,6 @@ def counts(tmp_path):
 
 def told(folder, architecture, fit_on="train", **settings):
     return options(folder / "tables", fit_on, **{**SMALL, "architecture": architecture, **settings})
-
-
-def relabel(folder, change):
-    path = folder / "tables" / "cells.parquet"
-    change(pd.read_parquet(path)).to_parquet(path)
 
 
 @BOTH
