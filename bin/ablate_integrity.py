@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from plumbline.errors import run_script
+from plumbline.threads import limit_threads
 
 
 def arguments() -> argparse.Namespace:
@@ -18,6 +19,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    limit_threads(1)
     from plumbline.experiments.integrity_ablation import ablate
     from plumbline.files import write_json, write_parquet
 

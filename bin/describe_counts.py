@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from plumbline.errors import run_script
+from plumbline.threads import limit_threads
 
 
 def arguments() -> argparse.Namespace:
@@ -21,6 +22,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    limit_threads(args.threads)
     from plumbline.experiments.count_distribution import describe
     from plumbline.files import write_json, write_parquet
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from plumbline.errors import UserError, run_script
+from plumbline.threads import limit_threads
 
 ABOUT = ("dataset", "model", "variant", "fit_on", "code")
 
@@ -93,10 +94,8 @@ def write_tables(rows: list, args: argparse.Namespace, start: float) -> None:
 
 def main() -> None:
     args, start = arguments(), time.monotonic()
-    import threadpoolctl
-
-    with threadpoolctl.threadpool_limits(args.threads):
-        write_tables(rows_of(args), args, start)
+    limit_threads(args.threads)
+    write_tables(rows_of(args), args, start)
 
 
 if __name__ == "__main__":

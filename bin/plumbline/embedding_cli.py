@@ -18,6 +18,7 @@ import numpy as np
 from plumbline.contract import write_embedding, write_not_applicable
 from plumbline.counts import Counts, open_counts, shared_genes
 from plumbline.errors import NotApplicable, UserError, run_script
+from plumbline.threads import limit_threads
 from plumbline.usage import usage
 
 MIN_SHARED = 50  # genes
@@ -106,7 +107,7 @@ def _main(
         parser.add_argument("--embedding", type=Path, required=True, help="file that holds the embedding, keyed by cell id")
     arguments = parser.parse_args()
     options = _options(arguments, known_settings)
-    _limit_threads(options.threads)
+    limit_threads(options.threads)
     start = time.monotonic()
     about = {"model": model} | {name: getattr(options, name) for name in ("variant", "seed", "fit_on", "settings")}
     counts = open_counts(arguments.counts)
@@ -193,23 +194,6 @@ def _on_shared_genes(counts: Counts, options: Options, folder: Path) -> tuple[Co
         raise NotApplicable(f"{len(here)} genes are shared with the data set to fit on; {MIN_SHARED} are needed.")
     source = Source(other.take_genes(there), folder / "tables")
     return counts.take_genes(here), replace(options, source=source)
-
-
-def _limit_threads(threads: int) -> None:
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    if "numba" in sys.modules:  # it refuses another value in the environment once its threads run
-        numba = sys.modules["numba"]
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    else:
-        os.environ["NUMBA_NUM_THREADS"] = str(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-    try:
-        import threadpoolctl
-    except ImportError:
-        return
-    threadpoolctl.threadpool_limits(threads)
 
 
 def _cost(options: Options, n_cells: int, start: float) -> dict:

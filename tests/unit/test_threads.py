@@ -1,0 +1,44 @@
+"""Threads follow the task: every pool of a step has the size it was given, whenever its library is loaded."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(__file__).resolve().parents[2] / "bin"
+POOLS = "import numpy, scipy.linalg, threadpoolctl as t; print(*{pool['num_threads'] for pool in t.threadpool_info()})"
+EVALUATE = ["--embedding", "e.npz", "--tables", "t", "--task", "recall", "--seeds", "1", "--output", "o"]
+
+pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor: there is no second thread to leave out")
+
+
+def pools(code: str) -> str:
+    """The sizes of the thread pools that a fresh interpreter prints."""
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    run = subprocess.run([sys.executable, "-c", code], env=free | {"PYTHONPATH": str(BIN)}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_a_machine_offers_more():
+    assert pools(POOLS) != "1"
+
+
+@pytest.mark.parametrize("before", ["", "import numpy\n", "import numpy, numba, torch\n"], ids=["none", "numpy", "all"])
+def test_libraries_loaded_before_and_after(before):
+    assert pools(f"{before}from plumbline.threads import limit_threads\nlimit_threads(1)\n{POOLS}") == "1"
+
+
+def test_evaluation_is_limited_before_numpy_is_loaded():
+    script = f"""
+import sys, evaluate_embedding
+sys.argv = ["evaluate_embedding.py", "--threads", "1", *{EVALUATE!r}]
+evaluate_embedding.rows_of = lambda args: []
+def write_tables(*_):
+    {POOLS}
+evaluate_embedding.write_tables = write_tables
+evaluate_embedding.main()
+"""
+    assert pools(script) == "1"
