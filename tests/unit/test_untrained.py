@@ -136,8 +136,8 @@ def test_a_variant_of_another_name_gets_a_name_that_says_it(counts):
     assert result.extra["variant"] == "scgpt_untrained"
 
 
-def test_mouse_cells_are_for_uce_alone(counts):
-    for model in ("geneformer", "scgpt"):
+def test_of_mouse_cells_uce_takes_the_genes_themselves_and_others_their_orthologs(counts):
+    for model in ("geneformer", "scgpt"):  # these genes are human: none has a mouse gene's name
         with pytest.raises(NotApplicable, match="knows human genes only"):
             SCRIPTS[model].embed(counts, told(model, untrained="true", organism="mouse"))
     mouse = embed_uce.embed(counts, told("uce", untrained="true", species="mouse"))
