@@ -80,8 +80,8 @@ def write_tables(rows: list, args: argparse.Namespace, start: float) -> None:
     from plumbline.usage import usage
 
     about = {name: getattr(args, name) for name in ABOUT} | {"task": args.task}
-    version = tasks.load(args.task).VERSION
-    scores = pd.DataFrame(list(score_rows(rows, args.n_boot))).assign(**about, task_version=version)[COLUMNS]
+    task = tasks.load(args.task)
+    scores = pd.DataFrame(list(score_rows(rows, args.n_boot, task.BOUNDS))).assign(**about, task_version=task.VERSION)[COLUMNS]
     frames = list(item_frames(rows))
     items = pd.concat(frames, ignore_index=True).assign(**about) if frames else pd.DataFrame({"task": []})
     # what the step cost travels in the metadata of its scores

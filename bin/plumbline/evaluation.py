@@ -139,11 +139,12 @@ def _because(score: Score, chosen: str, why: str) -> Score:
     return replace(score, reason="; ".join(part for part in (note, score.reason) if part))
 
 
-def score_rows(rows: list[Row], n_boot: int) -> Iterator[dict]:
-    """The rows of the score table, each with its 95 % interval."""
+def score_rows(rows: list[Row], n_boot: int, bounds: dict[str, tuple[float, float]]) -> Iterator[dict]:
+    """The rows of the score table, each with its 95 % interval, which ends where ``bounds`` of its metric does."""
     for row in rows:
         score = row.score
-        low, high = interval(score.items, n_boot=n_boot, seed=row.seed) if score.items else (np.nan, np.nan)
+        found = interval(score.items, n_boot=n_boot, seed=row.seed) if score.items else (np.nan, np.nan)
+        low, high = np.clip(found, *bounds[score.metric])
         yield {"seed": row.seed, "protocol": row.protocol, "postprocess": row.postprocess, "metric": score.metric,
                "value": score.value, "ci_low": low, "ci_high": high, "n": score.n, "status": score.status,
                "reason": score.reason}  # fmt: skip

@@ -48,7 +48,9 @@ def fake_task(name: str) -> tuple[SimpleNamespace, str]:
     if name not in TASKS:
         return None, ""
     main, metrics, _ = TASKS[name]
-    module = SimpleNamespace(METRICS={m: -1 if m in ("mse", "mae") else 1 for m in metrics}, MAIN_METRIC=main)
+    directions = {m: -1 if m in ("mse", "mae") else 1 for m in metrics}
+    bounds = {m: (0, 100) for m in metrics if m.endswith("_pct")}
+    module = SimpleNamespace(METRICS=directions, BOUNDS=bounds, MAIN_METRIC=main)
     if name == "separability":
         module.main_metric = lambda facts: "auroc_control" if facts["n_perturbations"] < 3 else main
     return module, "1"

@@ -145,10 +145,18 @@ def test_items_add_up_to_the_score_in_every_row():
         {"numerator": "sum", "denominator": "sum", "offset": "first", "scale": "first"}
     )
     rebuilt = sums.offset + sums.scale * sums.numerator / sums.denominator
-    scores = pd.DataFrame(list(score_rows(rows, n_boot=200))).set_index(keys)
+    scores = pd.DataFrame(
+        list(score_rows(rows, n_boot=200, bounds=dict.fromkeys(("toy", "other"), (-np.inf, np.inf))))
+    ).set_index(keys)
     pd.testing.assert_series_equal(rebuilt.sort_index(), scores.value.sort_index(), check_names=False)
     assert (scores.ci_low <= scores.value).all()
     assert (scores.value <= scores.ci_high).all()
+    worst = scores.value.max()
+    narrow = pd.DataFrame(
+        list(score_rows(rows, n_boot=200, bounds=dict.fromkeys(("toy", "other"), (-np.inf, worst))))
+    ).set_index(keys)
+    assert (scores.ci_high > worst).any()
+    np.testing.assert_array_equal(narrow.ci_high, scores.ci_high.clip(upper=worst))
 
 
 def test_half_of_each_batch_s_controls_fit_the_post_processing_in_any_order():

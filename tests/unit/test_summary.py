@@ -15,7 +15,7 @@ import summarise_scores
 from plumbline.errors import UserError
 from plumbline.scores import COLUMNS, Items
 from plumbline.summary import tables
-from plumbline.summary.comparisons import baseline_row
+from plumbline.summary.comparisons import _calibrate, baseline_row
 from plumbline.summary.contest import Contest
 from plumbline.summary.distributions import unit_values
 from plumbline.summary.published import METRICS, POSTPROCESS, beside_published
@@ -117,6 +117,28 @@ def test_calibration(comparisons):
     assert (error["floor"] > error["ceiling"]).all()  # lower is better
     calibrated = error.groupby("variant")["calibrated"].mean()
     assert calibrated["scvi"] > calibrated["pca"]
+
+
+def test_no_calibration_where_floor_and_ceiling_are_the_same_but_for_noise():
+    random = np.random.default_rng(0)
+    shares = {0: random.uniform(0.4, 0.6, 20), 1: random.uniform(0.4, 0.6, 20) + 0.005, 2: random.uniform(0.6, 0.8, 20)}
+    units = np.arange(20).astype(str)
+    contest = Contest.of({name: {42: Items("batch", units, values, np.ones(20))} for name, values in shares.items()}, 500)
+    frame = pd.DataFrame({"variant": ["random", "label_oracle", "pca"], "role": ["floor", "ceiling", "baseline"]})
+    frame = frame.assign(value=[values.mean() for values in shares.values()], status="ok", direction=1, metric="recall_mean")
+    frame["ci_low"], frame["ci_high"] = np.transpose([contest.interval(name) for name in shares])
+    assert _calibrate(frame, contest)["calibrated"].isna().all()
+    clear = frame.assign(role=["floor", "baseline", "ceiling"])
+    assert _calibrate(clear, contest)["calibrated"].tolist() == pytest.approx([0, 0.05, 1], abs=0.1)
+    alone = _calibrate(frame.iloc[1:], contest)  # the floor is chance, 0.1: far below
+    assert alone["calibrated"].notna().all()
+    flat = _calibrate(frame.iloc[1:].assign(metric="auroc_control"), contest)  # chance is 0.5
+    assert flat["calibrated"].isna().all()
+
+
+def test_intervals_end_where_the_metric_does(comparisons):
+    percent = comparisons[comparisons["metric"].str.endswith("_pct") & comparisons["ci_low"].notna()]
+    assert percent[["ci_low", "ci_high"]].stack().between(0, 100).all()
 
 
 def test_ranks_are_shared_by_models_that_cannot_be_told_apart(comparisons):

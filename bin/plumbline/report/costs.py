@@ -71,7 +71,9 @@ def _table(run: Run, cost: pd.DataFrame) -> dict:
     rows = cost.groupby(["dataset", "label"], sort=False).first().reset_index()
     rows = rows.assign(place=rows["label"].map(place).fillna(len(place))).sort_values(["dataset", "place", "label"])
     body = [_row(run, row) for row in rows.itertuples()]
-    about = "Genes and counts of the data set that the model knows (mouse: by one-to-one orthologs). In full: <code>cost.tsv</code>."
+    about = (
+        "Genes and counts of the data set that the model knows (mouse: by one-to-one orthologs). All: <code>cost.tsv</code>."
+    )
     return section("cost_table", "Table", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)
 
 

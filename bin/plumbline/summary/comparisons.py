@@ -5,7 +5,7 @@ import pandas as pd
 
 from plumbline.stats import bh
 from plumbline.summary.contest import Contest
-from plumbline.summary.tables import CHOSEN, ItemFiles, directions, main_metric
+from plumbline.summary.tables import CHOSEN, ItemFiles, bounds, directions, main_metric
 
 CONTROLS = ("floor", "ceiling", "predictor")  # roles that calibrate; they are not candidates and share no family of tests
 FDR = 0.05
@@ -54,7 +54,8 @@ def compare(
             found = items.read(dataset, row.variant, row.fit_on, task, metric, protocol)
             if found:
                 parts[row.Index] = found
-        frames.append(_calibrate(_test(frame, Contest.of(parts, n_boot, seed), baseline)))
+        contest = Contest.of(parts, n_boot, seed)
+        frames.append(_calibrate(_test(frame, contest, baseline, bounds(task, metric)), contest))
     if not frames:
         return pd.DataFrame(columns=COLUMNS)
     return _verdicts(pd.concat(frames, ignore_index=True), baseline)[COLUMNS]
@@ -82,21 +83,26 @@ def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _test(frame: pd.DataFrame, contest: Contest, baseline: str) -> pd.DataFrame:
-    """Intervals over the units of all seeds, differences to the baseline, rank intervals of the candidates."""
+def _test(frame: pd.DataFrame, contest: Contest, baseline: str, possible: tuple[float, float]) -> pd.DataFrame:
+    """Intervals over the units of all seeds, differences to the baseline, rank intervals of the candidates.
+
+    An interval over few units may reach beyond the values that are ``possible``: it ends there.
+    """
+    span = possible[1] - possible[0]
     home = baseline_row(frame, baseline)
     roles, sign = frame["role"].to_dict(), frame["direction"].iloc[0]
     ranks = contest.ranks([row for row in contest.parts if roles[row] not in CONTROLS], sign > 0, FDR)
     found = {}
     for row in contest.parts:
-        low, high = contest.interval(row)
+        low, high = np.clip(contest.interval(row), *possible)
         found[row] = {"ci_low": low, "ci_high": high, "n": len(contest.pooled[row].unit)}
         if row in ranks:
             found[row] |= dict(zip(("rank_low", "rank_high"), ranks[row], strict=True))
         if home in contest.parts and row != home:
             gap = contest.difference(row, home)
-            found[row] |= {"difference": gap.value, "diff_low": gap.low, "diff_high": gap.high, "p": gap.p,
-                           "n_shared": gap.n_shared, "n_left_out": gap.n_left_out}  # fmt: skip
+            low, high = np.clip((gap.low, gap.high), -span, span)
+            found[row] |= {"difference": gap.value, "diff_low": low, "diff_high": high, "p": gap.p, "n_shared": gap.n_shared,
+                           "n_left_out": gap.n_left_out}  # fmt: skip
     table = pd.DataFrame.from_dict(found, orient="index").reindex(index=frame.index, columns=_TESTED).astype(float)
     for name in ("ci_low", "ci_high", "n"):  # a score without items keeps what its own row says
         table[name] = table[name].where(table.index.isin(list(found)), frame[name])
@@ -111,18 +117,35 @@ def baseline_row(frame: pd.DataFrame, baseline: str) -> int | None:
     return None if rows.empty else rows.index[0]
 
 
-def _calibrate(frame: pd.DataFrame) -> pd.DataFrame:
-    """floor, ceiling and (value - floor) / (ceiling - floor), in the direction of the metric; nan if ceiling <= floor."""
+def _calibrate(frame: pd.DataFrame, contest: Contest) -> pd.DataFrame:
+    """floor, ceiling and (value - floor) / (ceiling - floor), in the direction of the metric; nan where the two cannot be
+    told apart: a span of noise would make any score look far away."""
     sign, metric = frame["direction"].iloc[0], frame["metric"].iloc[0]
     good = frame[frame["status"] == "ok"]
     floors = good[(good["role"] == "floor") | (good["variant"] == "no_effect")]["value"]
     ceilings = good[good["variant"] == "split_half"]["value"]
     ceilings = ceilings if len(ceilings) else good[good["role"] == "ceiling"]["value"]
-    floor = sign * (sign * floors).max() if len(floors) else CHANCE.get(metric, np.nan)
-    ceiling = sign * (sign * ceilings).max() if len(ceilings) else np.nan
-    span = ceiling - floor
-    calibrated = (frame["value"] - floor) / span if sign * span > 0 else np.nan
+    lowest, highest = _extreme(sign, floors), _extreme(sign, ceilings)
+    floor = CHANCE.get(metric, np.nan) if lowest is None else floors[lowest]
+    ceiling = np.nan if highest is None else ceilings[highest]
+    apart = sign * (ceiling - floor) > 0 and _apart(frame, contest, lowest, highest, floor)
+    calibrated = (frame["value"] - floor) / (ceiling - floor) if apart else np.nan
     return frame.assign(floor=floor, ceiling=ceiling, calibrated=calibrated)
+
+
+def _extreme(sign: int, values: pd.Series) -> int | None:
+    """The row of the best of ``values``; None if there is none."""
+    return None if values.empty else (sign * values).idxmax()
+
+
+def _apart(frame: pd.DataFrame, contest: Contest, lowest: int | None, highest: int, floor: float) -> bool:
+    """Whether the 95 % interval of ceiling - floor leaves 0 out (that of the ceiling alone, where the floor is a number);
+    also where there is no interval, as over one unit."""
+    low, high = frame.loc[highest, "ci_low"] - floor, frame.loc[highest, "ci_high"] - floor
+    if lowest in contest.parts and highest in contest.parts:
+        gap = contest.difference(highest, lowest)
+        low, high = gap.low, gap.high
+    return not low <= 0 <= high
 
 
 def _verdicts(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:

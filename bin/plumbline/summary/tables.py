@@ -116,6 +116,12 @@ def directions(task: str) -> dict[str, int]:
     return dict(module.METRICS) if module else {}
 
 
+def bounds(task: str, metric: str) -> tuple[float, float]:
+    """The lowest and highest value of a metric; of one that this version does not have, any."""
+    module, _ = _task(task)
+    return module.BOUNDS.get(metric, (-np.inf, np.inf)) if module else (-np.inf, np.inf)
+
+
 def main_metric(task: str, facts: dict) -> str:
     """The metric that ranks models on a data set; '' for a task this version does not have."""
     module, _ = _task(task)

@@ -14,6 +14,7 @@ NAME = "batch_effect"
 VERSION = "1"
 MAIN_METRIC = "ilisi_scaled"
 METRICS = {"ilisi_raw": 1, "ilisi_ratio": 1, "ilisi_scaled": 1, "ilisi_scib": 1}
+BOUNDS = {"ilisi_raw": (1, np.inf), "ilisi_ratio": (0, np.inf), "ilisi_scaled": (0, 1), "ilisi_scib": (0, 1)}
 USES_SPLIT = True
 NEEDS_COUNTS = False
 COMPARES_CONTROLS = True

@@ -16,6 +16,7 @@ NAME = "consistency"
 VERSION = "1"
 MAIN_METRIC = "consistency_pct"
 METRICS = {"consistency_pct": 1, "consistency_fdr_pct": 1}
+BOUNDS = dict.fromkeys(METRICS, (0, 100))
 USES_SPLIT = False
 NEEDS_COUNTS = False
 COMPARES_CONTROLS = True

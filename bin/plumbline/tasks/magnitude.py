@@ -16,6 +16,7 @@ NAME = "magnitude"
 VERSION = "1"
 MAIN_METRIC = "magnitude_pct"
 METRICS = {"magnitude_pct": 1, "magnitude_fdr_pct": 1}
+BOUNDS = dict.fromkeys(METRICS, (0, 100))
 USES_SPLIT = False
 NEEDS_COUNTS = False
 COMPARES_CONTROLS = True

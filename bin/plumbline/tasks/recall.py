@@ -31,6 +31,7 @@ MAIN_METRIC = "recall_mean"
 _PAPER = [*(f"recall_{source.lower()}" for source in SOURCES), "recall_mean"]
 _EXTRA = [*(f"recall_{s.lower()}_10" for s in SOURCES), *(f"precision_{s.lower()}" for s in SOURCES), "corum_ks"]
 METRICS = dict.fromkeys([*_PAPER, *_EXTRA], 1)
+BOUNDS = dict.fromkeys(METRICS, (0, 1))
 USES_SPLIT = False
 NEEDS_COUNTS = False
 COMPARES_CONTROLS = False

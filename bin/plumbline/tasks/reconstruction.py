@@ -22,6 +22,8 @@ NAME = "reconstruction"
 VERSION = "1"
 MAIN_METRIC = "structural_integrity"
 METRICS = {"structural_integrity": 1, "si_effect": 1, "spearman": 1, "pearson": 1, "mse": -1, "mae": -1, "r2": 1}
+BOUNDS = {"structural_integrity": (-np.inf, 1), "si_effect": (-np.inf, 1), "spearman": (-1, 1), "pearson": (-1, 1),
+          "mse": (0, np.inf), "mae": (0, np.inf), "r2": (-np.inf, 1)}  # fmt: skip
 USES_SPLIT = True
 NEEDS_COUNTS = True
 COMPARES_CONTROLS = False

@@ -15,6 +15,7 @@ NAME = "separability"
 VERSION = "1"
 MAIN_METRIC = "linear_top1"
 METRICS = {"linear_top1": 1, "linear_top5": 1, "knn_top1": 1, "knn_top5": 1, "linear_balanced": 1, "auroc_control": 1}
+BOUNDS = dict.fromkeys(METRICS, (0, 1))
 USES_SPLIT = True
 NEEDS_COUNTS = False
 COMPARES_CONTROLS = False  # auroc_control compares within a batch: no alignment on its controls favours either side
