@@ -27,7 +27,7 @@ def experimentRequests(names, ids, models, opts) {
     }
     def asked = []
     if ('count_distribution' in names) {
-        asked += [ids, variantsOf('count_distribution', opts)].combinations().collect { id, spec -> request('count_distribution', id, spec, spec.fit_on, '', opts) }
+        asked += [ids, variantsOf('count_distribution', models, opts)].combinations().collect { id, spec -> request('count_distribution', id, spec, spec.fit_on, '', opts) }
     }
     if ('minimal_data' in names) {
         asked += [
@@ -49,11 +49,11 @@ def experimentRequests(names, ids, models, opts) {
     }
     if ('objectives' in names) {
         def zero_shot = models.findAll { spec -> spec.fit_on in ['train', 'none'] && spec.role != 'predictor' && !spec.only }
-        def labelled = variantsOf('objectives', opts)
+        def labelled = variantsOf('objectives', models, opts)
         // each beside the model it is compared with
         def references = modelSpecs((labelled.collect { spec -> spec.compared_with } - zero_shot.collect { spec -> spec.variant }).unique(), opts)
-        def both = (zero_shot + references + labelled).unique { spec -> spec.variant }
-        asked += [ids, both]
+        def all = (labelled + zero_shot + references).unique { spec -> spec.variant }
+        asked += [ids, all]
             .combinations()
             .collect { id, spec ->
                 def fits = spec.fit_on == 'train'
@@ -63,11 +63,13 @@ def experimentRequests(names, ids, models, opts) {
     return asked
 }
 
-// variants that an experiment adds (assets/experiments.csv); those whose checkpoint is not at hand are left out
-def variantsOf(experiment, opts) {
-    def rows = readTable("${projectDir}/assets/experiments.csv").findAll { row -> row.experiment == experiment }
-    def models = modelTable()
-    def usable = rows.findAll { row -> models[row.variant].role != 'foundation' || (opts.weights && checkpointFolder(models[row.variant], opts).exists()) }
+// variants that an experiment adds (assets/experiments.csv), the dear ones if --models names them; those whose checkpoint is
+// not at hand are left out
+def variantsOf(experiment, models, opts) {
+    def named = models.collect { spec -> spec.variant }
+    def rows = readTable("${projectDir}/assets/experiments.csv").findAll { row -> row.experiment == experiment && (row.added == 'always' || row.variant in named) }
+    def table = modelTable()
+    def usable = rows.findAll { row -> table[row.variant].role != 'foundation' || (opts.weights && checkpointFolder(table[row.variant], opts).exists()) }
     def compared = usable.collectEntries { row -> [row.variant, row.compared_with] }
     return modelSpecs(usable.collect { row -> row.variant }, opts).collect { spec -> spec + [compared_with: compared[spec.variant]] }
 }
