@@ -105,6 +105,11 @@ def test_sentence_where_nothing_can_be_tested(summary):
     table.loc[rows, "reason"] = "none: it cannot be chosen; no pair is known"
     table.loc[rows & (table["variant"] == "scvi"), ["status", "reason"]] = ["failed", "boom"]
     assert dict(per_task(run, "vcc_h1"))["Known biology"] == "not applicable: no pair is known."
+    table.loc[rows & (table["role"] == "baseline"), ["status", "verdict"]] = ["ok", "baseline"]
+    table.loc[rows & (table["variant"] == "scvi"), ["status", "reason"]] = ["not_applicable", "it is a model of counts."]
+    table.drop(table.index[rows & ~table["variant"].isin(["pca", "scvi"])], inplace=True)
+    told = dict(per_task(run, "vcc_h1"))["Known biology"]
+    assert told == "nothing to compare PCA with; scVI (ZINB) not applicable: it is a model of counts."
 
 
 def test_difference_of_an_error_is_told_as_an_improvement(summary):

@@ -82,7 +82,11 @@ def _untested(rows: pd.DataFrame, base: str) -> str:
     if told.empty:
         return f"no model could be compared with {base}."
     kind = "not applicable" if (told["status"] == "not_applicable").all() else "failed"
-    return f"{kind}: {plain_reason(told['reason'].mode().iloc[0])}."
+    reason = told["reason"].mode().iloc[0]
+    sentence = f"{kind}: {plain_reason(reason).rstrip('.')}."
+    if home.empty or home["status"].iloc[0] != "ok":
+        return sentence
+    return f"nothing to compare {base} with; {told.loc[told['reason'] == reason, 'label'].iloc[0]} {sentence}"
 
 
 def plain_reason(reason: str) -> str:

@@ -94,7 +94,8 @@ def _groups(rows: pd.DataFrame) -> dict:
 
 def _coverage(run: Run) -> list[dict]:
     """Which share of the genes and counts the models know, where it differs from all."""
-    cost = run.cost[(run.cost["status"] == "ok") & (run.cost["counts_used"] < 1)]
+    # controls know no genes: their embeddings are not made of expression
+    cost = run.cost[(run.cost["status"] == "ok") & (run.cost["counts_used"] < 1) & (run.cost["genes_used"] > 0)]
     facts = {name: found["facts"] for name, found in run.about["datasets"].items()}
     if cost.empty or len({found.get("organism") for found in facts.values()}) < 2:
         return []
