@@ -14,6 +14,11 @@ COLUMNS = [*KEYS, "value", "ci_low", "ci_high", "n", "status", "reason", "code"]
 PROTOCOLS = ("paper", "corrected")
 
 
+def counted(n: int, noun: str) -> str:
+    """'1 cell', '2 cells': a number and its noun, for reasons that people read."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 @dataclass(frozen=True)
 class Items:
     """The units behind a score.

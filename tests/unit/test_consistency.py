@@ -162,7 +162,7 @@ def test_what_cannot_be_scored_is_counted():
     score, _ = consistency.run(view_of(x, labels, batch))
     assert "p000" not in score.items.unit
     assert score.n == 30
-    assert "1 perturbations" in score.reason
+    assert "1 perturbation with" in score.reason
 
 
 GENES = pd.DataFrame(

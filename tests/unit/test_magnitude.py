@@ -177,7 +177,7 @@ def test_what_cannot_be_scored_is_counted():
     score, _ = magnitude.run(view_of(x, labels, batch))
     assert "p000" not in score.items.unit  # four cells
     assert "p777" in score.items.unit
-    assert "1 perturbations" in score.reason
+    assert "1 perturbation with" in score.reason
 
 
 def test_paper_draws_a_thousand_controls_with_the_seed():

@@ -215,4 +215,4 @@ def test_absent_with_a_reason(annotations):
     assert "compounds" in recall.not_applicable({**facts, "perturbation_type": "chemical"})
     assert recall.not_applicable({**facts, "organism": "mouse"}) == ""
     assert "the cells are other" in recall.not_applicable({**facts, "organism": "other"})
-    assert "1 perturbations" in recall.not_applicable({**facts, "n_perturbations": 1})
+    assert "1 perturbation" in recall.not_applicable({**facts, "n_perturbations": 1})

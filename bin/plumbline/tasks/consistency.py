@@ -9,7 +9,7 @@ import numpy as np
 from plumbline.metrics.cosine import matched_null, mean_cosine
 from plumbline.metrics.groups import group_by
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
-from plumbline.scores import Score
+from plumbline.scores import Score, counted
 from plumbline.screen import View
 
 NAME = "consistency"
@@ -59,7 +59,7 @@ def _corrected(view: View) -> list[Score]:
     observed, null, _ = matched_null(*arrays, names, view.n_draws, view.seed, view.threads)
     scored = np.isfinite(observed)
     value, size = (array[groups.names != ""][scored] for array in (mean_cosine(view.embedding, groups), groups.sizes))
-    reason = f"{(~scored).sum()} perturbations with fewer than 2 cells beside other cells of their batch are not scored"
+    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than 2 cells beside other cells of the batch not scored"
     p = draw_p_value(observed[scored], null[scored])
     parts = names[scored], p, value, size, reason if not scored.all() else ""
     return [significance("consistency_pct", *parts), significance("consistency_fdr_pct", *parts, fdr=True)]

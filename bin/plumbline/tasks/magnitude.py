@@ -9,7 +9,7 @@ import numpy as np
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
 from plumbline.metrics.groups import group_by, seed_of
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
-from plumbline.scores import Score
+from plumbline.scores import Score, counted
 from plumbline.screen import View
 
 NAME = "magnitude"
@@ -73,7 +73,7 @@ def _corrected(view: View) -> list[Score]:
     arrays = view.embedding, screen.cell_id, screen.perturbation, screen.is_control, screen.batch
     result = matched_test(*arrays, names, view.n_draws, view.seed, view.threads)
     scored = np.isfinite(result.observed)
-    reason = f"{(~scored).sum()} perturbations with fewer than {MIN_CELLS} cells in batches with controls are not scored"
+    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than {MIN_CELLS} cells in batches with controls not scored"
     p = draw_p_value(result.observed[scored], result.null[scored])
     parts = names[scored], p, result.observed[scored], result.n_cells[scored], reason if not scored.all() else ""
     return [significance("magnitude_pct", *parts), significance("magnitude_fdr_pct", *parts, fdr=True)]

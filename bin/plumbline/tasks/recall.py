@@ -21,7 +21,7 @@ from plumbline.metrics.recall import (
 )
 from plumbline.orthologs import MOUSE
 from plumbline.relationships import SOURCES, UNMAPPED, complexes, is_combination, known_pairs, perturbed_genes
-from plumbline.scores import Items, Score
+from plumbline.scores import Items, Score, counted
 from plumbline.screen import Screen, View
 from plumbline.stats import bh
 
@@ -49,7 +49,7 @@ def not_applicable(facts: dict) -> str:
     if facts.get("organism", "human").lower() not in ("human", "homo sapiens", "", *MOUSE):
         return f"the known relationships are between human genes, and the cells are {facts['organism']}"
     if facts["n_perturbations"] < 5:
-        return f"pairs of perturbed genes are ranked, and the data set has {facts['n_perturbations']} perturbations"
+        return f"pairs of perturbed genes are ranked, and the data set has {counted(facts['n_perturbations'], 'perturbation')}"
     return ""
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc, placements
 from plumbline.metrics.probe import Layer, corrected_schedule, fit_linear, knn_k, knn_ranks, paper_schedule
-from plumbline.scores import Items, Score
+from plumbline.scores import Items, Score, counted
 from plumbline.screen import View
 from plumbline.splits import n_train
 
@@ -155,7 +155,7 @@ def _auroc(view: View, values: np.ndarray) -> Score:
         return Score.of(metric, Items("cell", screen.cell_id[rows[position]], share, np.ones(len(share))))
     auroc, n_cells = control_auroc(cells, len(names), view.seed)
     scored, left_out = np.isfinite(auroc), int(((n_cells < MIN_CELLS) & _in_test(code, test[rows], len(names))).sum())
-    note = f"{left_out} perturbations with fewer than {MIN_CELLS} comparable cells not scored" if left_out else ""
+    note = f"{counted(left_out, 'perturbation')} with fewer than {MIN_CELLS} comparable cells not scored" if left_out else ""
     ones = np.ones(int(scored.sum()))
     items = Items("perturbation", names[scored].astype(str), auroc[scored], ones, extra={"n_cells": n_cells[scored]})
     return Score.of(metric, items, reason=note)
