@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from plumbline.errors import UserError, run_script
-from plumbline.report.words import duration
+from plumbline.usage import duration
 
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
 

@@ -24,6 +24,11 @@ def usage(start: float) -> dict:
     return used
 
 
+def duration(seconds: float) -> str:
+    """'90 s', '17 min', '2.5 h'."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def peak_memory() -> int:
     """Peak resident bytes of this process. Linux: its own, as getrusage would include the process that started it."""
     status = Path("/proc/self/status")

@@ -85,11 +85,6 @@ def with_interval(value: float, low: float, high: float, metric: str = "", sign:
     return f"{number(value, metric, sign)} [{number(low, metric)}, {number(high, metric)}]"
 
 
-def duration(seconds: float) -> str:
-    """'90 s', '17 min', '2.5 h'."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def listed(words: list[str], most: int = 6) -> str:
     """'a, b and c'."""
     words = words if len(words) <= most else [*words[:most], f"{len(words) - most} more"]

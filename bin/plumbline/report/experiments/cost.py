@@ -6,7 +6,8 @@ import pandas as pd
 from plumbline.experiments.cost import fit_costs, pareto_front
 from plumbline.report.figures import bare, cost_axis, image, spaced, style
 from plumbline.report.run import CONTROLS, Run
-from plumbline.report.words import duration, escape, listed, section, table, task_title
+from plumbline.report.words import escape, listed, section, table, task_title
+from plumbline.usage import duration
 
 PARENT = {
     "parent_id": "plumbline_cost_experiment",
