@@ -31,7 +31,7 @@ def embed(counts: Counts, options: Options) -> Result:
     from plumbline.models.scgpt import find_folder
     from plumbline.models.scgpt_tokens import load_vocabulary
 
-    human = genes.human_counts(counts, options, kinds=("counts", "log"))
+    human = genes.human_counts(counts, options, kinds=("counts", "log"), by="symbol")
     counts, symbol = human.counts, human.counts.symbol
     folder = find_folder(options)
     vocabulary = load_vocabulary(folder / "vocab.json", options.variant)

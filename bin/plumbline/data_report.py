@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.catalogue import Dataset
+from plumbline.gene_names import fill_ensembl
 from plumbline.harmonise import Cells, Genes
 from plumbline.prepare import Sums
 
@@ -109,11 +110,13 @@ def cramers_v(counts: np.ndarray) -> float | None:
 
 def _genes(dataset: Dataset, genes: Genes, cells: pd.DataFrame) -> dict:
     table = genes.table
+    found = fill_ensembl(table["ensembl_id"].to_numpy(str), table["symbol"].to_numpy(str), dataset.organism)
     about = {
         "input": len(genes.target),
         "kept": len(table),
         "merged": genes.n_merged,
         "share_ensembl": float((table["ensembl_id"] != "").mean()),
+        "share_ensembl_found": float((found != "").mean()),
         "share_symbol": float((table["symbol"] != "").mean()),
         "share_known_symbol": genes.known_symbols / len(table),
     }
@@ -166,9 +169,8 @@ def warnings(dataset: Dataset, report: dict) -> list[str]:
         f"{few} perturbations have fewer than 2 cells.": few,
         f"{genes['merged']} genes occur more than once in the input and were added up.": genes["merged"],
         f"Only {genes['kept']} genes: models that need the whole transcriptome see little of it.": genes["kept"] < 2000,
-        f"Only {genes['share_ensembl']:.0%} of the genes have an Ensembl id: models keyed by Ensembl ids must map symbols.": (
-            genes["share_ensembl"] < 0.5
-        ),
+        f"Only {genes['share_ensembl_found']:.0%} of the genes have an Ensembl id, or a symbol of which one is known: models "
+        "keyed by Ensembl ids see little of the data.": genes["share_ensembl_found"] < 0.5,
         f"{genes['perturbed_measured']} of {genes['perturbed']} perturbed genes are measured.": (
             genes["perturbed"] and genes["perturbed_measured"] < 0.5 * genes["perturbed"]
         ),

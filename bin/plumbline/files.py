@@ -1,11 +1,15 @@
 """Files appear whole or not at all, and are known by their sha256."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from plumbline.errors import UserError
 
 
 @contextmanager
@@ -38,3 +42,11 @@ def sha256(path: Path | str) -> str:
     """Hex sha256 of a file, read in blocks."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def checked_table(path: Path, digest: str) -> list[dict[str, str]]:
+    """Rows of a tab-separated table that this version ships. Raises UserError if its sha256 is not ``digest``."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise UserError(f"{path} is not the table of this version (sha256 {digest}). Restore it from the repository.")
+    return list(csv.DictReader(io.StringIO(content.decode()), delimiter="\t"))

@@ -4,16 +4,13 @@ A gene goes by its Ensembl id, or by its symbol where it has no id; case and an 
 table differ in case alone). A gene of several human orthologs, or of none, has none here.
 """
 
-import csv
-import hashlib
-import io
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from plumbline.errors import UserError
+from plumbline.files import checked_table
 
 MOUSE = ("mouse", "mus musculus", "mus_musculus", "mmusculus")
 TABLE = Path(__file__).with_name("orthologs_mouse_human.tsv")
@@ -29,14 +26,15 @@ def human_names(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(ensembl, dtype=str), np.array(symbol, dtype=str)
 
 
+def pairs() -> list[dict[str, str]]:
+    """The table's rows: mouse_ensembl, mouse_symbol, human_ensembl, human_symbol ('' where unknown)."""
+    return checked_table(TABLE, SHA256)
+
+
 @cache
 def _by_mouse_name() -> dict[str, tuple[str, str]]:
     """{upper-case mouse Ensembl id or symbol: (human Ensembl id, human symbol)}"""
-    content = TABLE.read_bytes()
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise UserError(f"{TABLE} is not the table of this version (sha256 {SHA256}). Restore it from the repository.")
-    rows = list(csv.DictReader(io.StringIO(content.decode()), delimiter="\t"))
-    keys = ("mouse_symbol", "mouse_ensembl")
+    rows, keys = pairs(), ("mouse_symbol", "mouse_ensembl")
     return {row[key].upper(): (row["human_ensembl"], row["human_symbol"]) for key in keys for row in rows if row[key]}
 
 

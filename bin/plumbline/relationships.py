@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plumbline import orthologs
+from plumbline import gene_names, orthologs
 from plumbline.errors import UserError
 
 SOURCES = ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")
@@ -44,13 +44,16 @@ def annotations_folder() -> Path:
 def perturbed_genes(labels: np.ndarray, genes: pd.DataFrame, organism: str) -> np.ndarray:
     """The gene that each perturbation label (n,) names, as the sources name it, (n,).
 
-    genes: the data set's ensembl_id and symbol. An Ensembl id becomes its symbol; other labels stay. A mouse gene becomes the
+    genes: the data set's ensembl_id and symbol. An Ensembl id becomes its symbol, the data set's
+    or else the HGNC's; other labels stay. A mouse gene becomes the
     symbol of its one-to-one human ortholog; one without is marked, 'Xist (mouse)', so that it is no human gene by chance.
     """
     both = genes[(genes["ensembl_id"] != "") & (genes["symbol"] != "")]
     symbol = dict(zip(both["ensembl_id"][::-1], both["symbol"][::-1], strict=True))  # of several the first counts
     if organism.lower() not in orthologs.MOUSE:
-        return np.array([symbol.get(label, label) for label in labels], dtype=str)
+        given = np.array([symbol.get(label, "") for label in labels], dtype=str)
+        found = np.where(given == "", gene_names.symbols(labels, organism), given)
+        return np.where(found == "", labels, found).astype(str)
     ensembl = dict(zip(both["symbol"][::-1], both["ensembl_id"][::-1], strict=True))
     _, by_id = orthologs.human_names(ensembl.get(label, "") for label in labels)  # the data set's own annotation goes first
     _, by_label = orthologs.human_names(labels)

@@ -108,7 +108,7 @@ def test_genes_by_id_without_version(counts: Counts) -> None:
     assert (columns.tolist(), genes.tolist()) == ([0, 1, 2], [2, 1, 0])
     with pytest.raises(NotApplicable, match="none of the 4 Ensembl ids"):
         cellplm.match_genes(versioned, ["ENSG1"])
-    with pytest.raises(UserError, match="needs Ensembl gene ids"):
+    with pytest.raises(UserError, match="no human gene goes by A, B"):
         cellplm.match_genes(Counts(counts.path, counts.cell_id, np.array(["", ""]), np.array(["A", "B"])), some)
 
 

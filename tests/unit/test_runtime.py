@@ -206,7 +206,7 @@ def test_devices_that_are_not_there_are_refused(monkeypatch) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_cells(tmp_path, monkeypatch) -> None:
-    """What 20,000 cells take more than 1,000 at the peak, beside what their counts take. The embedding itself is not counted."""
+    """What 20,000 cells take more than 1,000 at the peak, beside the size of their counts; the embedding is not counted."""
     import tracemalloc
 
     monkeypatch.setattr(runtime, "WINDOW_TOKENS", 100 * N_GENES)

@@ -37,7 +37,7 @@ def embed(counts: Counts, options: Options) -> Result:
     """
     if x_kind(options) != "counts":
         raise NotApplicable("CellPLM reads raw counts; this data set holds transformed values")
-    human = human_counts(counts, options)
+    human = human_counts(counts, options, by="ensembl_id")
     counts = human.counts
     path, config = find_checkpoint(options)
     weights = verify(path, options.variant, own=options.get("checkpoint", "") == "own")
@@ -64,7 +64,8 @@ def embed(counts: Counts, options: Options) -> Result:
 def match_genes(counts: Counts, gene_list: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """(columns of the file, rows of the model's gene table) of the known genes, by Ensembl id without its version."""
     if not any(counts.ensembl_id):
-        raise UserError("CellPLM needs Ensembl gene ids; this file has symbols only. Add a var column 'ensembl_id'.")
+        examples = ", ".join(counts.symbol[:3])
+        raise UserError(f"CellPLM needs Ensembl ids, and no human gene goes by {examples}. Add a var column 'ensembl_id'.")
     index = {gene: number for number, gene in enumerate(gene_list)}
     rows = np.array([index.get(gene.partition(".")[0], -1) for gene in counts.ensembl_id])
     if (rows < 0).all():

@@ -45,7 +45,7 @@ TINY = Sizes(width=64, layers=3, latent=64)
 
 def make_checkpoint(folder: Path, counts: Counts, options: Options) -> None:
     """A tiny model that knows every Ensembl id of ``counts``. Raises NotApplicable as the trained model does."""
-    human = human_counts(counts, options).counts
+    human = human_counts(counts, options, by="ensembl_id").counts
     genes = vocabulary(str(gene).partition(".")[0] for gene in human.ensembl_id)
     write_checkpoint(folder, "untrained", genes, options.seed, TINY)
 

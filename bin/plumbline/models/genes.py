@@ -2,11 +2,11 @@
 
 import csv
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from plumbline import orthologs
+from plumbline import gene_names, orthologs
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
 from plumbline.errors import NotApplicable, UserError
@@ -14,7 +14,6 @@ from plumbline.files import sha256
 from plumbline.models.fitting import counts_share
 
 SETTINGS = ("organism", "orthologs")
-HUMAN = ("human", "homo sapiens", "homo_sapiens", "hsapiens")
 
 
 @dataclass(frozen=True)
@@ -22,22 +21,26 @@ class HumanCounts:
     """Counts of which the genes go by human names ('' where unknown). orthologs: how they got them; {} if they are human.
 
     Columns that name one human gene are added: the first holds the sum, the others have neither counts nor a name.
+    names: what ``named`` looked up.
     """
 
     counts: Counts
     orthologs: dict = field(default_factory=dict)
+    names: dict = field(default_factory=dict)
 
     def facts(self) -> dict:
-        """For the provenance: {}, or {"orthologs": {table, sha256, genes_mapped, genes_without_ortholog, genes_added,
-        counts_mapped}}; the last is the share of all counts, 0..1, for which the cells are read once."""
+        """For the provenance: what ``named`` says, and {"orthologs": {table, sha256, genes_mapped, genes_without_ortholog,
+        genes_added, counts_mapped}}; the last is the share of all counts, 0..1, for which the cells are read once."""
         if not self.orthologs:
-            return {}
+            return self.names
         named = (self.counts.ensembl_id != "") | (self.counts.symbol != "")
-        return {"orthologs": self.orthologs | {"counts_mapped": counts_share(self.counts, np.flatnonzero(named))}}
+        return self.names | {"orthologs": self.orthologs | {"counts_mapped": counts_share(self.counts, np.flatnonzero(named))}}
 
 
-def human_counts(counts: Counts, options: Options, kinds: tuple[str, ...] = ("counts",)) -> HumanCounts:
+def human_counts(counts: Counts, options: Options, kinds: tuple[str, ...] = ("counts",), by: str = "") -> HumanCounts:
     """The data set for a model trained on human cells.
+
+    by: the names the model reads, ensembl_id or symbol; genes that have the other name alone get it by ``named``.
 
     Mouse genes go by their one-to-one human orthologs (orthologs.py). The setting ``orthologs`` names another table: two
     columns (gene of the data set, human gene; each an Ensembl id or a symbol); ``none`` uses no table. Raises NotApplicable
@@ -48,16 +51,30 @@ def human_counts(counts: Counts, options: Options, kinds: tuple[str, ...] = ("co
         raise NotApplicable(f"{options.variant} needs {' or '.join(kinds)} and the data set holds {kind} values")
     table, organism = options.settings.get("orthologs", ""), organism_of(counts, options)
     if table not in ("", "none"):
-        return _rename(counts, *_by_file(counts, table), {"table": table, "sha256": sha256(table)})
-    if organism in HUMAN:
-        return HumanCounts(counts)
+        return _named(_rename(counts, *_by_file(counts, table), {"table": table, "sha256": sha256(table)}), by)
+    if organism in gene_names.HUMAN:
+        return _named(HumanCounts(counts), by)
     found = by_mouse_orthologs(counts) if organism in orthologs.MOUSE and not table else None
     if found is None:
         raise NotApplicable(
             f"{options.variant} knows human genes only and the data set is {organism}{_why(counts, organism, table)}; "
             "a table of orthologs can be given with --set orthologs=FILE"
         )
-    return found
+    return _named(found, by)
+
+
+def named(counts: Counts, by: str, organism: str) -> tuple[Counts, dict]:
+    """``counts`` with the blanks among their names ``by`` (ensembl_id or symbol) filled as far as gene_names.py knows them.
+
+    Also what the provenance says of it: {}, or {"gene_names": {table, sha256, filled, genes}}, genes being how many were.
+    """
+    fill = {"ensembl_id": gene_names.fill_ensembl, "symbol": gene_names.fill_symbol}[by]
+    names, before = fill(counts.ensembl_id, counts.symbol, organism), getattr(counts, by)
+    n = int((names != before).sum())
+    if not n:
+        return counts, {}
+    table, digest = gene_names.table_of(organism)
+    return replace(counts, **{by: names}), {"gene_names": {"table": table, "sha256": digest, "filled": by, "genes": n}}
 
 
 def by_mouse_orthologs(counts: Counts) -> HumanCounts | None:
@@ -100,6 +117,13 @@ def _why(counts: Counts, organism: str, table: str) -> str:
         return ""
     examples = ", ".join(np.where(counts.ensembl_id == "", counts.symbol, counts.ensembl_id)[:3])
     return f", none of whose {counts.shape[1]} genes (first: {examples}) has a one-to-one human ortholog"
+
+
+def _named(human: HumanCounts, by: str) -> HumanCounts:
+    if not by:
+        return human
+    counts, names = named(human.counts, by, "human")
+    return replace(human, counts=counts, names=names)
 
 
 def _rename(counts: Counts, ensembl: np.ndarray, symbol: np.ndarray, about: dict) -> HumanCounts:

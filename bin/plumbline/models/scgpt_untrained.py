@@ -20,7 +20,7 @@ TINY = Architecture(width=64, heads=4, inner=64, layers=3, pad_value=-2.0)
 
 def make_checkpoint(folder: Path, counts: Counts, options: Options) -> None:
     """A tiny model that knows every symbol of ``counts``. Raises NotApplicable as the trained model does."""
-    symbol = human_counts(counts, options, kinds=("counts", "log")).counts.symbol
+    symbol = human_counts(counts, options, kinds=("counts", "log"), by="symbol").counts.symbol
     write_checkpoint(folder, [name for name in vocabulary(symbol) if name not in SPECIALS], options.seed, TINY)
 
 

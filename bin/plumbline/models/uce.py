@@ -23,6 +23,7 @@ from plumbline.errors import NotApplicable, UserError
 from plumbline.models.devices import pick_device
 from plumbline.models.encoder import Encoder, key_bias
 from plumbline.models.fitting import choice, x_kind
+from plumbline.models.genes import named
 from plumbline.models.runtime import Ragged, embed_cells
 from plumbline.models.uce_tokens import (
     CLS,
@@ -208,6 +209,7 @@ def embed(counts: Counts, options: Options) -> Result:
     if x_kind(options) != "counts":
         raise NotApplicable("UCE draws genes by raw counts; this data set holds transformed values")
     path, species, variant = model_file(options), organism(options), options.variant
+    counts, names = named(counts, "symbol", species)
     weights = verify(path, variant, own=options.get("checkpoint", "") == "own")
     network, table = load_network(path, variant)
     offset = int(options.get("chrom_token_offset", 0))
@@ -223,6 +225,7 @@ def embed(counts: Counts, options: Options) -> Result:
     values[rows] = done.values
     about = {
         **done.extra,
+        **names,
         **how,
         "checkpoint": path.name,
         "checkpoint_sha256": weights["sha256"],

@@ -17,6 +17,7 @@ from torch import nn
 
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
+from plumbline.models.genes import named
 from plumbline.models.head import seeded
 from plumbline.models.uce import Network
 from plumbline.models.uce_tokens import CLS, SPECIES, organism
@@ -43,7 +44,8 @@ TINY = Sizes(layers=2, width=80, inner=320, protein=64, hidden=64, output=80)
 
 def make_checkpoint(folder: Path, counts: Counts, options: Options) -> None:
     """A tiny model that knows every symbol of ``counts``. Raises NotApplicable as the trained model does."""
-    genes, species = vocabulary(str(name).upper() for name in counts.symbol), organism(options)
+    species = organism(options)
+    genes = vocabulary(str(name).upper() for name in named(counts, "symbol", species)[0].symbol)
     write_checkpoint(folder / "untrained.torch", len(genes), options.seed, TINY)
     write_positions(folder / "species_chrom.csv", species, genes)
     (folder / "species_offsets.pkl").write_bytes(pickle.dumps({species: CLS + 1}))
