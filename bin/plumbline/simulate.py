@@ -141,7 +141,7 @@ def plant(design: Design, rng: np.random.Generator) -> Truth:
     spare = sorted(known_symbols() - {gene for gene, _ in members})
     members += [(gene, "") for gene in rng.choice(spare, size=n_null, replace=False).tolist()]
     perturbations, names = (np.array(column) for column in zip(*members, strict=True))
-    others = [f"GENE{number:05d}" for number in range(1, design.n_genes - len(perturbations) + 1)]
+    others = other_genes(set(perturbations.tolist()), design.n_genes - len(perturbations))
     log_share = rng.normal(0.0, BASELINE_SD, design.n_genes)
     expressed = np.flatnonzero(names != "")
     log_share[expressed] = np.abs(log_share[expressed])  # complexes of a screen are expressed: upper half of the genes
@@ -149,6 +149,12 @@ def plant(design: Design, rng: np.random.Generator) -> Truth:
     log_share[np.flatnonzero(names == "")] = np.log(NULL_COUNT / design.depth)
     effects = _effects(design, names, rng)
     return Truth(perturbations, names, np.array([*perturbations.tolist(), *others]), log_share, effects)
+
+
+def other_genes(perturbed: set[str], n: int) -> list[str]:
+    """Names of the ``n`` genes that are only measured: real ones, which foundation models know, then GENE00001 and so on."""
+    real = sorted(known_symbols() - perturbed)[:n]
+    return [*real, *(f"GENE{number:05d}" for number in range(1, n - len(real) + 1))]
 
 
 def _effects(design: Design, names: np.ndarray, rng: np.random.Generator) -> np.ndarray:

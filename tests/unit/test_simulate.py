@@ -9,7 +9,7 @@ from scipy import stats
 
 from plumbline.errors import UserError
 from plumbline.files import sha256
-from plumbline.harmonise import annotations
+from plumbline.harmonise import annotations, known_symbols
 from plumbline.simulate import (
     CONTROL,
     DISPERSION,
@@ -21,6 +21,7 @@ from plumbline.simulate import (
     check,
     choose_complexes,
     lay_out,
+    other_genes,
     plant,
     simulate,
 )
@@ -58,10 +59,19 @@ def test_shape_labels_and_design(screen):
     assert data.obs["batch"].value_counts().between(n_controls // 4 + 280, n_controls // 4 + 320).all()
     assert set(data.obs.loc[data.obs["perturbation"] == CONTROL, "batch"]) == set(data.obs["batch"])
     assert list(data.var_names[:60]) == list(truth.perturbations)
-    assert all(name.startswith("GENE") for name in data.var_names[60:])
+    assert data.var_names.is_unique
+    assert {*data.var_names[60:]} < known_symbols(), "real genes: foundation models know them"
     assert data.uns["seed"] == "1"
     depth = np.asarray(data.X.sum(1)).ravel()
     assert np.median(depth) == pytest.approx(3000, rel=0.4)
+
+
+def test_genes_are_numbered_where_real_ones_run_out():
+    names = other_genes({"TP53"}, 20_000)
+    real = names[: len(known_symbols()) - 1]
+    assert ("TP53" in real, len(names), len(set(names))) == (False, 20_000, 20_000)
+    assert {*real} < known_symbols()
+    assert names[len(real)] == "GENE00001"
 
 
 def test_complexes_are_corums(screen):
