@@ -9,6 +9,7 @@ import tempfile
 from typing import BinaryIO
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from plumbline.counts import Counts, obs_column, require_counts
@@ -150,10 +151,15 @@ class CellPLM:
             self.seen += float(block.sum(dtype=np.float64))
             self.used += float(known.sum(dtype=np.float64))
             empty[part] = known.getnnz(axis=1) == 0
-            x = torch.from_numpy(np.log1p(known.toarray())).to(self.device)  # at 2 % of genes and more, dense is faster
-            hidden[part] = self.network.embedder(x, self.gene_vectors).cpu().numpy()
+            hidden[part] = self._first(known)
             done = part.stop
         return hidden, empty
+
+    def _first(self, block: sp.csr_matrix) -> np.ndarray:
+        """Embedder output (n, width) of a block. A dense block, faster at 2 % of genes and more, lives no longer than this."""
+        values = block.toarray()
+        x = torch.from_numpy(np.log1p(values, out=values)).to(self.device)
+        return self.network.embedder(x, self.gene_vectors).cpu().numpy()
 
     def _encode(self, hidden: np.ndarray, uniform: torch.Tensor | None, values: np.ndarray, rows: np.ndarray) -> None:
         """All layers over one set of cells; the embeddings go to ``values[rows]``."""

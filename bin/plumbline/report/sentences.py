@@ -75,7 +75,8 @@ def _untested(rows: pd.DataFrame, base: str) -> str:
     others, gone = rows[(rows["status"] == "ok") & (rows["verdict"] != "baseline")], rows[rows["status"] != "ok"]
     if len(others) and (rows["verdict"] == "baseline").any():
         best = others.loc[(others["value"] * others["direction"]).idxmax()]
-        scores = f"{number(best['value'], best['metric'])} against {number(best['baseline_value'], best['metric'])} of {base}"
+        ours, theirs = (number(best[name], best["metric"]) for name in ("value", "baseline_value"))
+        scores = f"{ours} as {base}" if ours == theirs else f"{ours} against {theirs} of {base}"
         few = f"{best['n']:.0f} unit{'s' if best['n'] > 1 else ''} to resample"
         return f"cannot be tested ({few}); best is {best['label']}, {scores} ({metric_title(best['metric'])})."
     told = gone[gone["status"] == "not_applicable"] if len(home) and home["status"].iloc[0] == "not_applicable" else gone
