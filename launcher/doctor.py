@@ -1,5 +1,6 @@
 """What is there, what is missing, and the command that mends it: one screen, a line each."""
 
+import importlib.util
 import os
 import platform
 import re
@@ -84,9 +85,8 @@ def machine() -> list[Line]:
 def network() -> Line:
     """Can packages be had? Asks pip as it is configured here; without it, what is already set up still works."""
     with tempfile.TemporaryDirectory() as folder:
-        pip = tools().path / "bin/python" if tools().path.exists() else Path(sys.executable)
         fetched = subprocess.run(
-            [pip, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, "nextflow==25.4.3"],
+            [_python_with_pip(Path(folder) / "venv"), "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, "nextflow==25.4.3"],
             capture_output=True,
             timeout=120,
         )
@@ -95,6 +95,16 @@ def network() -> Line:
     if fetched.returncode == 0:
         return Line("ok", "network", f"{packages}; {site}")
     return Line("warn", "network", f"{packages}; {site}", "docs/hpc_and_cloud.md: without network")
+
+
+def _python_with_pip(place: Path) -> Path:
+    """Set-up's Python, else the machine's; one made at ``place`` where that comes without pip, as Debian's may."""
+    if tools().path.exists():
+        return tools().path / "bin/python"
+    if importlib.util.find_spec("pip"):
+        return Path(sys.executable)
+    subprocess.run([sys.executable, "-m", "venv", place], capture_output=True, check=False)
+    return place / "bin/python" if (place / "bin/python").exists() else Path(sys.executable)
 
 
 def java() -> Line:

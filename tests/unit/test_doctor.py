@@ -1,6 +1,8 @@
 """plumb doctor: every finding has a level, and whatever is not ok comes with what mends it."""
 
+import importlib.util
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,14 @@ def test_nextflow_too_old(on_path):
     line = doctor.nextflow()
     assert line.level == "warn"
     assert "24.10.0" in line.finding
+
+
+def test_a_python_without_pip_is_not_taken_for_a_machine_without_network(tmp_path: Path, monkeypatch):
+    """Debian's Python may come without pip; venv brings one."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    python = doctor._python_with_pip(tmp_path / "venv")
+    assert python == tmp_path / "venv/bin/python"
+    assert subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
 
 
 def test_environments_not_made_yet():
