@@ -85,11 +85,8 @@ def machine() -> list[Line]:
 def network() -> Line:
     """Can packages be had? Asks pip as it is configured here; without it, what is already set up still works."""
     with tempfile.TemporaryDirectory() as folder:
-        fetched = subprocess.run(
-            [_python_with_pip(Path(folder) / "venv"), "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, "nextflow==25.4.3"],
-            capture_output=True,
-            timeout=120,
-        )
+        download = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, "nextflow==25.4.3"]
+        fetched = subprocess.run([_python_with_pip(Path(folder) / "venv"), *download], capture_output=True, timeout=120)
     packages = "Python packages " + ("can be had" if fetched.returncode == 0 else "cannot be had")
     site = f"{SITE} " + ("answers" if reachable(SITE) else "does not answer (only its plugins for clouds need it)")
     if fetched.returncode == 0:
