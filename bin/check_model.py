@@ -17,12 +17,12 @@ from plumbline.errors import UserError, run_script
 
 def main() -> None:
     """Check one model and print its table."""
-    from plumbline import conformance
+    from plumbline import conformance, conformance_kit
 
     arguments = parser().parse_args()
     script, fit_on, settings = describe(arguments)
     with tempfile.TemporaryDirectory(prefix="plumbline_check_") as folder:
-        kit = conformance.Kit(
+        kit = conformance_kit.Kit(
             script,
             command(arguments, fit_on, settings),
             cells(arguments.counts),

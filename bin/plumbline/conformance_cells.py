@@ -40,6 +40,12 @@ class Cells:
         x = sp.hstack([self.x, more], format="csr", dtype=np.float32)
         return replace(self, x=x, ensembl_id=np.append(self.ensembl_id, names), symbol=np.append(self.symbol, names))
 
+    def with_silent_genes(self, n: int) -> "Cells":
+        """``n`` more genes that no cell expresses: they cost nothing unless a matrix is made dense."""
+        names = np.array([f"SILENT{number}" for number in range(n)])
+        x = sp.hstack([self.x, sp.csr_matrix((len(self.ids), n))], format="csr", dtype=np.float32)
+        return replace(self, x=x, ensembl_id=np.append(self.ensembl_id, names), symbol=np.append(self.symbol, names))
+
     def only_unknown_genes(self) -> "Cells":
         """The same counts under names that no model knows."""
         names = np.array([f"UNKNOWN{number}" for number in range(self.x.shape[1])])

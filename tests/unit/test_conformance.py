@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plumbline import conformance
+from plumbline import conformance, conformance_kit
 from plumbline.conformance_cells import first_cells, generated
 from plumbline.errors import UserError
 
@@ -66,16 +66,16 @@ def inside(command: list[str]) -> tuple[int, str]:
 
 
 @pytest.fixture
-def kit(root: Path, tmp_path: Path) -> Callable[..., conformance.Kit]:
-    def make(model: str, *arguments: str, **more: object) -> conformance.Kit:
+def kit(root: Path, tmp_path: Path) -> Callable[..., conformance_kit.Kit]:
+    def make(model: str, *arguments: str, **more: object) -> conformance_kit.Kit:
         script = Path(model) if model.endswith(".py") else root / "bin" / f"embed_{model}.py"
         told = ["--device", "cpu", "--threads", "1", *arguments]
-        return conformance.Kit(script, told, generated(), tmp_path / "runs", launch=inside, memory_cells=0, **more)
+        return conformance_kit.Kit(script, told, generated(), tmp_path / "runs", launch=inside, memory_cells=0, **more)
 
     return make
 
 
-def failed(verdicts: dict[str, conformance.Verdict]) -> set[str]:
+def failed(verdicts: dict[str, conformance_kit.Verdict]) -> set[str]:
     return {name for name, verdict in verdicts.items() if verdict.status == "FAIL"}
 
 
@@ -89,7 +89,7 @@ def test_finds_each_fault(kit: Callable, tmp_path: Path, fault: str) -> None:
 def test_a_script_of_ones_own_finds_plumbline_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)
     (tmp_path / "mine.py").write_text(HONEST.replace("FAULT", "pass"))
-    code, stderr = conformance.launch([str(tmp_path / "mine.py"), "--help"])
+    code, stderr = conformance_kit.launch([str(tmp_path / "mine.py"), "--help"])
     assert (code, stderr) == (0, "")
 
 
@@ -139,7 +139,7 @@ def test_memory_growth_is_found(root: Path, tmp_path: Path) -> None:
             f"import sys; sys.path.insert(0, {str(root / 'bin')!r})\nimport numpy as np\n"
             f"from plumbline.embedding_cli import Result, run\ndef embed(counts, options):\n    {lean}\n    {fault}{body[1]}"
         )
-        kit = conformance.Kit(script, ["--threads", "1"], generated(), tmp_path / status, memory_cells=256)
+        kit = conformance_kit.Kit(script, ["--threads", "1"], generated(), tmp_path / status, memory_cells=256)
         assert conformance.memory_growth(kit).status == status
 
 
