@@ -95,7 +95,7 @@ def recent(version: str) -> bool:
 
 def nextflow() -> Nextflow:
     """The machine's own Nextflow and Java where good enough, else ours; fetched when missing."""
-    environment = {"NXF_OPTS": os.environ.get("NXF_OPTS", FAST_START)}
+    environment = {"NXF_OPTS": os.environ.get("NXF_OPTS", FAST_START)} | path_with_ps()
     fetch_java = java_version() not in JAVA
     if fetch_java:
         provide([_java()])
@@ -109,6 +109,13 @@ def nextflow() -> Nextflow:
     if (program.path / "offline").exists():
         environment["NXF_OFFLINE"] = "true"  # or it looks for its plugins and for news of itself
     return Nextflow(str(tools().path / "bin/nextflow"), environment, program.path / VERSION / f"nextflow-{VERSION}-one.jar")
+
+
+def path_with_ps() -> dict[str, str]:
+    """{} or, where there is no ps (minimal images have none; Nextflow stops without it), a PATH that ends with a small one."""
+    if shutil.which("ps"):
+        return {}
+    return {"PATH": os.pathsep.join([*filter(None, [os.environ.get("PATH")]), str(LAUNCHER / "fallback")])}
 
 
 def distribution(environment: dict[str, str]) -> Part:

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,6 +192,25 @@ def test_without_a_good_java_one_is_fetched(tools_on_path, monkeypatch):
     found = nextflow.nextflow()
     assert "Java" in fetched
     assert found.environment["NXF_JAVA_HOME"] == "/jre"
+
+
+def test_a_machine_without_ps_gets_one(tmp_path: Path, monkeypatch):
+    """Nextflow stops without ps. Ours lists every process with its parent, whatever its name, and comes after a real one."""
+    odd = shutil.copy(shutil.which("sleep"), tmp_path / "x) y (z")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    first, last = nextflow.path_with_ps()["PATH"].split(os.pathsep)
+    assert first == str(tmp_path)
+    sleeping = subprocess.Popen([odd, "60"])
+    try:
+        ask = [Path(last) / "ps", "-e", "-o", "pid=", "-o", "ppid="]
+        listed = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.splitlines()
+    finally:
+        sleeping.kill()
+        sleeping.wait()
+    assert {(sleeping.pid, os.getpid()), (os.getpid(), os.getppid())} <= {tuple(map(int, line.split())) for line in listed}
+    assert "procps" in subprocess.run([ask[0], "aux"], capture_output=True, text=True).stderr
+    program(tmp_path, "ps", "true")
+    assert nextflow.path_with_ps() == {}
 
 
 def test_class_path_manifest(tmp_path: Path):
