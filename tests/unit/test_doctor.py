@@ -22,6 +22,8 @@ def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
+    for variable in ("JAVA_HOME", "NXF_JAVA_HOME"):  # set where set-up fetched a Java
+        monkeypatch.delenv(variable, raising=False)
 
     def add(name: str, script: str) -> None:
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
