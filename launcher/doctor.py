@@ -128,7 +128,7 @@ def nextflow() -> Line:
 
 def made_environments() -> Line:
     """Which environments of the uv profile are there."""
-    lacking = [name for name in environments.names() if not environments.environment(name).path.exists()]
+    lacking = environments.lacking(environments.names())
     made = [name for name in environments.names() if name not in lacking]
     found = f"made: {', '.join(made) or 'none'}" + (f"; not yet: {', '.join(lacking)}" if lacking else "")
     mend = f"./plumb setup {' '.join(lacking)} (or wait: made when needed)" if lacking else ""

@@ -41,6 +41,11 @@ def environment(name: str) -> Part:
     return Part(f"environment {name}", home() / "envs" / f"{name}-{digest(requirements(name), python)}", build)
 
 
+def lacking(wanted: list[str]) -> list[str]:
+    """Those that are not made yet."""
+    return [name for name in wanted if not environment(name).path.exists()]
+
+
 def _python() -> str:
     """The interpreter for the environments: this one if the pins support it, else one that uv finds or fetches."""
     return os.path.realpath(sys.executable) if sys.version_info[:2] in PYTHONS else "3.11"

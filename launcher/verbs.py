@@ -3,14 +3,12 @@
 import argparse
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import doctor, environments, models
 from launcher.home import REPO, home, say
+from launcher.launch import launch, wait
 from launcher.nextflow import nextflow, tool
 from plumbline import __version__
 from plumbline.catalogue import read_catalogue
@@ -59,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--experiments", action="store_true", help="and every experiment (docs/experiments.md)")
 
     priced = "what a run would take, with the arguments of `plumb run`"
-    verb("estimate", lambda _, rest: _launch([*rest, "--estimate_only"]), priced, "`nextflow run`")
-    verb("run", lambda _, rest: _launch(rest), "`nextflow run` of this pipeline with everything set up", "`nextflow run`")
+    verb("estimate", lambda _, rest: launch([*rest, "--estimate_only"]), priced, "`nextflow run`")
+    verb("run", lambda _, rest: launch(rest), "`nextflow run` of this pipeline with everything set up", "`nextflow run`")
 
     test = verb("test", _test, "the test suite", "pytest")
     test.add_argument("--quick", action="store_true", help="only the tests that do not start Nextflow")
@@ -105,35 +103,7 @@ def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
     also = "experiments" if arguments.experiments else None
     profiles = ",".join(filter(None, [models.value(rest, "-profile"), "demo", also]))
     rest = ["-profile", profiles, *models.without(rest, "-profile")]
-    return _launch(rest, ["-log", str(outdir / "work/nextflow.log")], NXF_CACHE_DIR=str(state))
-
-
-def _launch(arguments: list[str], before: Sequence[str] = (), **variables: str) -> int:
-    """`nextflow run` with the uv profile, unless an engine is named; ends with where the results are."""
-    profiles = [name for name in (models.value(arguments, "-profile") or "").split(",") if name]
-    extra: list[str] = []
-    program = nextflow()
-    if "--help" not in arguments and not set(profiles) & set(models.ENGINES):
-        profiles += [] if "uv" in profiles else ["uv"]
-        if not models.value(arguments, "--env_dir"):
-            extra = ["--env_dir", str(environments.make(models.environments(arguments, profiles)))]
-    options = [*(["-profile", ",".join(profiles)] if profiles else []), *models.without(arguments, "-profile"), *extra]
-    start = time.time()
-    code = _wait([program.command, *before, "run", str(REPO), *options], program.environment | variables)
-    outdir = Path(models.parameter(arguments, profiles, "outdir") or "results").absolute()
-    report = outdir / "multiqc_report.html"
-    if report.exists() and report.stat().st_mtime >= start:  # also after a run that lost a task: the report says which
-        say(f"report:  {report}\nresults: {outdir}")
-    return code
-
-
-def _wait(command: list[str], variables: dict[str, str]) -> int:
-    """Run to the end and pass on the exit code. Ctrl-C reaches the child by itself; it cleans up and then ends."""
-    with subprocess.Popen(command, env=os.environ | variables) as child:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-        code = child.wait()
-    return code if code >= 0 else 128 - code
+    return launch(rest, ["-log", str(outdir / "work/nextflow.log")], NXF_CACHE_DIR=str(state))
 
 
 def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -149,7 +119,7 @@ def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
         folders += ["tests/pipeline", *(["tests/engines"] if arguments.engines else [])]
     os.chdir(REPO)
     chosen = any(Path(word.partition("::")[0]).exists() for word in rest)
-    return _wait([str(python), "-m", "pytest", *([] if chosen else folders), *rest], variables)
+    return wait([str(python), "-m", "pytest", *([] if chosen else folders), *rest], variables)
 
 
 def _embed(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -193,4 +163,4 @@ def _tool(arguments: argparse.Namespace, _rest: list[str]) -> int:
 def _script(environment: str, script: str, words: list[str]) -> int:
     python = environments.python(environment)
     path = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONNOUSERSITE": "1"}
-    return _wait([str(python), str(REPO / "bin" / script), *words], path)
+    return wait([str(python), str(REPO / "bin" / script), *words], path)

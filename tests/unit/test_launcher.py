@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import environments, home, models, nextflow, verbs
+from launcher import environments, home, launch, models, nextflow, verbs
 from launcher.home import Part, provide
 from plumbline.errors import UserError
 
@@ -306,7 +306,8 @@ def launched(tools_on_path, tmp_path: Path, monkeypatch):
     note, made = tmp_path / "words", []
     tools_on_path("java", """echo 'openjdk version "21.0.1"' >&2""")
     version = "[ $1 = -v ] && echo 'nextflow version 25.04.3.1' && exit 0"
-    tools_on_path("nextflow", f"{version}\nprintf '%s\\n' \"$@\" > {note}\necho $NXF_CACHE_DIR >> {note}\nexit 7")
+    preview = f'case " $* " in *\' -preview \'*) echo "$*" > {tmp_path}/preview; exit 0;; esac'
+    tools_on_path("nextflow", f"{version}\n{preview}\nprintf '%s\\n' \"$@\" > {note}\necho $NXF_CACHE_DIR >> {note}\nexit 7")
     monkeypatch.setattr(environments, "make", lambda names: made.extend(names) or tmp_path / "envs")
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -326,6 +327,25 @@ def test_run_adds_the_uv_profile_and_passes_the_rest_and_the_exit_code(launched,
     assert words[:4] == ["run", str(home.REPO), "-profile", "test,uv"]
     assert words[4:-1] == ["--input", "a sheet.csv", "--models", "scvi", "-resume", "--env_dir", str(tmp_path / "envs")]
     assert sorted(made) == ["base", "multiqc", "scvi"]
+
+
+def test_arguments_are_checked_before_environments_are_made(launched, tools_on_path, tmp_path: Path, monkeypatch, capfd):
+    monkeypatch.setattr(environments, "lacking", lambda names: names)
+    words = ["run", "--input", "no.csv", "--outdir", "mine", "-profile", "test", "-resume", "-w", "scratch"]
+    code, _, made = launched(*words)
+    assert (code, bool(made)) == (7, True)
+    preview = (tmp_path / "preview").read_text().split()
+    assert preview[:1] == ["-log"]
+    assert {"mine", "scratch", "-resume"}.isdisjoint(preview), "what a preview leaves goes elsewhere"
+    assert preview[preview.index("-profile") + 1] == "test,uv"
+    made.clear()
+    version = "[ $1 = -v ] && echo 'nextflow version 25.04.3.1' && exit 0"
+    tools_on_path("nextflow", f"{version}\necho 'the file no.csv does not exist'; exit 1")
+    code, _, made = launched(*words)
+    assert (code, made) == (1, [])
+    assert capfd.readouterr().err == "the file no.csv does not exist\n"
+    monkeypatch.setattr(environments, "lacking", lambda names: [])
+    assert launched(*words)[2], "nothing to gain by a preview"
 
 
 @pytest.mark.parametrize("profile", ["docker", "test,singularity", "slurm,apptainer"])
@@ -433,7 +453,7 @@ def test_a_verb_that_passes_nothing_on_refuses_unknown_arguments(capsys):
 def test_a_killed_child_is_an_error():
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        assert verbs._wait(["sh", "-c", "kill -9 $$"], {}) == 137
+        assert launch.wait(["sh", "-c", "kill -9 $$"], {}) == 137
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
