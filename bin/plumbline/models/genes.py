@@ -68,6 +68,8 @@ def named(counts: Counts, by: str, organism: str) -> tuple[Counts, dict]:
 
     Also what the provenance says of it: {}, or {"gene_names": {table, sha256, filled, genes}}, genes being how many were.
     """
+    if (getattr(counts, by) != "").all():
+        return counts, {}
     fill = {"ensembl_id": gene_names.fill_ensembl, "symbol": gene_names.fill_symbol}[by]
     names, before = fill(counts.ensembl_id, counts.symbol, organism), getattr(counts, by)
     n = int((names != before).sum())
