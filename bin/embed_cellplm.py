@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Embed cells with CellPLM (Wen et al. 2024): bin/plumbline/models/cellplm.py.
 
---weights is a folder with <prefix>.config.json and <prefix>.best.ckpt. Genes are matched by Ensembl id.
+--weights is a folder with <prefix>.config.json and <prefix>.best.ckpt. Genes are matched by Ensembl id, which
+is looked up where a gene has a symbol alone.
 
 Settings:
   checkpoint    the prefix (default: the variant's, 20231027_85M (vae) for cellplm, 20230926_85M (gmvae) for cellplm_gmvae;

@@ -99,25 +99,6 @@ def open_counts(path: Path | str) -> Counts:
     return Counts(path, cell_id, ensembl, symbol)
 
 
-def shared_genes(a: Counts, b: Counts) -> tuple[np.ndarray, np.ndarray]:
-    """Column numbers of the genes that both hold, one array for each, in the order of ``a``.
-
-    A gene is shared by its Ensembl id or, where one of the two has none for it, by its symbol.
-    """
-    by_id = {name: column for column, name in enumerate(b.ensembl_id) if name}
-    by_symbol = {name: column for column, name in enumerate(b.symbol) if name}
-    pairs: dict[int, int] = {}
-    for column, (gene, symbol) in enumerate(zip(a.ensembl_id, a.symbol, strict=True)):
-        found = by_id.get(gene)
-        if found is None:
-            found = by_symbol.get(symbol)
-            found = None if found is not None and gene and b.ensembl_id[found] else found
-        if found is not None:
-            pairs.setdefault(found, column)
-    found = np.array(sorted(pairs.items(), key=lambda pair: pair[1]), dtype=np.int64).reshape(-1, 2)
-    return found[:, 1], found[:, 0]
-
-
 def _check_kind(matrix: h5py.Dataset | h5py.Group, name: str) -> None:
     kind = matrix.attrs.get("encoding-type", "array")
     if kind not in ("csr_matrix", "array"):

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from plumbline.contract import write_embedding, write_not_applicable
-from plumbline.counts import Counts, open_counts, shared_genes
+from plumbline.counts import Counts, open_counts
 from plumbline.errors import NotApplicable, UserError, run_script
+from plumbline.facts import read_facts
+from plumbline.gene_names import shared_genes
 from plumbline.threads import limit_threads
 from plumbline.usage import usage
 
@@ -189,7 +191,8 @@ def _options(arguments: argparse.Namespace, known: tuple[str, ...]) -> Options:
 def _on_shared_genes(counts: Counts, options: Options, folder: Path) -> tuple[Counts, Options]:
     """Both data sets on the genes they share. Raises NotApplicable if these are fewer than MIN_SHARED."""
     other = open_counts(folder / "counts.h5ad")
-    here, there = shared_genes(counts, other)
+    organisms = {read_facts(tables).get("organism", "") for tables in (options.tables, folder / "tables")}
+    here, there = shared_genes(counts, other, organisms.pop() if len(organisms) == 1 else "")
     if len(here) < MIN_SHARED:
         raise NotApplicable(f"{len(here)} genes are shared with the data set to fit on; {MIN_SHARED} are needed.")
     source = Source(other.take_genes(there), folder / "tables")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from plumbline import orthologs
+from plumbline.counts import Counts
 from plumbline.files import checked_table
 
 HUMAN = ("human", "homo sapiens", "homo_sapiens", "hsapiens")
@@ -40,6 +41,38 @@ def symbols(ensembl_id: Iterable[str], organism: str) -> np.ndarray:
     """Today's symbols (n,) of Ensembl ids, whose version does not count; '' where unknown."""
     names = _symbols(organism)
     return np.array([names.get(str(gene).upper().partition(".")[0], "") for gene in ensembl_id], dtype=str)
+
+
+def shared_genes(a: Counts, b: Counts, organism: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Column numbers of the genes that both hold, one array for each, in the order of ``a``.
+
+    A gene is shared by its Ensembl id or, where one of the two has none for it, by its symbol; else, of an ``organism`` whose
+    names are known, by the id that is found for it.
+    """
+    pairs = _named_alike(a, b)
+    ids = [np.char.partition(fill_ensembl(one.ensembl_id, one.symbol, organism), ".")[:, 0] for one in (a, b)]
+    left = {name: column for column, name in enumerate(ids[1]) if name and column not in pairs}
+    taken = {*pairs.values()}
+    for column, name in enumerate(ids[0]):
+        if name in left and column not in taken:
+            pairs[left.pop(name)] = column
+    found = np.array(sorted(pairs.items(), key=lambda pair: pair[1]), dtype=np.int64).reshape(-1, 2)
+    return found[:, 1], found[:, 0]
+
+
+def _named_alike(a: Counts, b: Counts) -> dict[int, int]:
+    """{column of b: column of a} of the genes that bear one name in both as they are."""
+    by_id = {name: column for column, name in enumerate(b.ensembl_id) if name}
+    by_symbol = {name: column for column, name in enumerate(b.symbol) if name}
+    pairs: dict[int, int] = {}
+    for column, (gene, symbol) in enumerate(zip(a.ensembl_id, a.symbol, strict=True)):
+        found = by_id.get(gene)
+        if found is None:
+            found = by_symbol.get(symbol)
+            found = None if found is not None and gene and b.ensembl_id[found] else found
+        if found is not None:
+            pairs.setdefault(found, column)
+    return pairs
 
 
 def table_of(organism: str) -> tuple[str, str]:

@@ -9,9 +9,10 @@ import scipy.sparse as sp
 from made_screen import made_counts, options, write_screen
 from sklearn.decomposition import PCA
 
-from plumbline.counts import open_counts, shared_genes
+from plumbline.counts import open_counts
 from plumbline.embedding_cli import _on_shared_genes
 from plumbline.errors import NotApplicable, UserError
+from plumbline.gene_names import shared_genes
 from plumbline.models import pca
 from plumbline.models.fit_on import FitOn, read_fit_on
 from plumbline.models.fitting import fitting_part, share_of_batches
@@ -70,6 +71,16 @@ def test_genes_are_shared_by_ensembl_id_and_by_symbol_where_one_has_no_id(tmp_pa
     b = write_named(tmp_path / "b", ["E4", "E9", "", "E2", "E8"], ["x", "A", "B", "B", "C"])
     # A is another gene in b (E9); B is shared by its id; C has an id in b alone
     assert [column.tolist() for column in shared_genes(a, b)] == [[1, 2, 3], [3, 4, 0]]
+
+
+def test_genes_are_shared_by_ids_that_are_looked_up_after_names_that_are_given(tmp_path):
+    """ids in one data set, symbols in the other; FAAP20 was C1orf86; TBCE has an id of a patch in b, which its symbol joins."""
+    a = write_named(tmp_path / "a", ["", "", "", "", ""], ["TP53", "C1orf86", "TBCE", "TAL1", "nobody"])
+    ids = ["ENSG00000162585", "ENSG00000285053", "ENSG00000141510.7", "", "ENSG00000115415"]
+    b = write_named(tmp_path / "b", ids, ["", "TBCE", "", "TAL1", "STAT1"])
+    assert [column.tolist() for column in shared_genes(a, b, "human")] == [[0, 1, 2, 3], [2, 0, 1, 3]]
+    assert [column.tolist() for column in shared_genes(b, a, "human")] == [[0, 1, 2, 3], [1, 2, 0, 3]]
+    assert [column.tolist() for column in shared_genes(a, b)] == [[2, 3], [1, 3]]
 
 
 def test_restricted_counts_are_the_columns_of_the_file(tmp_path):

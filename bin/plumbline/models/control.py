@@ -4,7 +4,6 @@ Random numbers are a function of the cell id and the seed, so order and sharding
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pandas as pd
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options, Result
 from plumbline.errors import UserError
+from plumbline.facts import read_facts
 from plumbline.models import pca
 from plumbline.models.fitting import at_least, choice, read_cells
 
@@ -68,16 +68,14 @@ def label_oracle(counts: Counts, options: Options) -> np.ndarray:
 
 
 def _genes(labels: np.ndarray, tables: Path) -> np.ndarray:
-    """The labels; of mouse data the human genes they stand for, as task recall reads them."""
-    from plumbline.orthologs import MOUSE
+    """The genes that the labels stand for, as task recall reads them; the labels themselves if no table of genes is there."""
     from plumbline.relationships import perturbed_genes
 
-    facts = tables / "dataset.json"
-    organism = json.loads(facts.read_text()).get("organism", "") if facts.exists() else ""
-    if organism.lower() not in MOUSE:
+    genes = tables / "genes.parquet"
+    if not genes.exists():
         return labels
     names, code = np.unique(labels, return_inverse=True)
-    return perturbed_genes(names, pd.read_parquet(tables / "genes.parquet"), organism)[code]
+    return perturbed_genes(names, pd.read_parquet(genes), read_facts(tables).get("organism", ""))[code]
 
 
 def perturbation_codes(names: np.ndarray, sources: list[np.ndarray], seed: int) -> np.ndarray:

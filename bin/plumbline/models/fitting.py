@@ -1,6 +1,5 @@
 """What every fitted model shares: the cells it is fitted on, and the values it reads."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import scipy.sparse as sp
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
 from plumbline.errors import NotApplicable, UserError, did_you_mean
+from plumbline.facts import read_facts
 from plumbline.lognorm import log_normalise
 from plumbline.models.fit_on import read_fit_on
 
@@ -25,8 +25,7 @@ def x_kind(options: Options) -> str:
 
 def kind_of(tables: Path | None) -> str:
     """The kind of values of a prepared data set: 'counts', 'log' or 'signed'."""
-    path = tables / "dataset.json" if tables else None
-    return json.loads(path.read_text())["x_kind"] if path and path.exists() else "counts"
+    return read_facts(tables).get("x_kind", "counts")
 
 
 def choice(options: Options, name: str, known: tuple[str, ...]) -> str:

@@ -1,7 +1,6 @@
 """Whether a model that knows only human genes can take a data set, and under which names its genes go."""
 
 import csv
-import json
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,6 +9,7 @@ from plumbline import gene_names, orthologs
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
 from plumbline.errors import NotApplicable, UserError
+from plumbline.facts import read_facts
 from plumbline.files import sha256
 from plumbline.models.fitting import counts_share
 
@@ -46,7 +46,7 @@ def human_counts(counts: Counts, options: Options, kinds: tuple[str, ...] = ("co
     columns (gene of the data set, human gene; each an Ensembl id or a symbol); ``none`` uses no table. Raises NotApplicable
     for another organism without a table, and for data whose X is none of ``kinds`` (counts, log, signed).
     """
-    kind = _facts(options).get("x_kind", "counts")
+    kind = read_facts(options.tables).get("x_kind", "counts")
     if kind not in kinds:
         raise NotApplicable(f"{options.variant} needs {' or '.join(kinds)} and the data set holds {kind} values")
     table, organism = options.settings.get("orthologs", ""), organism_of(counts, options)
@@ -90,7 +90,7 @@ def by_mouse_orthologs(counts: Counts) -> HumanCounts | None:
 
 def organism_of(counts: Counts, options: Options) -> str:
     """The data set's organism in lower case: setting, PREPARE's facts, else what the Ensembl ids say."""
-    return str(options.get("organism", _facts(options).get("organism") or _guess(counts.ensembl_id))).lower()
+    return str(options.get("organism", read_facts(options.tables).get("organism") or _guess(counts.ensembl_id))).lower()
 
 
 def require_genes(n_known: int, names: np.ndarray, variant: str) -> None:
@@ -101,11 +101,6 @@ def require_genes(n_known: int, names: np.ndarray, variant: str) -> None:
             f"{variant} knows none of the {len(names)} genes (first: {examples}). Give human Ensembl ids in the var column "
             "ensembl_id and symbols in the var column symbol."
         )
-
-
-def _facts(options: Options) -> dict:
-    file = options.tables / "dataset.json" if options.tables else None
-    return json.loads(file.read_text()) if file and file.exists() else {}
 
 
 def _guess(ensembl_id: np.ndarray) -> str:

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
 from plumbline.errors import NotApplicable, UserError
+from plumbline.facts import read_facts
 from plumbline.weights import fetch_hint, load_dictionary, load_tensors, open_file
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ def species_name(organism: str) -> str:
 
 def organism(options: Options) -> str:
     """UCE's name of the species: setting species, else the organism of PREPARE's facts, else human."""
-    path = options.tables / "dataset.json" if options.tables else None
-    facts = json.loads(path.read_text()) if path and path.exists() else {}
-    return species_name(str(options.get("species", facts.get("organism") or "human")))
+    return species_name(str(options.get("species", read_facts(options.tables).get("organism") or "human")))
 
 
 def upstream_filter(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
