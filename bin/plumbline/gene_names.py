@@ -26,6 +26,8 @@ def fill_ensembl(ensembl_id: np.ndarray, symbol: np.ndarray, organism: str) -> n
     '' stays where no id is known, where the data set has that id already, and where a former symbol leads to the gene of
     another's symbol of today (both are measured: two genes then).
     """
+    if (ensembl_id != "").all():
+        return ensembl_id  # before the table is read
     current, former = _ids(organism)
     keys = np.where(ensembl_id == "", np.char.upper(symbol.astype(str)), "")
     filled = _fill(ensembl_id, [current.get(key, "") for key in keys])
@@ -34,13 +36,16 @@ def fill_ensembl(ensembl_id: np.ndarray, symbol: np.ndarray, organism: str) -> n
 
 def fill_symbol(ensembl_id: np.ndarray, symbol: np.ndarray, organism: str) -> np.ndarray:
     """Symbols (n,) of today, for those that are ''; a symbol the data set has already is not given twice."""
+    if (symbol != "").all():
+        return symbol
     return _fill(symbol, symbols(ensembl_id, organism).tolist())
 
 
 def symbols(ensembl_id: Iterable[str], organism: str) -> np.ndarray:
     """Today's symbols (n,) of Ensembl ids, whose version does not count; '' where unknown."""
-    names = _symbols(organism)
-    return np.array([names.get(str(gene).upper().partition(".")[0], "") for gene in ensembl_id], dtype=str)
+    ids = [str(gene).upper().partition(".")[0] for gene in ensembl_id]
+    names = _symbols(organism) if any(gene.startswith("ENS") for gene in ids) else {}  # labels are seldom ids
+    return np.array([names.get(gene, "") for gene in ids], dtype=str)
 
 
 def shared_genes(a: Counts, b: Counts, organism: str = "") -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +102,7 @@ def _ids(organism: str) -> tuple[dict[str, str], dict[str, str]]:
     """({today's symbol: Ensembl id}, {former symbol: Ensembl id}), symbols in upper case."""
     rows = _rows(organism)
     current = {symbol.upper(): gene for gene, symbol, _ in rows if symbol}
-    return current, {name: gene for gene, _, names in rows for name in names.split("|") if name and name not in current}
+    return current, {name: gene for gene, _, names in rows for name in names.split("|") if name}
 
 
 @cache

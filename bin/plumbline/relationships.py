@@ -44,9 +44,9 @@ def annotations_folder() -> Path:
 def perturbed_genes(labels: np.ndarray, genes: pd.DataFrame, organism: str) -> np.ndarray:
     """The gene that each perturbation label (n,) names, as the sources name it, (n,).
 
-    genes: the data set's ensembl_id and symbol. An Ensembl id becomes its symbol, the data set's
-    or else the HGNC's; other labels stay. A mouse gene becomes the
-    symbol of its one-to-one human ortholog; one without is marked, 'Xist (mouse)', so that it is no human gene by chance.
+    genes: the data set's ensembl_id and symbol. An Ensembl id becomes its symbol, the data set's or else the HGNC's; other
+    labels stay. A mouse gene becomes the symbol of its one-to-one human ortholog; one without is marked, 'Xist (mouse)', so
+    that it is no human gene by chance.
     """
     both = genes[(genes["ensembl_id"] != "") & (genes["symbol"] != "")]
     symbol = dict(zip(both["ensembl_id"][::-1], both["symbol"][::-1], strict=True))  # of several the first counts

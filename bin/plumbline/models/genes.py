@@ -11,7 +11,7 @@ from plumbline.embedding_cli import Options
 from plumbline.errors import NotApplicable, UserError
 from plumbline.facts import read_facts
 from plumbline.files import sha256
-from plumbline.models.fitting import counts_share
+from plumbline.models.fitting import counts_share, x_kind
 
 SETTINGS = ("organism", "orthologs")
 
@@ -41,26 +41,33 @@ def human_counts(counts: Counts, options: Options, kinds: tuple[str, ...] = ("co
     """The data set for a model trained on human cells.
 
     by: the names the model reads, ensembl_id or symbol; genes that have the other name alone get it by ``named``.
-
     Mouse genes go by their one-to-one human orthologs (orthologs.py). The setting ``orthologs`` names another table: two
     columns (gene of the data set, human gene; each an Ensembl id or a symbol); ``none`` uses no table. Raises NotApplicable
     for another organism without a table, and for data whose X is none of ``kinds`` (counts, log, signed).
     """
-    kind = read_facts(options.tables).get("x_kind", "counts")
+    kind = x_kind(options)
     if kind not in kinds:
         raise NotApplicable(f"{options.variant} needs {' or '.join(kinds)} and the data set holds {kind} values")
+    human = _under_human_names(counts, options)
+    if not by:
+        return human
+    filled, names = named(human.counts, by, "human")
+    return replace(human, counts=filled, names=names)
+
+
+def _under_human_names(counts: Counts, options: Options) -> HumanCounts:
     table, organism = options.settings.get("orthologs", ""), organism_of(counts, options)
     if table not in ("", "none"):
-        return _named(_rename(counts, *_by_file(counts, table), {"table": table, "sha256": sha256(table)}), by)
+        return _rename(counts, *_by_file(counts, table), {"table": table, "sha256": sha256(table)})
     if organism in gene_names.HUMAN:
-        return _named(HumanCounts(counts), by)
+        return HumanCounts(counts)
     found = by_mouse_orthologs(counts) if organism in orthologs.MOUSE and not table else None
     if found is None:
         raise NotApplicable(
             f"{options.variant} knows human genes only and the data set is {organism}{_why(counts, organism, table)}; "
             "a table of orthologs can be given with --set orthologs=FILE"
         )
-    return _named(found, by)
+    return found
 
 
 def named(counts: Counts, by: str, organism: str) -> tuple[Counts, dict]:
@@ -68,8 +75,6 @@ def named(counts: Counts, by: str, organism: str) -> tuple[Counts, dict]:
 
     Also what the provenance says of it: {}, or {"gene_names": {table, sha256, filled, genes}}, genes being how many were.
     """
-    if (getattr(counts, by) != "").all():
-        return counts, {}
     fill = {"ensembl_id": gene_names.fill_ensembl, "symbol": gene_names.fill_symbol}[by]
     names, before = fill(counts.ensembl_id, counts.symbol, organism), getattr(counts, by)
     n = int((names != before).sum())
@@ -114,13 +119,6 @@ def _why(counts: Counts, organism: str, table: str) -> str:
         return ""
     examples = ", ".join(np.where(counts.ensembl_id == "", counts.symbol, counts.ensembl_id)[:3])
     return f", none of whose {counts.shape[1]} genes (first: {examples}) has a one-to-one human ortholog"
-
-
-def _named(human: HumanCounts, by: str) -> HumanCounts:
-    if not by:
-        return human
-    counts, names = named(human.counts, by, "human")
-    return replace(human, counts=counts, names=names)
 
 
 def _rename(counts: Counts, ensembl: np.ndarray, symbol: np.ndarray, about: dict) -> HumanCounts:
