@@ -66,3 +66,10 @@ def relabel(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Non
     """Rewrite cells.parquet by ``change(cells)``."""
     path = folder / "tables" / "cells.parquet"
     change(pd.read_parquet(path)).to_parquet(path)
+
+
+def write_genes(path: Path, x: np.ndarray, ensembl, symbol) -> Counts:
+    """Counts ``x`` (n, g) of genes that go by these Ensembl ids and symbols ('' where there is none)."""
+    var = pd.DataFrame({"ensembl_id": list(ensembl), "symbol": list(symbol)}, index=[f"g{n}" for n in range(x.shape[1])])
+    ad.AnnData(sp.csr_matrix(x), obs=pd.DataFrame(index=[f"c{n}" for n in range(len(x))]), var=var).write_h5ad(path)
+    return open_counts(path)

@@ -4,11 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
+from made_screen import write_genes
 
 import embed_cellplm
 import embed_geneformer
@@ -16,7 +15,7 @@ import embed_scgpt
 import embed_uce
 from assets.make_gene_names import gene_names as made
 from plumbline import gene_names, orthologs
-from plumbline.counts import Counts, open_counts
+from plumbline.counts import Counts
 from plumbline.embedding_cli import Options
 from plumbline.errors import UserError
 from plumbline.models import cellplm_untrained, geneformer_untrained, scgpt_untrained, uce_untrained
@@ -123,12 +122,6 @@ def test_a_perturbation_that_is_called_by_an_id_is_its_gene_also_if_the_data_set
 # --- models ----------------------------------------------------------------------------------------------------------------
 
 
-def write(path: Path, x: np.ndarray, ensembl, symbol) -> Counts:
-    var = pd.DataFrame({"ensembl_id": list(ensembl), "symbol": list(symbol)}, index=[f"g{n}" for n in range(x.shape[1])])
-    ad.AnnData(sp.csr_matrix(x), obs=pd.DataFrame(index=[f"c{n}" for n in range(len(x))]), var=var).write_h5ad(path)
-    return open_counts(path)
-
-
 def told(variant: str, weights: Path | None = None) -> Options:
     return Options(variant, weights, None, "none", 42, "cpu", 0, 1, {"checkpoint": "own"} if weights else {})
 
@@ -144,9 +137,9 @@ def screen(table, tmp_path_factory) -> dict[str, Counts]:
     assert (old != "").sum() > 5
     nothing = [""] * len(genes)
     return {
-        "both": write(folder / "both.h5ad", x, genes["ensembl"], genes["symbol"]),
-        "ensembl_id": write(folder / "ids.h5ad", x, genes["ensembl"], nothing),
-        "symbol": write(folder / "symbols.h5ad", x, nothing, symbol),
+        "both": write_genes(folder / "both.h5ad", x, genes["ensembl"], genes["symbol"]),
+        "ensembl_id": write_genes(folder / "ids.h5ad", x, genes["ensembl"], nothing),
+        "symbol": write_genes(folder / "symbols.h5ad", x, nothing, symbol),
     }
 
 
@@ -182,7 +175,7 @@ def test_untrained_models_take_either_name(screen, model, given):
 
 
 def test_symbols_that_nobody_knows_are_an_error(screen, root, tmp_path):
-    write(tmp_path / "odd.h5ad", np.ones((3, 4), np.float32), [""] * 4, ["what", "is", "that", "gene"])
+    write_genes(tmp_path / "odd.h5ad", np.ones((3, 4), np.float32), [""] * 4, ["what", "is", "that", "gene"])
     command = [sys.executable, root / "bin/embed_cellplm.py", "--input", tmp_path / "odd.h5ad", "--output", tmp_path / "e.npz"]
     MODELS["cellplm"][1].make_checkpoint(tmp_path, screen["both"], told("cellplm_x"))
     done = subprocess.run([*command, "--weights", tmp_path, "--set", "checkpoint=own"], capture_output=True, text=True)

@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
+from made_screen import write_genes
 
 import embed_cellplm
 import embed_gene_vectors
@@ -52,12 +52,6 @@ def matrix(genes) -> np.ndarray:
     x[3, genes["mapped"]] = 0
     x[4] = 0
     return x
-
-
-def write(path: Path, x: np.ndarray, ensembl, symbol) -> Counts:
-    var = pd.DataFrame({"ensembl_id": list(ensembl), "symbol": list(symbol)}, index=[f"g{n}" for n in range(x.shape[1])])
-    ad.AnnData(sp.csr_matrix(x), obs=pd.DataFrame(index=[f"c{n}" for n in range(len(x))]), var=var).write_h5ad(path)
-    return open_counts(path)
 
 
 def told(variant: str, weights: Path | None = None, tables: Path | None = None, **settings: str) -> Options:
@@ -131,7 +125,7 @@ def test_names_by_id_symbol_version_and_case_are_those_of_a_pandas_merge(table):
 
 
 def test_genes_and_their_coverage_are_those_of_a_pandas_merge(table, genes, matrix, tmp_path):
-    counts = write(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
+    counts = write_genes(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
     found = human_counts(counts, told("scgpt"))
     want = genes[["mouse_ensembl"]].merge(table, how="left", on="mouse_ensembl").fillna("")
     assert found.counts.ensembl_id.tolist() == want["human_ensembl"].tolist()
@@ -148,7 +142,7 @@ def test_genes_and_their_coverage_are_those_of_a_pandas_merge(table, genes, matr
             "counts_mapped": pytest.approx(matrix[:, mapped].sum() / matrix.sum()),
         }
     }
-    human = write(tmp_path / "h.h5ad", matrix, genes["human_ensembl"], genes["human_symbol"])
+    human = write_genes(tmp_path / "h.h5ad", matrix, genes["human_ensembl"], genes["human_symbol"])
     assert human_counts(human, told("scgpt")).counts is human
     assert human_counts(human, told("scgpt")).facts() == {}
 
@@ -159,7 +153,7 @@ def test_columns_of_one_human_gene_are_added_whatever_is_done_before_and_after(g
     split = np.hstack([matrix, 2 * matrix[:, [first]], 3 * matrix[:, [first]]])
     name = genes.iloc[first]
     ensembl = [*genes["mouse_ensembl"], f"{name['mouse_ensembl']}.3", ""]
-    counts = write(tmp_path / "d.h5ad", split, ensembl, [*genes["mouse_symbol"], "x", name["mouse_symbol"]])
+    counts = write_genes(tmp_path / "d.h5ad", split, ensembl, [*genes["mouse_symbol"], "x", name["mouse_symbol"]])
     found = human_counts(counts, told("scgpt"))
     want = np.hstack([matrix, np.zeros((N_CELLS, 2), np.float32)])
     want[:, first] *= 6
@@ -184,11 +178,11 @@ def test_columns_of_one_human_gene_are_added_whatever_is_done_before_and_after(g
 
 
 def test_other_organisms_none_and_strangers_do_not_apply(genes, matrix, tmp_path):
-    mouse = write(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
+    mouse = write_genes(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
     for settings in ({"orthologs": "none"}, {"organism": "other"}, {"organism": "Danio rerio"}, {"organism": "rat"}):
         with pytest.raises(NotApplicable, match=r"knows human genes only and the data set is .*; a table of orthologs can be"):
             human_counts(mouse, told("scgpt", **settings))
-    strange = write(tmp_path / "s.h5ad", np.ones((2, 3), np.float32), ["", "ENSG1", ""], ["aa", "b", "TP53"])
+    strange = write_genes(tmp_path / "s.h5ad", np.ones((2, 3), np.float32), ["", "ENSG1", ""], ["aa", "b", "TP53"])
     with pytest.raises(
         NotApplicable, match=r"none of whose 3 genes \(first: aa, ENSG1, TP53\) has a one-to-one human ortholog"
     ):
@@ -199,7 +193,7 @@ def test_other_organisms_none_and_strangers_do_not_apply(genes, matrix, tmp_path
 
 
 def test_a_table_of_ones_own_goes_before_the_bundled_one_and_may_map_several_to_one(genes, matrix, tmp_path):
-    mouse = write(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
+    mouse = write_genes(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
     (tmp_path / "own.csv").write_text(f"{genes['mouse_ensembl'][0]},TAL1\n{genes['mouse_symbol'][1]},TAL1\n")
     found = human_counts(mouse, told("scgpt", orthologs=str(tmp_path / "own.csv")))
     np.testing.assert_array_equal(dense(found.counts)[:, 0], matrix[:, 0] + matrix[:, 1])
@@ -241,9 +235,9 @@ def test_a_mouse_embeds_as_the_same_cells_with_the_human_genes_of_one_mouse_gene
 ):
     nothing = [""] * len(genes)
     ensembl = nothing if named == "symbols" else genes["mouse_ensembl"]
-    mouse = write(tmp_path / "m.h5ad", matrix, ensembl, nothing if named == "ids" else genes["mouse_symbol"])
+    mouse = write_genes(tmp_path / "m.h5ad", matrix, ensembl, nothing if named == "ids" else genes["mouse_symbol"])
     kept = genes["mapped"].to_numpy(bool)
-    human = write(tmp_path / "h.h5ad", matrix[:, kept], genes["human_ensembl"][kept], genes["human_symbol"][kept])
+    human = write_genes(tmp_path / "h.h5ad", matrix[:, kept], genes["human_ensembl"][kept], genes["human_symbol"][kept])
     ours, theirs = embed(model, mouse, checkpoints, organism="mouse"), embed(model, human, checkpoints)
     np.testing.assert_array_equal(ours.values, theirs.values)
     assert np.isnan(ours.values).all(axis=1).tolist() == [n in (3, 4) for n in range(N_CELLS)]
@@ -252,7 +246,7 @@ def test_a_mouse_embeds_as_the_same_cells_with_the_human_genes_of_one_mouse_gene
     assert ours.extra["orthologs"]["counts_mapped"] == pytest.approx(ours.counts_used)
     assert ours.extra["orthologs"]["genes_without_ortholog"] == N_OTHER
     assert "orthologs" not in theirs.extra
-    whole = write(tmp_path / "w.h5ad", matrix, genes["human_ensembl"], genes["human_symbol"])
+    whole = write_genes(tmp_path / "w.h5ad", matrix, genes["human_ensembl"], genes["human_symbol"])
     with_all = embed(model, whole, checkpoints).values
     assert np.nanmax(np.abs(with_all - ours.values)) > 1e-3, "the genes without orthologs make a difference"
 
@@ -264,14 +258,14 @@ def test_a_gene_in_two_columns_embeds_as_their_sum(model, genes, matrix, checkpo
     split = np.hstack([matrix, part[:, None]])
     split[:, gene] -= part
     symbol = [*genes["mouse_symbol"], genes["mouse_symbol"][gene]]
-    two = write(tmp_path / "two.h5ad", split, [*genes["mouse_ensembl"], ""], symbol)
-    one = write(tmp_path / "one.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
+    two = write_genes(tmp_path / "two.h5ad", split, [*genes["mouse_ensembl"], ""], symbol)
+    one = write_genes(tmp_path / "one.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
     np.testing.assert_array_equal(embed(model, two, checkpoints).values, embed(model, one, checkpoints).values)
 
 
 @pytest.mark.parametrize("model", SCRIPTS)
 def test_without_the_table_a_mouse_does_not_apply_and_nothing_is_read(model, genes, matrix, tmp_path):
-    mouse = write(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
+    mouse = write_genes(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
     for more in ({"orthologs": "none"}, {"organism": "other"}):
         with pytest.raises(NotApplicable, match="orthologs=FILE"):
             SCRIPTS[model].embed(mouse, told(model, tmp_path, **more))
@@ -279,7 +273,7 @@ def test_without_the_table_a_mouse_does_not_apply_and_nothing_is_read(model, gen
 
 def test_an_untrained_model_knows_the_orthologs_of_a_mouse_and_the_provenance_says_so(genes, matrix, tmp_path, root):
     pytest.importorskip("torch")
-    write(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
+    write_genes(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
     (tmp_path / "dataset.json").write_text(json.dumps({"x_kind": "counts", "organism": "mouse"}))
     command = [sys.executable, root / "bin/embed_cellplm.py", "--counts", tmp_path / "m.h5ad", "--tables", tmp_path]
     command += ["--variant", "cellplm_untrained", "--set", "untrained=true", "--output", tmp_path / "embedding.npz"]
@@ -296,7 +290,7 @@ def vectors(path: Path, names: pd.Series) -> Path:
 
 
 def test_gene_vectors_of_human_genes_meet_the_orthologs_and_those_of_mouse_genes_the_genes(genes, matrix, tmp_path):
-    mouse = write(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
+    mouse = write_genes(tmp_path / "m.h5ad", matrix, genes["mouse_ensembl"], genes["mouse_symbol"])
     kept = genes["mapped"].to_numpy(bool)
     depth = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     lognorm = np.log1p(matrix / depth * 1e4)
