@@ -24,7 +24,7 @@ def make(folder: Path, n_cells: int, n_genes: int, density: float) -> None:
     import pandas as pd
     from bench_pca import simulate
 
-    from plumbline.counts import open_counts
+    from plumbline.counts.reading import open_counts
 
     folder.mkdir()
     simulate(folder / "counts.h5ad", n_cells, n_genes, density)

@@ -109,9 +109,9 @@ def work(kind: str, side: str, folder: str, packages: str, threads: int) -> None
 
 def run_ours(kind: str, folder: Path) -> tuple[np.ndarray, float, float]:
     """(values, CPU-seconds, seconds) of reading, tokenising and embedding, from the moment the model is loaded."""
-    from plumbline.counts import open_counts
-    from plumbline.embedding_cli import Options
-    from plumbline.models.runtime import embed_rows
+    from plumbline.counts.reading import open_counts
+    from plumbline.embedding.options import Options
+    from plumbline.models.runtime.rows import embed_rows
 
     counts, marks = open_counts(folder / "counts.h5ad"), []
     build = build_ours(kind, folder, counts)
@@ -121,7 +121,9 @@ def run_ours(kind: str, folder: Path) -> tuple[np.ndarray, float, float]:
         marks.append(clock())
         return model
 
-    options = Options(kind, folder, None, "all", 42, "cpu", 0, 1, {})
+    options = Options(
+        variant=kind, weights=folder, tables=None, fit_on="all", seed=42, device="cpu", batch_size=0, threads=1, settings={}
+    )
     done = embed_rows(counts, options, timed, "cpu", np.arange(len(counts.cell_id)))
     cpu, wall = (end - begin for end, begin in zip(clock(), marks[0], strict=True))
     return done.values, cpu, wall
@@ -129,18 +131,20 @@ def run_ours(kind: str, folder: Path) -> tuple[np.ndarray, float, float]:
 
 def build_ours(kind: str, folder: Path, counts):
     """The function that loads our model onto a device."""
-    from plumbline.embedding_cli import Options
+    from plumbline.embedding.options import Options
 
-    options = Options(kind, folder, None, "all", 42, "cpu", 0, 1, {})
+    options = Options(
+        variant=kind, weights=folder, tables=None, fit_on="all", seed=42, device="cpu", batch_size=0, threads=1, settings={}
+    )
     if kind == "scgpt":
         import embed_scgpt
-        from plumbline.models.scgpt_tokens import load_vocabulary
+        from plumbline.models.scgpt.tokens import load_vocabulary
 
         vocabulary = load_vocabulary(folder / "vocab.json", kind)
         return partial(embed_scgpt.build_model, folder, vocabulary, counts.symbol, counts.cell_id, options, 1200, "cell")
     if kind == "geneformer":
         import embed_geneformer
-        from plumbline.models.geneformer_files import find_files
+        from plumbline.models.geneformer.files import find_files
 
         files = find_files(options)
         tokenizer = embed_geneformer.build_tokenizer(counts.ensembl_id, counts.symbol, files, options)
@@ -150,8 +154,8 @@ def build_ours(kind: str, folder: Path, counts):
 
 def build_uce(folder: Path, counts, device: str):
     """UCE whose genes lie on 24 chromosomes in the order of the file."""
-    from plumbline.models.uce import build
-    from plumbline.models.uce_tokens import Genome
+    from plumbline.models.uce.network import build
+    from plumbline.models.uce.tokens import Genome
 
     columns = np.arange(N_GENES)
     genome = Genome(columns, columns + 4, columns % 24, columns, N_GENES + 4)
@@ -185,16 +189,16 @@ def make_cells(path: Path, n: int, fewest: int, most: int) -> None:
 
 def make_scgpt(folder: Path) -> None:
     """Whole-human sizes: 12 layers, 8 heads, 512, 60,697 tokens."""
-    from plumbline.models.scgpt import Architecture
-    from plumbline.models.scgpt_untrained import write_checkpoint
+    from plumbline.models.scgpt.network import Architecture
+    from plumbline.models.scgpt.untrained import write_checkpoint
 
     write_checkpoint(folder, [f"G{number}" for number in range(60694)], 0, Architecture(512, 8, 512, 12, -2.0))
 
 
 def make_geneformer(folder: Path) -> None:
     """V1 sizes: 6 layers, 4 heads, 256, feed-forward 512, 2,048 positions, 25,426 tokens."""
-    from plumbline.models.geneformer import Architecture
-    from plumbline.models.geneformer_untrained import write_checkpoint
+    from plumbline.models.geneformer.network import Architecture
+    from plumbline.models.geneformer.untrained import write_checkpoint
 
     genes = [f"ENSG{gene:011d}" for gene in range(25424)]
     write_checkpoint(folder, genes, 0, Architecture(6, 256, 4, 512, 2048, 25426, 2, 1e-12))
@@ -202,7 +206,7 @@ def make_geneformer(folder: Path) -> None:
 
 def make_uce(folder: Path) -> None:
     """4-layer sizes: 20 heads, 1280, feed-forward 5120, protein vectors of 5120; a table of the genes of one species."""
-    from plumbline.models.uce_untrained import Sizes, write_checkpoint
+    from plumbline.models.uce.untrained import Sizes, write_checkpoint
 
     write_checkpoint(folder / "4layer_model.torch", N_GENES, 0, Sizes(4, 1280, 5120, 5120, 1024, 1280))
 

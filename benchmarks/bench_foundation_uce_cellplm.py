@@ -98,7 +98,7 @@ def make_cellplm(folder: Path, n_cells: int) -> None:
     import pandas as pd
     import scipy.sparse as sp
 
-    from plumbline.models.cellplm_untrained import Sizes, write_checkpoint
+    from plumbline.models.cellplm.untrained import Sizes, write_checkpoint
 
     genes = [f"ENSG{gene:011d}" for gene in range(N_GENES)]
     write_checkpoint(folder, "20231027_85M", genes, 0, Sizes(width=1024, layers=4, latent=LATENT))
@@ -136,9 +136,9 @@ def cellplm_ours(folder: Path, threads: int) -> dict:
     """Ours, from the file."""
     import torch
 
-    from plumbline.counts import open_counts
-    from plumbline.models.cellplm import CellPLM, match_genes
-    from plumbline.models.cellplm_checkpoints import load_network
+    from plumbline.counts.reading import open_counts
+    from plumbline.models.cellplm.cellplm import CellPLM, match_genes
+    from plumbline.models.cellplm.checkpoints import load_network
 
     torch.set_num_threads(threads)
     config = json.loads((folder / "20231027_85M.config.json").read_text())
@@ -156,14 +156,24 @@ def uce_side(precision: str):
         import torch
         from bench_foundation import build_ours
 
-        from plumbline.counts import open_counts
-        from plumbline.embedding_cli import Options
-        from plumbline.models.runtime import embed_rows
+        from plumbline.counts.reading import open_counts
+        from plumbline.embedding.options import Options
+        from plumbline.models.runtime.rows import embed_rows
 
         torch.set_num_threads(threads)
         counts = open_counts(folder / "counts.h5ad")
         model = build_ours("uce", folder, counts)("cpu")
-        options = Options("uce_4l", folder, None, "none", 42, "cpu", 0, threads, {"precision": precision})
+        options = Options(
+            variant="uce_4l",
+            weights=folder,
+            tables=None,
+            fit_on="none",
+            seed=42,
+            device="cpu",
+            batch_size=0,
+            threads=threads,
+            settings={"precision": precision},
+        )
         rows = np.arange(counts.shape[0])
         values, cost = timed(lambda: embed_rows(counts, options, lambda device: model, "cpu", rows).values)
         np.save(folder / f"uce_{precision}.npy", values)

@@ -170,8 +170,8 @@ def _permutation_case(cells: dict) -> dict:
 
 
 def _recall_case(n_genes: int) -> dict:
+    from plumbline.genes.relationships import SOURCES, annotations_folder, known_pairs
     from plumbline.metrics.recall import in_band, known_among, pairwise_cosines, recalled
-    from plumbline.relationships import SOURCES, annotations_folder, known_pairs
 
     names = np.unique(known_pairs("CORUM"))[:n_genes]
     means = np.random.default_rng(1).normal(size=(len(names), D)).astype(np.float32)

@@ -54,11 +54,21 @@ def simulate(path: Path, n_cells: int, n_genes: int, density: float, seed: int =
 
 def plumbline(path: Path, k: int, threads: int):
     """Our streaming PCA, as bin/embed_pca.py runs it."""
-    from plumbline.counts import open_counts
-    from plumbline.embedding_cli import Options
-    from plumbline.models import pca
+    from plumbline.counts.reading import open_counts
+    from plumbline.embedding.options import Options
+    from plumbline.models.pca import pca
 
-    told = Options("pca", None, None, "all", 42, "cpu", 0, threads, {"n_components": str(k)})
+    told = Options(
+        variant="pca",
+        weights=None,
+        tables=None,
+        fit_on="all",
+        seed=42,
+        device="cpu",
+        batch_size=0,
+        threads=threads,
+        settings={"n_components": str(k)},
+    )
     return pca.embed(open_counts(path), told).values
 
 

@@ -48,8 +48,8 @@ def scgpt_steps(folder: Path, counts: Path) -> Peer:
     import torch
     from torch import nn
 
-    from plumbline.models.batches import pad
-    from plumbline.models.scgpt import load_scgpt, read_args
+    from plumbline.models.runtime.batches import pad
+    from plumbline.models.scgpt.network import load_scgpt, read_args
 
     model, tokens = load_scgpt(folder, "scgpt", 60697), _tokens("scgpt", folder, counts)
     shape = read_args(folder, "scgpt")
@@ -75,7 +75,7 @@ def geneformer(folder: Path, counts: Path, packages: Path | None) -> Peer:
     import torch
     import transformers
 
-    from plumbline.models.batches import pad
+    from plumbline.models.runtime.batches import pad
 
     model = transformers.BertForMaskedLM.from_pretrained(folder, output_hidden_states=True).eval()
     tokens = _tokens("geneformer", folder, counts)
@@ -98,8 +98,8 @@ def uce(folder: Path, counts: Path, packages: Path | None) -> Peer:
     import torch
     from torch import nn
 
-    from plumbline.models.batches import pad
-    from plumbline.models.uce import load_network
+    from plumbline.models.runtime.batches import pad
+    from plumbline.models.uce.network import load_network
 
     network, table = load_network(folder / "4layer_model.torch", "uce_4l")
     ours = network.transformer_encoder.layers
@@ -125,7 +125,7 @@ def _tokens(kind: str, folder: Path, counts: Path):
     """The sequences of every cell: tokenising is not timed for a peer that is given them."""
     from bench_foundation import build_ours
 
-    from plumbline.counts import open_counts
+    from plumbline.counts.reading import open_counts
 
     opened = open_counts(counts)
     return build_ours(kind, folder, opened)("cpu").encode(*next(opened.blocks()))

@@ -4,8 +4,8 @@
 import argparse
 from pathlib import Path
 
-from plumbline.errors import run_script
-from plumbline.threads import limit_threads
+from plumbline.common.errors import run_script
+from plumbline.common.threads import limit_threads
 
 
 def arguments() -> argparse.Namespace:
@@ -20,8 +20,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     limit_threads(1)
+    from plumbline.common.files import write_json, write_parquet
     from plumbline.experiments.integrity_ablation import ablate
-    from plumbline.files import write_json, write_parquet
 
     table, about = ablate(args.counts, args.tables, args.seed)
     write_parquet(f"{args.output}.integrity.parquet", table)

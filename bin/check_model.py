@@ -12,12 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from plumbline.errors import UserError, run_script
+from plumbline.common.errors import UserError, run_script
 
 
 def main() -> None:
     """Check one model and print its table."""
-    from plumbline import conformance, conformance_kit
+    from plumbline.embedding.conformance import kit as conformance_kit
+    from plumbline.embedding.conformance import rules as conformance
 
     arguments = parser().parse_args()
     script, fit_on, settings = describe(arguments)
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 def describe(arguments: argparse.Namespace) -> tuple[Path, str, list[str]]:
     """(script, fit_on, settings): of the table of models, or as given with --script."""
-    from plumbline.registry import find_variant, read_variants
+    from plumbline.embedding.variants import find_variant, read_variants
 
     if arguments.script:
         if not arguments.script.is_file():
@@ -76,7 +77,7 @@ def command(arguments: argparse.Namespace, fit_on: str, settings: list[str]) -> 
 
 def cells(counts: Path | None):
     """The cells to try."""
-    from plumbline.conformance_cells import first_cells, generated
+    from plumbline.embedding.conformance.cells import first_cells, generated
 
     return first_cells(counts) if counts else generated()
 

@@ -4,8 +4,8 @@
 import argparse
 from pathlib import Path
 
-from plumbline.errors import run_script
-from plumbline.threads import limit_threads
+from plumbline.common.errors import run_script
+from plumbline.common.threads import limit_threads
 
 
 def arguments() -> argparse.Namespace:
@@ -23,8 +23,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     limit_threads(args.threads)
+    from plumbline.common.files import write_json, write_parquet
     from plumbline.experiments.count_distribution import describe
-    from plumbline.files import write_json, write_parquet
 
     table, summary = describe(args.counts, args.tables, args.cells, args.offset, args.threads)
     write_parquet(f"{args.output}.count_distribution.parquet", table)

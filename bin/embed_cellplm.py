@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Embed cells with CellPLM (Wen et al. 2024): bin/plumbline/models/cellplm.py.
+"""Embed cells with CellPLM (Wen et al. 2024): bin/plumbline/models/cellplm/cellplm.py.
 
 --weights is a folder with <prefix>.config.json and <prefix>.best.ckpt. Genes are matched by Ensembl id, which
 is looked up where a gene has a symbol alone.
@@ -13,25 +13,26 @@ Settings:
   batch_column  with set=batch: the obs column (default: PREPARE's batches, which need --tables)
   component     gmvae only: argmax (default) or upstream (drawn as upstream does after torch.manual_seed(seed))
   organism      of the data set, where nothing else says it
-  orthologs     a table of human orthologs, or none (bin/plumbline/models/genes.py)
+  orthologs     a table of human orthologs, or none (bin/plumbline/models/shared/genes.py)
   untrained     true: tiny random weights, made from the seed for these genes, in place of --weights (a floor)
 
 --batch-size is only how many cells are on the device at once: it changes nothing but speed and memory.
 """
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result, run
-from plumbline.models import genes, untrained
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.command import run
+from plumbline.models.shared import genes, untrained
 
 SETTINGS = ("checkpoint", "set", "chunk_size", "batch_column", "component", *genes.SETTINGS, *untrained.SETTINGS)
 
 
 def embed(counts: Counts, options: Options) -> Result:
     """CellPLM embeddings of all cells."""
-    from plumbline.models import cellplm
+    from plumbline.models.cellplm import cellplm
 
     if untrained.is_untrained(options):
-        from plumbline.models.cellplm_untrained import make_checkpoint
+        from plumbline.models.cellplm.untrained import make_checkpoint
 
         return untrained.embed_untrained(cellplm.embed, make_checkpoint, counts, options)
     return cellplm.embed(counts, options)

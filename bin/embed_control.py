@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Floors, ceilings and predictors: bin/plumbline/models/control.py."""
+"""Floors, ceilings and predictors: bin/plumbline/models/reference.py."""
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result, run
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.command import run
 
 
 def embed(counts: Counts, options: Options) -> Result:
     """The control that --set kind names."""
-    from plumbline.models import control
+    from plumbline.models import reference as control
 
     return control.embed(counts, options)
 

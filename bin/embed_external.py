@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Take a user's own embedding: bin/plumbline/models/external.py."""
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result, run
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.command import run
 
 
 def embed(counts: Counts, options: Options) -> Result:

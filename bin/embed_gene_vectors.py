@@ -6,9 +6,10 @@
 their human orthologs where the vectors are of human genes; none: by their own names; FILE: by a table of your own).
 """
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result, run
-from plumbline.models import genes
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.command import run
+from plumbline.models.shared import genes
 
 
 def embed(counts: Counts, options: Options) -> Result:

@@ -13,10 +13,12 @@ from functools import partial
 
 import numpy as np
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result, run
-from plumbline.errors import UserError
-from plumbline.models import genes, runtime, untrained
+from plumbline.common.errors import UserError
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.command import run
+from plumbline.models.runtime import cells as runtime
+from plumbline.models.shared import genes, untrained
 
 SETTINGS = ("layer", "pooling", "max_length", "collapse", "strip_versions", "model_dir", "checkpoint")
 
@@ -24,10 +26,10 @@ SETTINGS = ("layer", "pooling", "max_length", "collapse", "strip_versions", "mod
 def embed(counts: Counts, options: Options) -> Result:
     """values (n_cells, hidden size); NaN rows for cells in which no gene has a token."""
     if untrained.is_untrained(options):
-        from plumbline.models.geneformer_untrained import make_checkpoint
+        from plumbline.models.geneformer.untrained import make_checkpoint
 
         return untrained.embed_untrained(embed, make_checkpoint, counts, options)
-    from plumbline.models.geneformer_files import find_files
+    from plumbline.models.geneformer.files import find_files
 
     human = genes.human_counts(counts, options)
     counts, ensembl, symbol = human.counts, human.counts.ensembl_id, human.counts.symbol
@@ -40,7 +42,7 @@ def embed(counts: Counts, options: Options) -> Result:
     build = partial(build_model, tokenizer, files, options.variant, pooling, layer)
     tuning = {}
     if "tune" in options.settings:
-        from plumbline.models.tuning import tuned
+        from plumbline.models.objectives.tuning import tuned
 
         build, tuning["tuning"] = tuned(build, counts, options)
     done = runtime.embed_cells(counts, options, build)
@@ -53,12 +55,19 @@ def embed(counts: Counts, options: Options) -> Result:
         **done.extra,
         **tuning,
     }
-    return Result(done.values, int(tokenizer.known.sum()), len(names), done.counts_used, done.unembedded, extra)
+    return Result(
+        values=done.values,
+        genes_used=int(tokenizer.known.sum()),
+        genes_total=len(names),
+        counts_used=done.counts_used,
+        unembedded=done.unembedded,
+        extra=extra,
+    )
 
 
 def build_tokenizer(ensembl: np.ndarray, symbol: np.ndarray, files, options: Options):
     """The rank-value encoding of this file's genes."""
-    from plumbline.models.geneformer_tokens import Tokenizer, canonical_ids, sums_duplicates_upstream
+    from plumbline.models.geneformer.tokens import Tokenizer, canonical_ids, sums_duplicates_upstream
 
     mapping = files.dictionaries.mapping
     canonical = canonical_ids(ensembl, symbol, mapping, bool(options.get("strip_versions", False)))
@@ -89,7 +98,7 @@ def choose_pooling(has_specials: bool, options: Options) -> str:
 
 def build_model(tokenizer, files, variant: str, pooling: str, layer: int, device: str):
     """The model on one device; each GPU's process builds its own."""
-    from plumbline.models.geneformer import GeneformerCells, load_geneformer
+    from plumbline.models.geneformer.network import GeneformerCells, load_geneformer
 
     model = load_geneformer(files.folder, variant, layer)
     return GeneformerCells(model, tokenizer, pooling, files.dictionaries.token["<pad>"], device)

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Embed cells by PCA: bin/plumbline/models/pca.py."""
+"""Embed cells by PCA: bin/plumbline/models/pca/pca.py."""
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result, run
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.command import run
 
 
 def embed(counts: Counts, options: Options) -> Result:
     """PCA scores of all cells."""
-    from plumbline.models import pca
+    from plumbline.models.pca import pca
 
     return pca.embed(counts, options)
 

@@ -13,10 +13,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result, run
-from plumbline.errors import UserError
-from plumbline.models import genes, runtime, untrained
+from plumbline.common.errors import UserError
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.command import run
+from plumbline.models.runtime import cells as runtime
+from plumbline.models.shared import genes, untrained
 
 SETTINGS = ("max_length", "sampling", "layer", "model_dir", "checkpoint")
 
@@ -24,12 +26,12 @@ SETTINGS = ("max_length", "sampling", "layer", "model_dir", "checkpoint")
 def embed(counts: Counts, options: Options) -> Result:
     """values (n_cells, 512 for the published models) of length 1; NaN rows for cells in which no gene is known."""
     if untrained.is_untrained(options):
-        from plumbline.models.scgpt_untrained import make_checkpoint
+        from plumbline.models.scgpt.untrained import make_checkpoint
 
         return untrained.embed_untrained(embed, make_checkpoint, counts, options)
-    from plumbline.models.devices import pick_device
-    from plumbline.models.scgpt import find_folder
-    from plumbline.models.scgpt_tokens import load_vocabulary
+    from plumbline.models.runtime.devices import pick_device
+    from plumbline.models.scgpt.network import find_folder
+    from plumbline.models.scgpt.tokens import load_vocabulary
 
     human = genes.human_counts(counts, options, kinds=("counts", "log"), by="symbol")
     counts, symbol = human.counts, human.counts.symbol
@@ -45,12 +47,19 @@ def embed(counts: Counts, options: Options) -> Result:
     build = partial(build_model, folder, vocabulary, symbol, counts.cell_id, options, max_length, sampling)
     tuning = {}
     if "tune" in options.settings:
-        from plumbline.models.tuning import tuned
+        from plumbline.models.objectives.tuning import tuned
 
         build, tuning["tuning"] = tuned(build, counts, options)
     done = runtime.embed_cells(counts, options, build)
     extra = {"max_length": max_length, "sampling": sampling, **facts(folder, options), **human.facts(), **done.extra, **tuning}
-    return Result(done.values, n_known, len(symbol), done.counts_used, done.unembedded, extra)
+    return Result(
+        values=done.values,
+        genes_used=n_known,
+        genes_total=len(symbol),
+        counts_used=done.counts_used,
+        unembedded=done.unembedded,
+        extra=extra,
+    )
 
 
 def choose_sampling(options: Options) -> str:
@@ -71,8 +80,8 @@ def choose_length(options: Options) -> int:
 
 def build_model(folder, vocabulary, symbol, cell_id, options: Options, max_length: int, sampling: str, device: str):
     """The model on one device; each GPU's process builds its own."""
-    from plumbline.models.scgpt import ScGPTCells, load_scgpt
-    from plumbline.models.scgpt_tokens import CellChance, Tokenizer, UpstreamChance
+    from plumbline.models.scgpt.network import ScGPTCells, load_scgpt
+    from plumbline.models.scgpt.tokens import CellChance, Tokenizer, UpstreamChance
 
     chance = CellChance(cell_id, options.seed) if sampling == "cell" else UpstreamChance(options.seed)
     tokenizer = Tokenizer(symbol, vocabulary, max_length, chance)
@@ -81,7 +90,7 @@ def build_model(folder, vocabulary, symbol, cell_id, options: Options, max_lengt
 
 def facts(folder: Path, options: Options) -> dict:
     """Checkpoint and hashes, for the provenance."""
-    from plumbline.weights import verify
+    from plumbline.embedding.weights import verify
 
     own = options.settings.get("checkpoint") == "own"
     weights = [verify(folder / name, options.variant, own) for name in ("best_model.pt", "vocab.json", "args.json")]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Embed cells with UCE (Rosen et al. 2023): bin/plumbline/models/uce.py.
+"""Embed cells with UCE (Rosen et al. 2023): bin/plumbline/models/uce/network.py.
 
 --weights is a folder with a model file, species_chrom.csv, species_offsets.pkl (or .json) and the protein_embeddings/*.pt.
 
@@ -16,9 +16,10 @@ Settings:
   untrained     true: tiny random weights, made from the seed for these genes, in place of --weights (a floor)
 """
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result, run
-from plumbline.models import untrained
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.command import run
+from plumbline.models.shared import untrained
 
 SETTINGS = (
     "model_file",
@@ -36,10 +37,10 @@ SETTINGS = (
 
 def embed(counts: Counts, options: Options) -> Result:
     """UCE embeddings of all cells."""
-    from plumbline.models import uce
+    from plumbline.models.uce import network as uce
 
     if untrained.is_untrained(options):
-        from plumbline.models.uce_untrained import make_checkpoint
+        from plumbline.models.uce.untrained import make_checkpoint
 
         return untrained.embed_untrained(uce.embed, make_checkpoint, counts, options)
     return uce.embed(counts, options)

@@ -5,8 +5,8 @@ import argparse
 import json
 from pathlib import Path
 
-from plumbline.errors import UserError, run_script
-from plumbline.usage import duration
+from plumbline.common.errors import UserError, run_script
+from plumbline.common.usage import duration
 
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
 
@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
 
 def sizes(plan: dict, inputs: Path | None, catalogue: dict) -> dict[str, int]:
     """data set -> number of cells; 0 where nobody knows."""
-    from plumbline.ingest import open_source
+    from plumbline.data.ingest import open_source
 
     found = {}
     for dataset in plan["datasets"]:
@@ -82,9 +82,9 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
 
 def main() -> None:
     args = arguments()
-    from plumbline.catalogue import read_catalogue
+    from plumbline.common.files import whole_file
+    from plumbline.data.catalogue import read_catalogue
     from plumbline.experiments.cost import estimate
-    from plumbline.files import whole_file
 
     plan = json.loads(args.plan.read_text())
     cells = sizes(plan, args.inputs, read_catalogue(args.catalogue))

@@ -6,8 +6,8 @@ import json
 import time
 from pathlib import Path
 
-from plumbline.errors import UserError, run_script
-from plumbline.threads import limit_threads
+from plumbline.common.errors import UserError, run_script
+from plumbline.common.threads import limit_threads
 
 ABOUT = ("dataset", "model", "variant", "fit_on", "code")
 
@@ -35,9 +35,10 @@ def rows_of(args: argparse.Namespace) -> list:
     import numpy as np
 
     from plumbline import tasks
-    from plumbline.contract import align, read_embedding
-    from plumbline.evaluation import absent_rows, embedded_part, evaluate
-    from plumbline.screen import Screen, View, read_screen, read_split
+    from plumbline.data.splits import read_split
+    from plumbline.embedding.contract import align, read_embedding
+    from plumbline.scoring.evaluation import absent_rows, embedded_part, evaluate
+    from plumbline.scoring.screen import Screen, View, read_screen
 
     task, seeds, protocols = tasks.load(args.task), [int(seed) for seed in args.seeds.split(",")], args.protocols.split(",")
     screen, embedding = read_screen(args.tables), read_embedding(args.embedding)
@@ -74,10 +75,10 @@ def write_tables(rows: list, args: argparse.Namespace, start: float) -> None:
     import pyarrow.parquet as parquet
 
     from plumbline import tasks
-    from plumbline.evaluation import item_frames, score_rows
-    from plumbline.files import whole_file
-    from plumbline.scores import COLUMNS
-    from plumbline.usage import usage
+    from plumbline.common.files import whole_file
+    from plumbline.common.usage import usage
+    from plumbline.scoring.evaluation import item_frames, score_rows
+    from plumbline.scoring.scores import COLUMNS
 
     about = {name: getattr(args, name) for name in ABOUT} | {"task": args.task}
     task = tasks.load(args.task)

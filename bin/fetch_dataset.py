@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from plumbline.errors import run_script
+from plumbline.common.errors import run_script
 
 
 def main() -> None:
@@ -14,9 +14,9 @@ def main() -> None:
     parser.add_argument("--catalogue", type=Path, help="default: assets/catalogue.csv")
     parser.add_argument("--sha256", help="expected sha256 of what a URL holds")
     arguments = parser.parse_args()
-    from plumbline.catalogue import CATALOGUE, find, read_catalogue
-    from plumbline.datasets import fetch
-    from plumbline.download import digest, download
+    from plumbline.common.download import digest, download
+    from plumbline.data.catalogue import CATALOGUE, find, read_catalogue
+    from plumbline.data.fetching import fetch
 
     if "://" in arguments.name:
         download(arguments.name, arguments.output, arguments.sha256)

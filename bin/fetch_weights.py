@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from plumbline.checkpoints import Checkpoint, known_checkpoint
-from plumbline.errors import UserError, run_script
+from plumbline.common.errors import UserError, run_script
+from plumbline.embedding.checkpoints import Checkpoint, known_checkpoint
 
 MARK = ".unpacked"  # beside an archive whose content has been unpacked
 
@@ -36,7 +36,7 @@ def fetch(checkpoint: Checkpoint, output: Path, mirror: str | None, pause: float
 
     Files that are already there are verified and kept. A source only a browser can open is an error while files are missing.
     """
-    from plumbline.download import download, verify
+    from plumbline.common.download import download, verify
 
     try:
         for file, url, path in wanted(checkpoint, output, mirror):

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from plumbline.errors import NotApplicable, run_script
+from plumbline.common.errors import NotApplicable, run_script
 
 
 def arguments() -> argparse.Namespace:
@@ -19,8 +19,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    from plumbline.common.files import write_json
     from plumbline.experiments.hold_out import held_out_rows, write_part
-    from plumbline.files import write_json
 
     about = {"name": args.name, "seed": args.seed, "status": "ok"}
     try:

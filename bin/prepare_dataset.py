@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from plumbline.errors import UserError, run_script
+from plumbline.common.errors import UserError, run_script
 
 
 def main() -> None:
     arguments = parse_arguments()
-    from plumbline.catalogue import CATALOGUE, read_catalogue, resolve
+    from plumbline.data.catalogue import CATALOGUE, read_catalogue, resolve
 
     catalogue = arguments.catalogue or (CATALOGUE if CATALOGUE.exists() else None)
     dataset = resolve(read_row(arguments.row), read_catalogue(catalogue) if catalogue else {})
@@ -47,13 +47,13 @@ def parse_arguments() -> argparse.Namespace:
 
 def prepare(dataset, path: Path, annotations: Path | None, seeds: list[int], folder: Path) -> dict:
     """Write counts.h5ad and tables/ of one data set into ``folder``; return the facts (dataset.json)."""
-    from plumbline.data_report import data_report
-    from plumbline.harmonise import harmonise_cells, harmonise_genes
-    from plumbline.ingest import input_sha256, open_source
-    from plumbline.prepare import write_counts
-    from plumbline.splits import split_by
-    from plumbline.tables import cell_table, facts, gene_table, split_table, write_tables
-    from plumbline.usage import usage
+    from plumbline.common.usage import usage
+    from plumbline.data.harmonise import harmonise_cells, harmonise_genes
+    from plumbline.data.ingest import input_sha256, open_source
+    from plumbline.data.prepare import write_counts
+    from plumbline.data.quality import data_report
+    from plumbline.data.splits import split_by
+    from plumbline.data.tables import cell_table, facts, gene_table, split_table, write_tables
 
     start = time.monotonic()
     source = open_source(path, dataset.layer, annotations or dataset.cell_table or None)

@@ -5,7 +5,7 @@ import argparse
 import json
 from pathlib import Path
 
-from plumbline.errors import run_script
+from plumbline.common.errors import run_script
 
 
 def arguments() -> argparse.Namespace:
@@ -18,7 +18,7 @@ def arguments() -> argparse.Namespace:
 
 def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
     """Write one *_mqc.json a section, and summary.md."""
-    from plumbline.files import whole_file
+    from plumbline.common.files import whole_file
     from plumbline.report.closing import absent_section, methods_section
     from plumbline.report.costs import cost_sections
     from plumbline.report.data_section import data_section

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Simulate a CRISPRi screen whose effects follow real CORUM complexes (the model: bin/plumbline/simulate.py)."""
+"""Simulate a CRISPRi screen whose effects follow real CORUM complexes (the model: bin/plumbline/data/simulate.py)."""
 
 import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from plumbline.errors import run_script
+from plumbline.common.errors import run_script
 
 HELP = {
     "n_perturbations": "perturbed genes",
@@ -27,7 +27,7 @@ HELP = {
 
 
 def main() -> None:
-    from plumbline.simulate import Design, simulate
+    from plumbline.data.simulate import Design, simulate
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for item in fields(Design):

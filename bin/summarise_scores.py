@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from plumbline.errors import run_script
+from plumbline.common.errors import run_script
 
 
 def arguments() -> argparse.Namespace:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from launcher.home import REPO, Part, command, digest, home, provide
 from launcher.nextflow import tool, tools
-from plumbline.errors import UserError, did_you_mean
+from plumbline.common.errors import UserError, did_you_mean
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))  # Pythons for which every pinned package has a wheel
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
 
 REPO = Path(__file__).resolve().parents[1]
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from launcher.home import REPO
-from plumbline.errors import UserError, did_you_mean
+from plumbline.common.errors import UserError, did_you_mean
 
 ENGINES = ("docker", "podman", "singularity", "apptainer", "charliecloud", "conda", "mamba", "wave")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.home import REPO, Part, command, digest, home, provide
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
 
 VERSION = "25.04.3"
 SITE = "https://www.nextflow.io"

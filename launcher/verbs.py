@@ -11,8 +11,8 @@ from launcher.home import REPO, home, say
 from launcher.launch import launch, wait
 from launcher.nextflow import nextflow, tool
 from plumbline import __version__
-from plumbline.catalogue import read_catalogue
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
+from plumbline.data.catalogue import read_catalogue
 
 DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation data?"
 EPILOG = """Set-up happens by itself, in $PLUMBLINE_HOME (now: {home}); it can be interrupted, repeated, and undone by deleting

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plumbline.postprocess import postprocess
-from plumbline.screen import Screen, Split, View
+from plumbline.data.splits import Split
+from plumbline.scoring.postprocess import postprocess
+from plumbline.scoring.screen import Screen, View
 
 METHODS = {"raw": "none", "centered": "center", "center_scaled": "center_scale", "tvn": "tvn"}
 

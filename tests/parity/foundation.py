@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from plumbline.counts import Counts, open_counts
-from plumbline.embedding_cli import Options
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.embedding.options import Options
 
 ATOL = 1e-5  # float32 on a CPU, values of order 1: the tolerance the reference outputs state
 
@@ -18,7 +18,17 @@ def options(variant: str, weights: Path | None, seed: int = 42, batch_size: int 
     device = str(settings.pop("device", "cpu"))
     tables = settings.pop("tables", None)
     text = {name: str(value) for name, value in settings.items()}
-    return Options(variant, weights, tables, "all", seed, device, batch_size, 1, text)
+    return Options(
+        variant=variant,
+        weights=weights,
+        tables=tables,
+        fit_on="all",
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        threads=1,
+        settings=text,
+    )
 
 
 def columns(

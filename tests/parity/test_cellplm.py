@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plumbline.counts import Counts, open_counts
-from plumbline.embedding_cli import Options
-from plumbline.errors import NotApplicable, UserError
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.embedding.options import Options
 
 torch = pytest.importorskip("torch")
-from plumbline.models import cellplm, cellplm_checkpoints, cellplm_network  # noqa: E402
+from plumbline.models.cellplm import cellplm  # noqa: E402
+from plumbline.models.cellplm import checkpoints as cellplm_checkpoints  # noqa: E402
+from plumbline.models.cellplm import network as cellplm_network  # noqa: E402
 
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}  # the fixtures' README; 2e-6 is reached
 BY = {"one_set": {}, "by_batch": {"set": "batch", "batch_column": "batch"}, "chunk16": {"set": "chunk", "chunk_size": 16}}
@@ -33,7 +35,17 @@ def told(
     weights: Path, latent: str = "vae", seed: int = 42, tables: Path | None = None, batch_size: int = 0, **settings: object
 ) -> Options:
     pairs = {name: str(value) for name, value in settings.items()}
-    return Options(VARIANTS[latent], weights, tables, "none", seed, "cpu", batch_size, 1, pairs)
+    return Options(
+        variant=VARIANTS[latent],
+        weights=weights,
+        tables=tables,
+        fit_on="none",
+        seed=seed,
+        device="cpu",
+        batch_size=batch_size,
+        threads=1,
+        settings=pairs,
+    )
 
 
 @pytest.mark.parametrize("latent", ["vae", "gmvae"])

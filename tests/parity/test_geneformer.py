@@ -12,10 +12,10 @@ import pytest
 from foundation import ATOL, columns, make_counts, options
 
 import embed_geneformer
-from plumbline.contract import read_embedding
-from plumbline.counts import open_counts
-from plumbline.embedding_cli import Result
-from plumbline.errors import NotApplicable, UserError
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.reading import open_counts
+from plumbline.embedding.contract import read_embedding
+from plumbline.embedding.options import Result
 
 torch = pytest.importorskip("torch")
 
@@ -45,7 +45,7 @@ def case_settings(case: str) -> dict:
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("case", CASES)
 def test_tokens_are_those_of_upstream(folder, case_file, version: str, case: str) -> None:
-    from plumbline.models.geneformer_files import find_files
+    from plumbline.models.geneformer.files import find_files
 
     counts = case_file[case]
     choice = options(f"geneformer_{version}", folder / "geneformer/hf_repo", **case_settings(case))

@@ -6,7 +6,7 @@ import pytest
 from paper_cells import read_paper_cells
 
 from plumbline.metrics.probe import knn_k, knn_ranks
-from plumbline.postprocess import postprocess
+from plumbline.scoring.postprocess import postprocess
 
 
 @pytest.fixture(scope="module")

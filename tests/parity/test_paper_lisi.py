@@ -6,7 +6,7 @@ import pytest
 from paper_cells import read_paper_cells
 
 from plumbline.metrics.lisi import K, ilisi, k_for, lisi, reduce_dimensions
-from plumbline.postprocess import postprocess
+from plumbline.scoring.postprocess import postprocess
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from paper_cells import read_paper_cells
 
-from plumbline.postprocess import postprocess
+from plumbline.scoring.postprocess import postprocess
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from plumbline.genes.relationships import SOURCES, known_pairs
 from plumbline.metrics.recall import in_band, known_among, pairwise_cosines, recalled
-from plumbline.relationships import SOURCES, known_pairs
 
 
 def _recall(names: np.ndarray, means: np.ndarray, source: str, share: float = 0.05) -> tuple[float, int, int]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from paper_cells import read_paper_cells
 
-from plumbline.splits import make_split
+from plumbline.data.splits import make_split
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from foundation import ATOL, columns, make_counts, options, sequences
 
 import embed_scgpt
-from plumbline.contract import read_embedding
-from plumbline.counts import open_counts
-from plumbline.errors import NotApplicable, UserError
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.reading import open_counts
+from plumbline.embedding.contract import read_embedding
 
 torch = pytest.importorskip("torch")
 
@@ -33,7 +33,7 @@ def rows_of(values: np.ndarray, counts, cell_id: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("case", CASES)
 def test_tokens_and_bins_are_those_of_upstream(folder, case: str) -> None:
-    from plumbline.models.scgpt_tokens import CellChance, Tokenizer, UpstreamChance, load_vocabulary
+    from plumbline.models.scgpt.tokens import CellChance, Tokenizer, UpstreamChance, load_vocabulary
 
     counts = open_counts(folder / "counts.h5ad")
     chance = UpstreamChance(1234) if "seed" in CASES[case] else CellChance(counts.cell_id, 0)
@@ -64,9 +64,9 @@ def test_embeddings_are_those_of_upstream(folder, case: str, kind: str) -> None:
 
 def upstream_batch(folder, name: str) -> tuple:
     """(model, length, padded tokens, padded bins) of sequences captured inside upstream's model."""
-    from plumbline.models.batches import Ragged, pad
-    from plumbline.models.scgpt import ScGPTCells, load_scgpt
-    from plumbline.models.scgpt_tokens import CellChance, Tokenizer, load_vocabulary
+    from plumbline.models.runtime.batches import Ragged, pad
+    from plumbline.models.scgpt.network import ScGPTCells, load_scgpt
+    from plumbline.models.scgpt.tokens import CellChance, Tokenizer, load_vocabulary
 
     place = folder / "scgpt/scGPT_tiny_flash"
     vocabulary = load_vocabulary(place / "vocab.json", "scgpt")
@@ -92,7 +92,7 @@ def test_the_forward_pass_alone_is_that_of_upstream(folder, case: str) -> None:
 
 
 def test_every_stage_inside_the_model_is_that_of_upstream(folder) -> None:
-    from plumbline.models.encoder import key_bias
+    from plumbline.models.runtime.encoder import key_bias
 
     model, debug, (length, tokens, bins) = upstream_batch(folder, "debug_batch")
     with torch.inference_mode():
@@ -216,7 +216,7 @@ def test_a_cell_does_not_depend_on_batch_order_or_neighbours(made, cells, tmp_pa
 
 
 def test_ties_are_spread_over_all_bins_they_span() -> None:
-    from plumbline.models.scgpt_tokens import bin_values
+    from plumbline.models.scgpt.tokens import bin_values
 
     values = np.array([1.0] * 60 + [2.0] * 40, dtype=np.float32)
     draws = np.array([bin_values(values, np.random.default_rng(seed).random(100)) for seed in range(40)])
@@ -228,7 +228,7 @@ def test_ties_are_spread_over_all_bins_they_span() -> None:
 
 
 def test_a_random_choice_of_genes_is_without_replacement_and_uniform() -> None:
-    from plumbline.models.scgpt_tokens import CellChance
+    from plumbline.models.scgpt.tokens import CellChance
 
     chance = CellChance(np.array([f"c{row}" for row in range(2000)]), seed=1)
     chosen = np.array([chance.subset(row, 10, 4) for row in range(2000)])

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from plumbline.counts import Counts, open_counts
-from plumbline.embedding_cli import Options
-from plumbline.errors import NotApplicable, UserError
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.embedding.options import Options
 
 torch = pytest.importorskip("torch")
-from plumbline.models import uce, uce_tokens  # noqa: E402
+from plumbline.models.uce import network as uce  # noqa: E402
+from plumbline.models.uce import tokens as uce_tokens  # noqa: E402
 
 ATOL = 1e-5  # the fixtures' README; float32 reaches 5e-7
 
@@ -29,7 +30,17 @@ def counts(folder: Path) -> Counts:
 
 
 def told(weights: Path, seed: int = 42, tables: Path | None = None, batch_size: int = 0, **settings: object) -> Options:
-    return Options("uce_4l", weights, tables, "none", seed, "cpu", batch_size, 1, {k: str(v) for k, v in settings.items()})
+    return Options(
+        variant="uce_4l",
+        weights=weights,
+        tables=tables,
+        fit_on="none",
+        seed=seed,
+        device="cpu",
+        batch_size=batch_size,
+        threads=1,
+        settings={k: str(v) for k, v in settings.items()},
+    )
 
 
 def expected(folder: Path, name: str) -> dict[str, np.ndarray]:

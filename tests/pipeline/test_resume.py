@@ -39,7 +39,7 @@ def test_a_second_run_repeats_nothing(first, tiny_sheet):
     ("edited", "repeated"),
     [
         ("bin/plumbline/tasks/consistency.py", ["EVALUATE (tiny.pca.42.consistency)", "EVALUATE (tiny.random.consistency)"]),
-        ("bin/plumbline/models/pca.py", ["EMBED:EMBED_PCA (tiny.pca.42)"]),
+        ("bin/plumbline/models/pca/pca.py", ["EMBED:EMBED_PCA (tiny.pca.42)"]),
         ("bin/plumbline/report/__init__.py", ["REPORT (1)"]),
     ],
 )

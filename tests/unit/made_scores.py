@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 
-from plumbline.scores import COLUMNS, Items, Score
+from plumbline.scoring.scores import COLUMNS, Items, Score
 
 TASKS = {
     "batch_effect": ("ilisi_ratio", ["ilisi_raw", "ilisi_ratio", "ilisi_scaled"], "batch"),

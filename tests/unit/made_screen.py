@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from plumbline.counts import Counts, open_counts
-from plumbline.embedding_cli import Options
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.embedding.options import Options
 
 HEAD = {"head": "contrastive", "head_epochs": 8, "head_dim": 5, "n_components": 8}
 
@@ -54,7 +54,18 @@ def options(
 ) -> Options:
     """Options with the given settings."""
     text = {name: str(value) for name, value in settings.items()}
-    return Options("variant", None, tables, fit_on, seed, "cpu", 0, 1, text, embedding)
+    return Options(
+        variant="variant",
+        weights=None,
+        tables=tables,
+        fit_on=fit_on,
+        seed=seed,
+        device="cpu",
+        batch_size=0,
+        threads=1,
+        settings=text,
+        embedding=embedding,
+    )
 
 
 def with_head(folder: Path, fit_on: str = "train", **settings) -> Options:

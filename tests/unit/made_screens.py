@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from plumbline.screen import Screen, Split, View
+from plumbline.data.splits import Split
+from plumbline.scoring.screen import Screen, View
 
 
 def view_of(

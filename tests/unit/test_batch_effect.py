@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plumbline.data.splits import Split
 from plumbline.metrics.lisi import ilisi_scib
-from plumbline.screen import Screen, Split, View
+from plumbline.scoring.screen import Screen, View
 from plumbline.tasks import batch_effect
 
 

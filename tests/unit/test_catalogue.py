@@ -17,11 +17,11 @@ import pytest
 import scipy.sparse as sp
 
 import fetch_dataset
-from plumbline import datasets
-from plumbline.catalogue import CHOICES, Dataset, find, read_catalogue, resolve
-from plumbline.errors import UserError
-from plumbline.files import sha256
-from plumbline.simulate import Design
+from plumbline.common.errors import UserError
+from plumbline.common.files import sha256
+from plumbline.data import fetching as datasets
+from plumbline.data.catalogue import CHOICES, Dataset, find, read_catalogue, resolve
+from plumbline.data.simulate import Design
 
 
 def test_the_sheet_wins_over_the_catalogue_and_defaults_fill_the_rest():

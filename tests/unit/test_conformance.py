@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plumbline import conformance, conformance_kit
-from plumbline.conformance_cells import first_cells, generated
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
+from plumbline.embedding.conformance import kit as conformance_kit
+from plumbline.embedding.conformance import rules as conformance
+from plumbline.embedding.conformance.cells import first_cells, generated
 
 HONEST = """
 import hashlib
 import numpy as np
-from plumbline.embedding_cli import Result, run
+from plumbline.embedding.options import Result
+from plumbline.models.command import run
 
 def row(counts, cell, values):  # what a cell's embedding is made of
     return values[:8] + values[8:16] * 0.5
@@ -30,7 +32,7 @@ def embed(counts, options):
         for place, cell in enumerate(rows):
             out[cell] = row(counts, cell, np.log1p(block[place].toarray()[0][wanted]))
     FAULT
-    return Result(out, counts.shape[1], counts.shape[1])
+    return Result(values=out, genes_used=counts.shape[1], genes_total=counts.shape[1])
 
 run("fake", embed)
 """
@@ -137,7 +139,8 @@ def test_memory_growth_is_found(root: Path, tmp_path: Path) -> None:
         body = HONEST[HONEST.index("def embed") :].split("    FAULT")
         script.write_text(
             f"import sys; sys.path.insert(0, {str(root / 'bin')!r})\nimport numpy as np\n"
-            f"from plumbline.embedding_cli import Result, run\ndef embed(counts, options):\n    {lean}\n    {fault}{body[1]}"
+            "from plumbline.embedding.options import Result\nfrom plumbline.models.command import run\n"
+            f"def embed(counts, options):\n    {lean}\n    {fault}{body[1]}"
         )
         kit = conformance_kit.Kit(script, ["--threads", "1"], generated(), tmp_path / status, memory_cells=256)
         assert conformance.memory_growth(kit).status == status

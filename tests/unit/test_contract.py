@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from plumbline.contract import Embedding, align, read_embedding, write_embedding, write_not_applicable
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
+from plumbline.embedding.contract import Embedding, align, read_embedding, write_embedding, write_not_applicable
 
 IDS = np.array(["c1", "c2", "c3"])
 VALUES = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -5,9 +5,10 @@ import pytest
 from made_screen import made_counts, options, write_screen
 from scipy import stats
 
-from plumbline.counts import Counts
-from plumbline.errors import UserError
-from plumbline.models import control, pca
+from plumbline.common.errors import UserError
+from plumbline.counts.reading import Counts
+from plumbline.models import reference as control
+from plumbline.models.pca import pca
 
 
 def test_normal_is_normal_independent_and_a_function_of_the_name():
@@ -101,7 +102,7 @@ def test_codes_without_any_relationship_are_still_distinct():
 
 
 def test_label_oracle_separates_perturbations_and_knows_no_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("plumbline.relationships.known_pairs", lambda source: np.array([["P0", "P1"], ["P2", "P3"]]))
+    monkeypatch.setattr("plumbline.genes.relationships.known_pairs", lambda source: np.array([["P0", "P1"], ["P2", "P3"]]))
     counts = write_screen(tmp_path, made_counts(400, 20))
     result = control.embed(counts, options(tmp_path / "tables", kind="label_oracle"))
     labels = np.where(np.arange(400) % 4 == 0, "control", np.char.add("P", (np.arange(400) // 5 % 8).astype(str)))
@@ -118,7 +119,7 @@ def test_label_oracle_separates_perturbations_and_knows_no_batch(tmp_path, monke
 
 
 def test_label_oracle_does_not_depend_on_order_and_needs_labels(tmp_path, monkeypatch):
-    monkeypatch.setattr("plumbline.relationships.known_pairs", lambda source: np.array([["P0", "P1"]]))
+    monkeypatch.setattr("plumbline.genes.relationships.known_pairs", lambda source: np.array([["P0", "P1"]]))
     matrix, order = made_counts(60, 20), np.random.default_rng(0).permutation(60)
     counts = write_screen(tmp_path / "a", matrix)
     first = control.embed(counts, options(tmp_path / "a" / "tables", kind="label_oracle"))

@@ -12,7 +12,7 @@ from scipy import optimize, stats
 
 import describe_counts
 from plumbline.experiments.count_distribution import COLUMNS, MODELS, choose, describe
-from plumbline.screen import read_screen
+from plumbline.scoring.screen import read_screen
 
 N = 1200
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from plumbline import counts as module
-from plumbline.counts import open_counts
+from plumbline.counts import reading as module
+from plumbline.counts.reading import open_counts
 
 N, G = 400, 37
 

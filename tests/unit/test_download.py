@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from plumbline.datasets import zenodo_file
-from plumbline.download import digest, download
-from plumbline.errors import UserError
+from plumbline.common.download import digest, download
+from plumbline.common.errors import UserError
+from plumbline.data.fetching import zenodo_file
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdigest()
@@ -103,7 +103,7 @@ def test_a_file_that_changed_meanwhile_starts_anew(server, tmp_path):
     server.cuts = [100_000]
     server.errors = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("plumbline.download.ATTEMPTS", 1)
+        patch.setattr("plumbline.common.download.ATTEMPTS", 1)
         with pytest.raises(UserError, match="connection was cut"):
             download(f"{server.url}/file", tmp_path / "file", pause=0)
     server.content, server.tag = CONTENT[::-1], '"two"'

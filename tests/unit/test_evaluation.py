@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from plumbline import tasks
-from plumbline.evaluation import embedded_part, evaluate, fitting_controls, item_frames, score_rows
-from plumbline.scores import Items, Score
-from plumbline.screen import Screen, Split, View
+from plumbline.data.splits import Split
+from plumbline.scoring.evaluation import embedded_part, evaluate, fitting_controls, item_frames, score_rows
+from plumbline.scoring.scores import Items, Score
+from plumbline.scoring.screen import Screen, View
 
 N = 120
 

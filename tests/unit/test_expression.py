@@ -5,9 +5,10 @@ import pytest
 import scipy.sparse as sp
 from made_screen import made_counts, options, write_screen
 
-from plumbline.errors import NotApplicable, UserError
-from plumbline.lognorm import log_normalise
-from plumbline.models import expression, variable_genes
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.lognorm import log_normalise
+from plumbline.models import expression
+from plumbline.models.shared import variable_genes
 
 
 def scanpy_choice(matrix, n_hvg):
@@ -33,7 +34,7 @@ def test_genes_are_those_of_scanpy(tmp_path, n_cells, n_genes, n_hvg):
 
 
 def test_moments_do_not_depend_on_the_blocks(tmp_path, monkeypatch):
-    from plumbline.counts import Counts
+    from plumbline.counts.reading import Counts
 
     counts, rows = write_screen(tmp_path, made_counts()), np.arange(5, 300, 2)
     whole = variable_genes.moments(counts, rows, "log")

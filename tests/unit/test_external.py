@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from made_screen import made_counts, options, write_screen
 
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
 from plumbline.models import external
 
 N, D = 40, 7

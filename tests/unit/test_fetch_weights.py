@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import fetch_weights
-from plumbline import checkpoints
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
+from plumbline.embedding import checkpoints
 
 BIG = bytes(range(256)) * 4096
 COLUMNS = ("id", "model", "weights_source", "weights_revision", "weights_files", "weights_sha256", "weights_bytes")

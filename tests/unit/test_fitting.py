@@ -9,14 +9,14 @@ import scipy.sparse as sp
 from made_screen import made_counts, options, write_screen
 from sklearn.decomposition import PCA
 
-from plumbline.counts import open_counts
-from plumbline.embedding_cli import _on_shared_genes
-from plumbline.errors import NotApplicable, UserError
-from plumbline.gene_names import shared_genes
-from plumbline.models import pca
-from plumbline.models.fit_on import FitOn, read_fit_on
-from plumbline.models.fitting import fitting_part, share_of_batches
-from plumbline.stacked_counts import stack
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.reading import open_counts
+from plumbline.counts.stacked import stack
+from plumbline.genes.names import shared_genes
+from plumbline.models.command import _on_shared_genes
+from plumbline.models.pca import pca
+from plumbline.models.shared.fit_on import FitOn, read_fit_on
+from plumbline.models.shared.fitting import fitting_part, share_of_batches
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,16 @@ import embed_geneformer
 import embed_scgpt
 import embed_uce
 from assets.make_gene_names import gene_names as made
-from plumbline import gene_names, orthologs
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options
-from plumbline.errors import UserError
-from plumbline.models import cellplm_untrained, geneformer_untrained, scgpt_untrained, uce_untrained
-from plumbline.relationships import perturbed_genes
+from plumbline.common.errors import UserError
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options
+from plumbline.genes import names as gene_names
+from plumbline.genes import orthologs
+from plumbline.genes.relationships import perturbed_genes
+from plumbline.models.cellplm import untrained as cellplm_untrained
+from plumbline.models.geneformer import untrained as geneformer_untrained
+from plumbline.models.scgpt import untrained as scgpt_untrained
+from plumbline.models.uce import untrained as uce_untrained
 
 MODELS = {
     "cellplm": (embed_cellplm, cellplm_untrained),
@@ -123,7 +127,17 @@ def test_a_perturbation_that_is_called_by_an_id_is_its_gene_also_if_the_data_set
 
 
 def told(variant: str, weights: Path | None = None) -> Options:
-    return Options(variant, weights, None, "none", 42, "cpu", 0, 1, {"checkpoint": "own"} if weights else {})
+    return Options(
+        variant=variant,
+        weights=weights,
+        tables=None,
+        fit_on="none",
+        seed=42,
+        device="cpu",
+        batch_size=0,
+        threads=1,
+        settings={"checkpoint": "own"} if weights else {},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +182,17 @@ def test_geneformer_reads_symbols_by_its_own_dictionary(screen, tmp_path):
 @pytest.mark.parametrize("model", sorted(MODELS))
 @pytest.mark.parametrize("given", ["ensembl_id", "symbol"])
 def test_untrained_models_take_either_name(screen, model, given):
-    options = Options(f"{model}_untrained", None, None, "none", 42, "cpu", 0, 1, {"untrained": "true"})
+    options = Options(
+        variant=f"{model}_untrained",
+        weights=None,
+        tables=None,
+        fit_on="none",
+        seed=42,
+        device="cpu",
+        batch_size=0,
+        threads=1,
+        settings={"untrained": "true"},
+    )
     done = MODELS[model][0].embed(screen[given], options)
     assert np.isfinite(done.values).all()
     assert done.genes_used == 60

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from plumbline.counts import Counts, open_counts
-from plumbline.embedding_cli import Options
-from plumbline.errors import NotApplicable, UserError
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.embedding.options import Options
 from plumbline.models import gene_vectors
 
 GENES = ["TP53", "C1orf112", "MYC", "NOVEL"]
@@ -26,7 +26,17 @@ def counts(tmp_path: Path) -> Counts:
 
 
 def told(weights: Path | None, **settings: str) -> Options:
-    return Options("gene_vectors", weights, None, "none", 42, "cpu", 0, 1, settings)
+    return Options(
+        variant="gene_vectors",
+        weights=weights,
+        tables=None,
+        fit_on="none",
+        seed=42,
+        device="cpu",
+        batch_size=0,
+        threads=1,
+        settings=settings,
+    )
 
 
 def saved(folder: Path, suffix: str, names: list[str], vectors: np.ndarray = VECTORS) -> Path:

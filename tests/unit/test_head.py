@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from made_screen import made_counts, relabel, with_head, write_screen
 
-from plumbline.embedding_cli import HEAD_SETTINGS, Source
-from plumbline.errors import NotApplicable, UserError
-from plumbline.models import pca
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.embedding.options import Source
+from plumbline.models.command import HEAD_SETTINGS
+from plumbline.models.pca import pca
 
 pytest.importorskip("torch")
-from plumbline.models.head import embed_with_head
+from plumbline.models.objectives.head import embed_with_head
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_the_model_below_is_run_once_on_both_parts(tmp_path, counts):
         return pca.embed(counts, options)
 
     other = write_screen(tmp_path / "other", made_counts(50, 80, seed=5))
-    elsewhere = replace(with_head(tmp_path / "other", "screen:train"), source=Source(counts, tmp_path / "tables"))
+    elsewhere = replace(with_head(tmp_path / "other", "screen:train"), source=Source(counts=counts, tables=tmp_path / "tables"))
     found = embed_with_head(embed, other, elsewhere)
     assert seen == [180 + 50]
     assert found.values.shape == (50, 5)
@@ -112,7 +113,7 @@ def test_bad_settings_are_explained(tmp_path, counts, settings, message):
 
 def test_every_script_takes_a_head_and_says_so(tmp_path, counts, monkeypatch, capsys):
     import embed_pca
-    from plumbline.embedding_cli import run
+    from plumbline.models.command import run
 
     paths = [
         "--counts",

@@ -14,9 +14,9 @@ import scanpy as sc
 import scipy.io
 import scipy.sparse as sp
 
-from plumbline import row_blocks
-from plumbline.errors import UserError
-from plumbline.ingest import as_text, input_sha256, open_source
+from plumbline.common.errors import UserError
+from plumbline.counts import row_blocks
+from plumbline.data.ingest import as_text, input_sha256, open_source
 
 N_CELLS, N_GENES = 30, 12
 BARCODES = [f"{'ACGT' * 3}{i:02d}-{i % 3 + 1}" for i in range(N_CELLS)]

@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 
 import ablate_integrity
 import prepare_dataset
+from plumbline.data.simulate import Design, simulate
 from plumbline.experiments import integrity_damages as damages
 from plumbline.experiments.integrity_ablation import (
     COLUMNS,
@@ -27,7 +28,6 @@ from plumbline.experiments.integrity_ablation import (
 )
 from plumbline.experiments.integrity_damages import INDIFFERENT, KEPT, SENSITIVE, Case, levels_of, take_apart, undamaged
 from plumbline.experiments.integrity_reading import interval, judged, scaled, sensitivity, specificity
-from plumbline.simulate import Design, simulate
 
 
 def made(seed: int = 0, n_batches: int = 4, n_perturbations: int = 8, genes: int = 40, noise: float = 0.5) -> Case:

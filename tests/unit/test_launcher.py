@@ -14,7 +14,7 @@ import pytest
 
 from launcher import environments, home, launch, models, nextflow, verbs
 from launcher.home import Part, provide
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
 
 
 @pytest.fixture(autouse=True)

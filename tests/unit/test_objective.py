@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from made_screen import HEAD, made_counts, options, relabel, with_head, write_screen
 
-from plumbline.embedding_cli import Source
-from plumbline.errors import NotApplicable, UserError
-from plumbline.models import pca
-from plumbline.models.fitting import fitting_part
-from plumbline.models.labels import MIN_CELLS, labelled_cells, minibatches, validation_part
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.embedding.options import Source
+from plumbline.models.objectives.labels import MIN_CELLS, labelled_cells, minibatches, validation_part
+from plumbline.models.pca import pca
+from plumbline.models.shared.fitting import fitting_part
 
 torch = pytest.importorskip("torch")
-from plumbline.models import objective  # noqa: E402
-from plumbline.models.head import embed_with_head  # noqa: E402
+from plumbline.models.objectives import objective  # noqa: E402
+from plumbline.models.objectives.head import embed_with_head  # noqa: E402
 
 
 def brute_force_contrastive(z, code, batch, t):
@@ -143,7 +143,7 @@ def test_missing_labels_are_explained(tmp_path, counts):
     relabel(tmp_path, lambda cells: cells.drop(columns="is_control"))
     with pytest.raises(UserError, match="no column is_control"):
         embed_with_head(pca.embed, counts, with_head(tmp_path))
-    source = Source(counts, None)
+    source = Source(counts=counts, tables=None)
     with pytest.raises(UserError, match="give --tables"):
         embed_with_head(pca.embed, counts, replace(options(None, "screen", **HEAD), source=source))
 

@@ -9,18 +9,17 @@ import pytest
 from made_screen import options
 from made_screens import view_of
 
-from plumbline.counts import open_counts
-from plumbline.embedding_cli import Source
-from plumbline.evaluation import evaluate
-from plumbline.models import pca
-from plumbline.screen import Split
-from plumbline.simulate import CONTROL, Design, simulate
-from plumbline.splits import make_split
-from plumbline.stats import paired_difference
+from plumbline.counts.reading import open_counts
+from plumbline.data.simulate import CONTROL, Design, simulate
+from plumbline.data.splits import Split, make_split
+from plumbline.embedding.options import Source
+from plumbline.models.pca import pca
+from plumbline.scoring.evaluation import evaluate
+from plumbline.scoring.stats import paired_difference
 from plumbline.tasks import consistency, recall
 
 pytest.importorskip("torch")
-from plumbline.models.head import embed_with_head
+from plumbline.models.objectives.head import embed_with_head
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def held_out_items(screen, values, task, metric, protocol, postprocess):
 
 def embedded(screen, tables, **settings):
     folder, held, *_ = screen
-    source = Source(open_counts(folder / "counts.h5ad"), tables)
+    source = Source(counts=open_counts(folder / "counts.h5ad"), tables=tables)
     asked = replace(options(None, "screen:train", n_components=128, **settings), source=source)
     embed = embed_with_head if "head" in settings else (lambda embed, *arguments: embed(*arguments))
     return embed(pca.embed, open_counts(held / "counts.h5ad"), asked).values

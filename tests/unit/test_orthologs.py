@@ -16,12 +16,12 @@ import embed_gene_vectors
 import embed_geneformer
 import embed_scgpt
 from assets.make_orthologs import one_to_one
-from plumbline import orthologs
-from plumbline.counts import Counts, open_counts
-from plumbline.embedding_cli import Options, Result
-from plumbline.errors import NotApplicable, UserError
-from plumbline.models.genes import by_mouse_orthologs, human_counts
-from plumbline.stacked_counts import stack
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.counts.stacked import stack
+from plumbline.embedding.options import Options, Result
+from plumbline.genes import orthologs
+from plumbline.models.shared.genes import by_mouse_orthologs, human_counts
 
 N_MAPPED, N_OTHER, N_CELLS = 40, 12, 9
 SCRIPTS = {"geneformer": embed_geneformer, "scgpt": embed_scgpt, "cellplm": embed_cellplm}
@@ -55,7 +55,17 @@ def matrix(genes) -> np.ndarray:
 
 
 def told(variant: str, weights: Path | None = None, tables: Path | None = None, **settings: str) -> Options:
-    return Options(variant, weights, tables, "none", 42, "cpu", 0, 1, settings)
+    return Options(
+        variant=variant,
+        weights=weights,
+        tables=tables,
+        fit_on="none",
+        seed=42,
+        device="cpu",
+        batch_size=0,
+        threads=1,
+        settings=settings,
+    )
 
 
 def dense(counts: Counts) -> np.ndarray:
@@ -212,7 +222,9 @@ def test_a_table_of_ones_own_goes_before_the_bundled_one_and_may_map_several_to_
 def checkpoints(genes, tmp_path_factory) -> Path:
     """A tiny checkpoint of each human model that knows all human genes, those without an ortholog too."""
     pytest.importorskip("torch")
-    from plumbline.models import cellplm_untrained, geneformer_untrained, scgpt_untrained
+    from plumbline.models.cellplm import untrained as cellplm_untrained
+    from plumbline.models.geneformer import untrained as geneformer_untrained
+    from plumbline.models.scgpt import untrained as scgpt_untrained
 
     place = tmp_path_factory.mktemp("weights")
     for name in SCRIPTS:

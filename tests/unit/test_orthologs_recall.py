@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from made_screens import view_of
 
-from plumbline import orthologs, relationships
-from plumbline.counts import open_counts
-from plumbline.embedding_cli import Options
-from plumbline.models import control
-from plumbline.relationships import SOURCES, perturbed_genes
+from plumbline.counts.reading import open_counts
+from plumbline.embedding.options import Options
+from plumbline.genes import orthologs, relationships
+from plumbline.genes.relationships import SOURCES, perturbed_genes
+from plumbline.models import reference as control
 from plumbline.tasks import recall
 
 
@@ -109,5 +109,18 @@ def test_the_label_oracle_of_a_mouse_is_that_of_its_human_twin(screen, tmp_path)
         empty = pd.DataFrame({"ensembl_id": ["", ""], "symbol": ["a", "b"]})
         empty.to_parquet(folder / "genes.parquet")
         (folder / "dataset.json").write_text(json.dumps({"organism": organism}))
-        made[organism] = control.label_oracle(counts, Options("label_oracle", None, folder, "none", 42, "cpu", 0, 1, {}))
+        made[organism] = control.label_oracle(
+            counts,
+            Options(
+                variant="label_oracle",
+                weights=None,
+                tables=folder,
+                fit_on="none",
+                seed=42,
+                device="cpu",
+                batch_size=0,
+                threads=1,
+                settings={},
+            ),
+        )
     np.testing.assert_array_equal(made["mouse"], made["human"])

@@ -5,9 +5,9 @@ import pytest
 import scipy.sparse as sp
 from made_screen import made_counts, options, write_screen
 
-from plumbline.errors import NotApplicable, UserError
-from plumbline.lognorm import log_normalise
-from plumbline.models import krylov, pca
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.lognorm import log_normalise
+from plumbline.models.pca import krylov, pca
 
 
 @pytest.fixture
@@ -81,14 +81,14 @@ def test_order_of_cells_block_size_and_cache_do_not_matter(tmp_path, monkeypatch
     matrix, order = made_counts(400, 300, seed=3), np.random.default_rng(0).permutation(400)
     first = pca.embed(write_screen(tmp_path / "a", matrix), options(n_components=25))
     shuffled = write_screen(tmp_path / "b", matrix, order=order)
-    monkeypatch.setattr("plumbline.counts.Counts.blocks", _blocks_of(37))
+    monkeypatch.setattr("plumbline.counts.reading.Counts.blocks", _blocks_of(37))
     second = pca.embed(shuffled, options(n_components=25, cache_gb=0.00003))
     scale = np.abs(first.values).max()
     assert np.abs(first.values[order] - second.values).max() < 1e-4 * scale
 
 
 def _blocks_of(size):
-    from plumbline.counts import Counts
+    from plumbline.counts.reading import Counts
 
     original = Counts.blocks
     return lambda self, rows=None: original(self, rows, size)

@@ -8,9 +8,9 @@ from scipy.linalg import sqrtm
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from plumbline import postprocess as module
-from plumbline.errors import NotApplicable, UserError
-from plumbline.postprocess import METHODS, MIN_CONTROLS, postprocess
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.scoring import postprocess as module
+from plumbline.scoring.postprocess import METHODS, MIN_CONTROLS, postprocess
 
 ALIGNING = METHODS[1:]
 

@@ -12,10 +12,11 @@ import scanpy as sc
 import scipy.sparse as sp
 
 import prepare_dataset
-from plumbline.counts import open_counts
-from plumbline.data_report import confounding, cramers_v
-from plumbline.errors import UserError
-from plumbline.screen import read_screen, read_split
+from plumbline.common.errors import UserError
+from plumbline.counts.reading import open_counts
+from plumbline.data.quality import confounding, cramers_v
+from plumbline.data.splits import read_split
+from plumbline.scoring.screen import read_screen
 
 ROW = {
     "name": "tiny",
@@ -173,7 +174,7 @@ def test_every_encoding_reads_the_same(run, tmp_path, encode, monkeypatch):
     expected = ad.read_h5ad(run(screen()) / "counts.h5ad")
     path = tmp_path / "encoded.h5ad"
     encode(screen(), path)
-    monkeypatch.setattr("plumbline.ingest.BUDGET", 2000)  # a few rows a block
+    monkeypatch.setattr("plumbline.data.ingest.BUDGET", 2000)  # a few rows a block
     written = ad.read_h5ad(run(path) / "counts.h5ad")
     assert (written.X != expected.X).nnz == 0
     pd.testing.assert_frame_equal(written.obs, expected.obs)
@@ -188,7 +189,7 @@ def test_layers_raw_and_backed_blocks(run, monkeypatch):
     sc.pp.normalize_total(data, target_sum=1e4)
     sc.pp.log1p(data)
     data = data[:, :30].copy()  # raw keeps all genes
-    monkeypatch.setattr("plumbline.ingest.BUDGET", 64)  # a few values a block
+    monkeypatch.setattr("plumbline.data.ingest.BUDGET", 64)  # a few values a block
     kept = np.asarray(counts[:, :30].sum(1)).ravel() > 50
     written = ad.read_h5ad(run(data, layer="counts") / "counts.h5ad")
     assert (counts[kept][:, :30] != written.X).nnz == 0

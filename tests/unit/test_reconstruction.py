@@ -9,8 +9,8 @@ from made_screens import counts_view
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from plumbline import expression
-from plumbline.expression import ShuffledExpression, read_expression, weighted_sum
+from plumbline.counts import expression
+from plumbline.counts.expression import ShuffledExpression, read_expression, weighted_sum
 from plumbline.metrics import decoder
 from plumbline.metrics.correlation import pearson_rows, spearman_rows
 from plumbline.metrics.decoder import operations, plan, train_decoder

@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
-from plumbline.embedding_cli import HEAD_SETTINGS
-from plumbline.errors import UserError
-from plumbline.registry import TABLE, find_variant, read_variants
+from plumbline.common.errors import UserError
+from plumbline.embedding.variants import TABLE, find_variant, read_variants
+from plumbline.models.command import HEAD_SETTINGS
 
 
 def edited(tmp_path, **changes):

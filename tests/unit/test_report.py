@@ -13,7 +13,7 @@ from made_scores import LOST, REFUSED, TASKS, fake_task, make_run
 
 import report_scores
 import summarise_scores
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
 from plumbline.report.figures import spaced
 from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import per_task, summary_text

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from plumbline.counts import Counts, open_counts
-from plumbline.embedding_cli import Options
-from plumbline.errors import OUT_OF_MEMORY, UserError
-from plumbline.models import batches, devices, runtime
-from plumbline.models.runtime import Ragged, embed_cells
+from plumbline.common.errors import OUT_OF_MEMORY, UserError
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.embedding.options import Options
+from plumbline.models.runtime import batches, devices
+from plumbline.models.runtime import cells as runtime
+from plumbline.models.runtime.batches import Ragged
+from plumbline.models.runtime.cells import embed_cells
 
 torch = pytest.importorskip("torch")
 
@@ -67,7 +69,17 @@ def expected(counts) -> np.ndarray:
 
 
 def options(batch_size: int = 0, device: str = "cpu", **settings: str) -> Options:
-    return Options("v", None, None, "all", 1, device, batch_size, 1, settings)
+    return Options(
+        variant="v",
+        weights=None,
+        tables=None,
+        fit_on="all",
+        seed=1,
+        device=device,
+        batch_size=batch_size,
+        threads=1,
+        settings=settings,
+    )
 
 
 def test_values_come_back_in_the_order_of_the_cells_with_their_coverage(counts, expected) -> None:

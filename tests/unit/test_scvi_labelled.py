@@ -9,11 +9,12 @@ import scipy.sparse as sp
 from made_screen import made_counts, options, relabel, write_screen
 from sklearn.linear_model import LogisticRegression
 
-from plumbline.embedding_cli import Source
-from plumbline.errors import NotApplicable, UserError
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.embedding.options import Source
 
 pytest.importorskip("scvi")
-from plumbline.models import scvi_labelled, scvi_model
+from plumbline.models.scvi import labelled as scvi_labelled
+from plumbline.models.scvi import scvi_model
 
 SMALL = {"n_latent": 6, "n_hidden": 16, "n_hvg": 60, "max_epochs": 3}
 BOTH = pytest.mark.parametrize("architecture", ["scanvi", "contrastivevi"])
@@ -97,7 +98,7 @@ def test_labels_of_other_cells_are_not_read(tmp_path, counts, architecture):
 @BOTH
 def test_it_is_fitted_on_a_source(tmp_path, counts, architecture):
     other = write_screen(tmp_path / "other", made_counts(50, 80, seed=5))
-    source = Source(counts, tmp_path / "tables")
+    source = Source(counts=counts, tables=tmp_path / "tables")
     asked = replace(told(tmp_path / "other", architecture, "screen:train"), source=source)
     found = scvi_labelled.embed(other, asked)
     assert found.values.shape[0] == 50

@@ -5,10 +5,10 @@ import pytest
 import scipy.sparse as sp
 from made_screen import made_counts, options, write_screen
 
-from plumbline.errors import NotApplicable, UserError
+from plumbline.common.errors import NotApplicable, UserError
 
 pytest.importorskip("scvi")
-from plumbline.models import scvi_model
+from plumbline.models.scvi import scvi_model
 
 SMALL = {"n_latent": 6, "n_hidden": 16, "n_hvg": 60}
 

@@ -9,11 +9,11 @@ from sklearn.covariance import oas
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
+from plumbline.data.splits import make_split
 from plumbline.metrics import control_auroc as auroc
 from plumbline.metrics.control_auroc import Cells, control_auroc
-from plumbline.postprocess import METHODS, postprocess
-from plumbline.screen import Screen, View
-from plumbline.splits import make_split
+from plumbline.scoring.postprocess import METHODS, postprocess
+from plumbline.scoring.screen import Screen, View
 from plumbline.tasks import separability
 
 ACCURACIES = ("linear_top1", "linear_top5", "linear_balanced", "knn_top1", "knn_top5")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from plumbline.errors import UserError
-from plumbline.files import sha256
-from plumbline.harmonise import annotations, known_symbols
-from plumbline.simulate import (
+from plumbline.common.errors import UserError
+from plumbline.common.files import sha256
+from plumbline.data.harmonise import annotations, known_symbols
+from plumbline.data.simulate import (
     CONTROL,
     DISPERSION,
     KNOCKDOWN,

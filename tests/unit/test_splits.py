@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plumbline.errors import UserError
-from plumbline.splits import make_split, n_train, split_by
+from plumbline.common.errors import UserError
+from plumbline.data.splits import make_split, n_train, split_by
 
 
 def screen(n: int, n_batches: int, n_perturbations: int, share_controls: float = 0.1, seed: int = 0) -> tuple:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from plumbline.scores import Items
-from plumbline.stats import bh, canonical, draws, interval, paired_difference, pool, shared
+from plumbline.scoring.scores import Items
+from plumbline.scoring.stats import bh, canonical, draws, interval, paired_difference, pool, shared
 
 
 def ratio(rng, k, mean=0.4, spread=0.1, kind="perturbation"):
@@ -68,7 +68,7 @@ def test_interval_is_deterministic_and_in_chunks_the_same(monkeypatch):
     whole = interval(items, seed=9)
     assert whole == interval(items, seed=9)
     assert whole != interval(items, seed=10)
-    monkeypatch.setattr("plumbline.stats._CHUNK", 100)
+    monkeypatch.setattr("plumbline.scoring.stats._CHUNK", 100)
     low, high = interval(items, seed=9)
     assert low == pytest.approx(whole[0], abs=0.01)
     assert high == pytest.approx(whole[1], abs=0.01)

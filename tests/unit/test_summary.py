@@ -12,8 +12,8 @@ import pytest
 from made_scores import LOST, MODELS, REFUSED, TASKS, fake_task, make_run
 
 import summarise_scores
-from plumbline.errors import UserError
-from plumbline.scores import COLUMNS, Items
+from plumbline.common.errors import UserError
+from plumbline.scoring.scores import COLUMNS, Items
 from plumbline.summary import tables
 from plumbline.summary.comparisons import _calibrate, baseline_row
 from plumbline.summary.contest import Contest

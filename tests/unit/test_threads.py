@@ -28,7 +28,7 @@ def test_a_machine_offers_more():
 
 @pytest.mark.parametrize("before", ["", "import numpy\n", "import numpy, numba, torch\n"], ids=["none", "numpy", "all"])
 def test_libraries_loaded_before_and_after(before):
-    assert pools(f"{before}from plumbline.threads import limit_threads\nlimit_threads(1)\n{POOLS}") == "1"
+    assert pools(f"{before}from plumbline.common.threads import limit_threads\nlimit_threads(1)\n{POOLS}") == "1"
 
 
 def test_evaluation_is_limited_before_numpy_is_loaded():

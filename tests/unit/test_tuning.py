@@ -12,15 +12,15 @@ from made_screen import options
 
 import embed_geneformer
 import embed_scgpt
-from plumbline.counts import Counts, open_counts
-from plumbline.embedding_cli import Source
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.embedding.options import Source
 
 torch = pytest.importorskip("torch")
-from plumbline.models import objective  # noqa: E402
-from plumbline.models.encoder import Encoder  # noqa: E402
-from plumbline.models.head import embed_with_head  # noqa: E402
-from plumbline.models.tuning import adapt, free_weights  # noqa: E402
+from plumbline.models.objectives import objective  # noqa: E402
+from plumbline.models.objectives.head import embed_with_head  # noqa: E402
+from plumbline.models.objectives.tuning import adapt, free_weights  # noqa: E402
+from plumbline.models.runtime.encoder import Encoder  # noqa: E402
 
 SCRIPTS = {"scgpt": embed_scgpt, "geneformer_v1": embed_geneformer}
 KINDS = ("last", "lora")

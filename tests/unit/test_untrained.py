@@ -20,11 +20,11 @@ import embed_scgpt
 import embed_uce
 import report_scores
 import summarise_scores
-from plumbline.counts import Counts, open_counts
-from plumbline.embedding_cli import Options, Result
-from plumbline.errors import NotApplicable, UserError
-from plumbline.models.untrained import is_untrained
-from plumbline.registry import read_variants
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.embedding.options import Options, Result
+from plumbline.embedding.variants import read_variants
+from plumbline.models.shared.untrained import is_untrained
 from plumbline.summary import tables
 
 torch = pytest.importorskip("torch")
@@ -58,7 +58,17 @@ def matrix(counts: Counts) -> np.ndarray:
 
 
 def told(model: str, seed: int = 42, weights: Path | None = None, batch_size: int = 0, **settings: str) -> Options:
-    return Options(f"{model}_untrained", weights, None, "none", seed, "cpu", batch_size, 1, settings)
+    return Options(
+        variant=f"{model}_untrained",
+        weights=weights,
+        tables=None,
+        fit_on="none",
+        seed=seed,
+        device="cpu",
+        batch_size=batch_size,
+        threads=1,
+        settings=settings,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +156,11 @@ def test_of_mouse_cells_uce_takes_the_genes_themselves_and_others_their_ortholog
 
 
 def test_a_head_on_top_is_trained_and_the_provenance_says_so_of_fine_tuning_alone(counts):
-    from plumbline.models.untrained import embed_untrained
+    from plumbline.models.shared.untrained import embed_untrained
 
     def embed(counts: Counts, options: Options) -> Result:
         assert options.settings == {"tune": "last", "checkpoint": "own"}
-        return Result(np.zeros((N_CELLS, 1), np.float32), 1, 1)
+        return Result(values=np.zeros((N_CELLS, 1), np.float32), genes_used=1, genes_total=1)
 
     done = embed_untrained(embed, lambda *_: None, counts, told("scgpt", untrained="true", tune="last"))
     assert (done.extra["trained"], done.extra["pretrained"]) == (True, False)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plumbline import checkpoints, weights
-from plumbline.checkpoints import Checkpoint, KnownFile
-from plumbline.errors import UserError
-from plumbline.files import sha256
+from plumbline.common.errors import UserError
+from plumbline.common.files import sha256
+from plumbline.embedding import checkpoints, weights
+from plumbline.embedding.checkpoints import Checkpoint, KnownFile
 
 torch = pytest.importorskip("torch")
 

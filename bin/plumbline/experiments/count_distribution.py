@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from plumbline.counts import open_counts
-from plumbline.errors import NotApplicable
+from plumbline.common.errors import NotApplicable
+from plumbline.counts.reading import open_counts
 from plumbline.experiments.count_summary import summarise
-from plumbline.screen import Screen, read_screen
-from plumbline.stats import bh
+from plumbline.scoring.screen import Screen, read_screen
+from plumbline.scoring.stats import bh
 
 MODELS = ("poisson", "nb", "zinb")
 MIN_CONTROLS = 200  # fewer controls: all cells are described

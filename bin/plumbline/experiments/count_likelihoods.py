@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from plumbline.compiled import compiled
+from plumbline.common.compiled import compiled
 
 LEAST_PHI, MOST_PHI = 1e-8, 1e4  # the least stands for the Poisson limit: it is reported as 0
 _LOW, _HIGH = math.log(LEAST_PHI), math.log(MOST_PHI)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plumbline.compiled import compiled
-from plumbline.counts import Counts
-from plumbline.errors import NotApplicable
+from plumbline.common.compiled import compiled
+from plumbline.common.errors import NotApplicable
+from plumbline.counts.reading import Counts
 
 GRID = 256  # points on the scale of log mu
 EXACT = 256  # counts below are tallied one by one, those above on a grid of their logarithm

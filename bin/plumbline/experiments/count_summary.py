@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.scores import Items
-from plumbline.stats import interval
+from plumbline.scoring.scores import Items
+from plumbline.scoring.stats import interval
 
 MODELS = ("poisson", "nb", "zinb")
 TREND_BINS = 20

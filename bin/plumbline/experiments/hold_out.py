@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plumbline.counts import open_counts
-from plumbline.errors import NotApplicable, UserError
-from plumbline.files import whole_file, write_json
-from plumbline.h5ad import CsrWriter
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.common.files import whole_file, write_json
+from plumbline.counts.reading import open_counts
+from plumbline.counts.writing import CsrWriter
 
 MIN_PERTURBATIONS = 2
 KEPT = ("organism", "perturbation_type", "x_kind", "unexpressed_threshold", "unexpressed_scale")  # facts that stay true

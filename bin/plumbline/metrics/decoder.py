@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plumbline.expression import ShuffledExpression
+from plumbline.counts.expression import ShuffledExpression
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ interpreter's lock, so that threads share the work. Importing this module import
 
 import numpy as np
 
-from plumbline.compiled import compiled
+from plumbline.common.compiled import compiled
 
 
 @compiled(inline="always")

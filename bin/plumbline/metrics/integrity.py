@@ -7,7 +7,7 @@ does not grow with the number of genes.
 import numpy as np
 
 from plumbline.metrics.correlation import pearson_rows, spearman_rows
-from plumbline.scores import Items
+from plumbline.scoring.scores import Items
 
 _CELLS = 4096  # cells worked on at once
 _GENES = 256

@@ -5,7 +5,7 @@ import math
 import numba
 import numpy as np
 
-from plumbline.compiled import compiled
+from plumbline.common.compiled import compiled
 from plumbline.metrics.neighbours import limit_threads, neighbour_chunks, odd_at_most, principal_components
 
 K = 251  # the paper's k: perplexity 251 // 3 = 83

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numba
 import numpy as np
 
-from plumbline.compiled import compiled
+from plumbline.common.compiled import compiled
 
 CHUNK = 16_384  # query rows searched at a time
 SPARE = 8  # neighbours searched beyond k: rounding in the search's expanded squares cannot then push a true one out

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from plumbline.compiled import compiled
+from plumbline.common.compiled import compiled
 
 
 @compiled(nogil=True)

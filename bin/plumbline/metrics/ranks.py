@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.scores import Items, Score
-from plumbline.screen import Screen
-from plumbline.stats import bh
+from plumbline.scoring.scores import Items, Score
+from plumbline.scoring.screen import Screen
+from plumbline.scoring.stats import bh
 
 ALPHA = 0.05
 

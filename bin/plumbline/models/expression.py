@@ -4,11 +4,11 @@ A dense matrix of all genes would need 8 GB per 100,000 cells and 20,000 genes, 
 so raw counts, too, are given for the ``n_hvg`` most variable genes (of log-normalised values), and the provenance says so.
 """
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result
-from plumbline.errors import NotApplicable
-from plumbline.models.fitting import INPUTS, at_least, choice, counts_share, dense_rows, fitting_part, transform, x_kind
-from plumbline.models.variable_genes import select_genes
+from plumbline.common.errors import NotApplicable
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.shared.fitting import INPUTS, at_least, choice, counts_share, dense_rows, fitting_part, transform, x_kind
+from plumbline.models.shared.variable_genes import select_genes
 
 N_HVG = 2000
 
@@ -28,4 +28,11 @@ def embed(counts: Counts, options: Options) -> Result:
         "gene_selection": "normalised dispersion (seurat)" if kind == "counts" else "variance",
         "bound": f"the {len(genes)} most variable of {counts.shape[1]} genes: a dense matrix of all would not fit in memory",
     }
-    return Result(dense, len(genes), counts.shape[1], counts_share(counts, genes), 0, about)
+    return Result(
+        values=dense,
+        genes_used=len(genes),
+        genes_total=counts.shape[1],
+        counts_used=counts_share(counts, genes),
+        unembedded=0,
+        extra=about,
+    )

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from plumbline.contract import Embedding, align, read_embedding
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result
-from plumbline.errors import UserError, did_you_mean
-from plumbline.files import sha256
+from plumbline.common.errors import UserError, did_you_mean
+from plumbline.common.files import sha256
+from plumbline.counts.reading import Counts
+from plumbline.embedding.contract import Embedding, align, read_embedding
+from plumbline.embedding.options import Options, Result
 
 FORMATS = ("h5ad", "npz", "parquet", "npy")
 DROPPED = "dropped_cells.txt"  # PREPARE's list of the cells it filtered out, an id a line
@@ -40,7 +40,7 @@ def embed(counts: Counts, options: Options) -> Result:
         "extra_cells_left_out": n_dropped,
         "original_provenance": embedding.provenance,
     }
-    return Result(values, 0, counts.shape[1], 0.0, 0, about)
+    return Result(values=values, genes_used=0, genes_total=counts.shape[1], counts_used=0.0, unembedded=0, extra=about)
 
 
 def read(path: Path, key: str = "", id_column: str = "") -> Embedding:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from plumbline.counts import Counts
-from plumbline.embedding_cli import Options, Result
-from plumbline.errors import NotApplicable, UserError
-from plumbline.files import sha256
-from plumbline.models.fitting import INPUTS, choice, counts_share, transform, x_kind
-from plumbline.models.genes import HumanCounts, by_mouse_orthologs, human_counts, organism_of
-from plumbline.orthologs import MOUSE
+from plumbline.common.errors import NotApplicable, UserError
+from plumbline.common.files import sha256
+from plumbline.counts.reading import Counts
+from plumbline.embedding.options import Options, Result
+from plumbline.genes.orthologs import MOUSE
+from plumbline.models.shared.fitting import INPUTS, choice, counts_share, transform, x_kind
+from plumbline.models.shared.genes import HumanCounts, by_mouse_orthologs, human_counts, organism_of
 
 READERS = (".npz", ".csv", ".tsv", ".parquet", ".txt")
 
@@ -40,7 +40,9 @@ def embed(counts: Counts, options: Options) -> Result:
     about = {"checkpoint": path.name, "checkpoint_sha256": sha256(path), "input": values_read, "matched_by": by}
     about |= {"n_vectors": len(names), "attends_across_cells": False, **by_names.facts()}
     share, empty = counts_share(counts, columns), int((length == 0).sum())
-    return Result(values, len(columns), counts.shape[1], share, empty, about)
+    return Result(
+        values=values, genes_used=len(columns), genes_total=counts.shape[1], counts_used=share, unembedded=empty, extra=about
+    )
 
 
 def choose_names(counts: Counts, options: Options, names: np.ndarray) -> HumanCounts:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
 from plumbline.report.words import TASK_ORDER
 
 CONTROLS = ("floor", "ceiling", "predictor")

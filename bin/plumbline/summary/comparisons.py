@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.stats import bh
+from plumbline.scoring.stats import bh
 from plumbline.summary.contest import Contest
 from plumbline.summary.tables import CHOSEN, ItemFiles, bounds, directions, main_metric
 

@@ -7,8 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from plumbline.scores import Items
-from plumbline.stats import (
+from plumbline.scoring.scores import Items
+from plumbline.scoring.stats import (
     Difference,
     bh,
     canonical,

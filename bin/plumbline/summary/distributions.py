@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.scores import Items
-from plumbline.stats import canonical, pool
+from plumbline.scoring.scores import Items
+from plumbline.scoring.stats import canonical, pool
 from plumbline.summary.tables import ItemFiles
 
 COLUMNS = [

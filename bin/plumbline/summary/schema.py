@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plumbline.errors import UserError
+from plumbline.common.errors import UserError
 
 # beside the code and not in assets/: where work directories are remote, only bin/ travels with a task
 SCHEMA = Path(__file__).with_name("scores.schema.json")

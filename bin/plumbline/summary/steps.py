@@ -1,4 +1,4 @@
-"""What every step of the run cost: PREPARE, EMBED and EVALUATE, as each recorded it itself (plumbline.usage)."""
+"""What every step of the run cost: PREPARE, EMBED and EVALUATE, as each recorded it itself (plumbline.common.usage)."""
 
 import json
 from pathlib import Path

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from plumbline import tasks
-from plumbline.errors import UserError
-from plumbline.scores import COLUMNS, PROTOCOLS, Items
+from plumbline.common.errors import UserError
+from plumbline.scoring.scores import COLUMNS, PROTOCOLS, Items
 
 RUN = ["dataset", "variant", "fit_on", "task"]
 CHOSEN = {"paper": "best", "corrected": "selected"}  # the post-processing that stands for a model under each protocol
@@ -21,7 +21,7 @@ _TEXT = [name for name in COLUMNS if name not in ("seed", "value", "ci_low", "ci
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
-    """Every score table under ``folder`` (parquet, plumbline.scores.COLUMNS) as one."""
+    """Every score table under ``folder`` (parquet, plumbline.scoring.scores.COLUMNS) as one."""
     frames = []
     for path in sorted(folder.rglob("*.parquet")):
         frame = pd.read_parquet(path)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from plumbline.errors import UserError, did_you_mean
-from plumbline.files import whole_file, write_json, write_parquet
+from plumbline.common.errors import UserError, did_you_mean
+from plumbline.common.files import whole_file, write_json, write_parquet
 from plumbline.summary.schema import load_schema
 from plumbline.summary.tables import directions, main_metric
 

@@ -4,14 +4,14 @@ NAME, VERSION (strings; a change of meaning is a new version), MAIN_METRIC (the 
 METRICS: {metric: +1 if higher is better else -1}, BOUNDS: {metric: (lowest, highest value it can have)}, USES_SPLIT (it scores
 test cells, rather than all cells), NEEDS_COUNTS (it streams counts.h5ad), COMPARES_CONTROLS (the controls' own embeddings
 enter its score, so that `corrected` fits the post-processing on other controls), ``not_applicable(facts) -> str`` (a reason,
-or '') and ``run(view: plumbline.screen.View) -> list[plumbline.scores.Score]``: one Score per metric of METRICS, always.
+or '') and ``run(view: View) -> list[Score]``: one Score per metric of METRICS, always.
 """
 
 import importlib
 import pkgutil
 from types import ModuleType
 
-from plumbline.errors import UserError, did_you_mean
+from plumbline.common.errors import UserError, did_you_mean
 
 
 def names() -> list[str]:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from plumbline.metrics.lisi import MIN_K, SCIB_NEIGHBOURS, ilisi, ilisi_scib, k_for
-from plumbline.scores import Items, Score
-from plumbline.screen import View
+from plumbline.scoring.scores import Items, Score
+from plumbline.scoring.screen import View
 
 NAME = "batch_effect"
 VERSION = "1"

@@ -9,8 +9,8 @@ import numpy as np
 from plumbline.metrics.cosine import matched_null, mean_cosine
 from plumbline.metrics.groups import group_by
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
-from plumbline.scores import Score, counted
-from plumbline.screen import View
+from plumbline.scoring.scores import Score, counted
+from plumbline.scoring.screen import View
 
 NAME = "consistency"
 VERSION = "1"

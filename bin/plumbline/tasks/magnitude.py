@@ -9,8 +9,8 @@ import numpy as np
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
 from plumbline.metrics.groups import group_by, seed_of
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
-from plumbline.scores import Score, counted
-from plumbline.screen import View
+from plumbline.scoring.scores import Score, counted
+from plumbline.scoring.screen import View
 
 NAME = "magnitude"
 VERSION = "1"

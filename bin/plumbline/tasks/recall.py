@@ -7,6 +7,8 @@ and the separation of CORUM complexes; intervals resample genes.
 
 import numpy as np
 
+from plumbline.genes.orthologs import MOUSE
+from plumbline.genes.relationships import SOURCES, UNMAPPED, complexes, is_combination, known_pairs, perturbed_genes
 from plumbline.metrics.cosine import unit_rows
 from plumbline.metrics.groups import group_by, group_means
 from plumbline.metrics.ranks import ALPHA
@@ -19,11 +21,9 @@ from plumbline.metrics.recall import (
     precision_by_gene,
     recalled,
 )
-from plumbline.orthologs import MOUSE
-from plumbline.relationships import SOURCES, UNMAPPED, complexes, is_combination, known_pairs, perturbed_genes
-from plumbline.scores import Items, Score, counted
-from plumbline.screen import Screen, View
-from plumbline.stats import bh
+from plumbline.scoring.scores import Items, Score, counted
+from plumbline.scoring.screen import Screen, View
+from plumbline.scoring.stats import bh
 
 NAME = "recall"
 VERSION = "1"

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse as sp
 
-from plumbline.expression import ShuffledExpression, read_expression, weighted_sum
+from plumbline.counts.expression import ShuffledExpression, read_expression, weighted_sum
 from plumbline.metrics.decoder import Decoder, plan, train_decoder
 from plumbline.metrics.effects import ControlMean, SplitHalf, mean_effect_weights
 from plumbline.metrics.integrity import Reconstruction
-from plumbline.scores import Score
-from plumbline.screen import View
+from plumbline.scoring.scores import Score
+from plumbline.scoring.screen import View
 
 NAME = "reconstruction"
 VERSION = "1"

@@ -5,11 +5,11 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from plumbline.data.splits import n_train
 from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc, placements
 from plumbline.metrics.probe import Layer, corrected_schedule, fit_linear, knn_k, knn_ranks, paper_schedule
-from plumbline.scores import Items, Score, counted
-from plumbline.screen import View
-from plumbline.splits import n_train
+from plumbline.scoring.scores import Items, Score, counted
+from plumbline.scoring.screen import View
 
 NAME = "separability"
 VERSION = "1"

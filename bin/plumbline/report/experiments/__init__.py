@@ -2,15 +2,7 @@
 
 from pathlib import Path
 
-from plumbline.report.experiments import (
-    cost,
-    count_distribution,
-    generality,
-    integrity,
-    minimal_data,
-    objectives,
-    transfer,
-)
+from plumbline.report.experiments import cost, count_distribution, generality, integrity, minimal_data, objectives, transfer
 from plumbline.report.run import Run
 
 MODULES = (count_distribution, minimal_data, transfer, objectives, integrity, generality, cost)

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from plumbline.common.usage import duration
 from plumbline.experiments.cost import fit_costs, pareto_front
 from plumbline.report.figures import bare, cost_axis, image, spaced, style
 from plumbline.report.run import CONTROLS, Run
 from plumbline.report.words import escape, listed, section, table, task_title
-from plumbline.usage import duration
 
 PARENT = {
     "parent_id": "plumbline_cost_experiment",

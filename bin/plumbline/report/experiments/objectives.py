@@ -6,17 +6,7 @@ import pandas as pd
 from plumbline.report.figures import bare, image, panels, wrapped
 from plumbline.report.forest import differences
 from plumbline.report.run import CONTROLS, Run
-from plumbline.report.words import (
-    VERDICTS,
-    escape,
-    listed,
-    metric_title,
-    number,
-    section,
-    table,
-    task_title,
-    with_interval,
-)
+from plumbline.report.words import VERDICTS, escape, listed, metric_title, number, section, table, task_title, with_interval
 
 PARENT = {
     "parent_id": "plumbline_objectives",

@@ -1,0 +1,188 @@
+"""Counts streamed from an h5ad file in blocks of rows: memory never grows with the number of cells."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.sparse as sp
+
+from plumbline.common.errors import UserError, did_you_mean
+
+BLOCK = 2048
+SPAN = 16_777_216  # stored values read at once: 128 MB and as much again while they are picked from
+
+
+@dataclass(frozen=True)
+class Counts:
+    """An open-on-demand view of a CSR or dense h5ad.
+
+    cell_id (n_cells,), ensembl_id (n_genes,) and symbol (n_genes,) are string arrays ('' where unknown).
+    matrix: which matrix of the file is read; X unless ``layer`` chose another. columns: genes kept, by ``take_genes``.
+    sums: (genes read, genes) zeros and ones that add columns up, by ``renamed``.
+    """
+
+    path: Path
+    cell_id: np.ndarray
+    ensembl_id: np.ndarray
+    symbol: np.ndarray
+    matrix: str = "X"
+    columns: np.ndarray | None = None
+    sums: sp.csr_matrix | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_cells, n_genes)."""
+        return len(self.cell_id), len(self.ensembl_id)
+
+    def layer(self, name: str) -> "Counts":
+        """The same cells and genes with ``layers[name]`` in place of X. Raises UserError if the file has no such layer."""
+        with h5py.File(self.path, "r") as file:
+            layers = sorted(file["layers"]) if "layers" in file else []
+            if name not in layers:
+                raise UserError(f"{self.path} has no layer {name!r}.{did_you_mean(name, layers)}")
+            _check_kind(file[f"layers/{name}"], f"{self.path}: layer {name}")
+        return replace(self, matrix=f"layers/{name}")
+
+    def take_genes(self, genes: np.ndarray) -> "Counts":
+        """The same cells with the genes of column numbers ``genes`` alone, in that order."""
+        names = {"ensembl_id": self.ensembl_id[genes], "symbol": self.symbol[genes]}
+        if self.sums is not None:
+            return replace(self, **names, sums=self.sums[:, genes])
+        columns = np.arange(self.shape[1]) if self.columns is None else self.columns
+        return replace(self, **names, columns=columns[genes])
+
+    def renamed(self, ensembl_id: np.ndarray, symbol: np.ndarray) -> "Counts":
+        """The same cells and columns under other names of the genes, (n_genes,) each, '' where unknown.
+
+        Columns of one name are added up in the first of them; the others are left empty, of counts and of names.
+        """
+        first: dict[tuple[str, str], int] = {}
+        names = list(zip(ensembl_id.tolist(), symbol.tolist(), strict=True))
+        target = np.array([first.setdefault(name, n) if any(name) else n for n, name in enumerate(names)], dtype=np.int64)
+        column = np.arange(len(target))
+        if (target == column).all():
+            return replace(self, ensembl_id=ensembl_id, symbol=symbol)
+        ensembl_id, symbol = (np.where(target == column, values, "") for values in (ensembl_id, symbol))
+        sums = sp.csr_matrix((np.ones(len(target), np.float32), (column, target)), shape=(len(target),) * 2)
+        return replace(
+            self, ensembl_id=ensembl_id, symbol=symbol, sums=sums if self.sums is None else (self.sums @ sums).tocsr()
+        )
+
+    def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
+        """Yield (row numbers, float32 CSR block) over all rows, or over distinct ``rows`` in their order, ``size`` a time."""
+        rows = np.arange(len(self.cell_id)) if rows is None else np.asarray(rows)
+        with h5py.File(self.path, "r") as file:
+            for start in range(0, len(rows), size):
+                chunk = rows[start : start + size]
+                block = _read_rows(file[self.matrix], chunk)
+                block = block if self.columns is None else block[:, self.columns]
+                block = block if self.sums is None else _added(block, self.sums)
+                if not np.isfinite(block.data).all():
+                    raise UserError(
+                        f"{self.path}: {self.matrix} holds NaN or infinite values. Set them to 0 or drop those cells."
+                    )
+                yield chunk, block
+
+
+def open_counts(path: Path | str) -> Counts:
+    """Open an h5ad with raw counts in X. Raises UserError if the file is truncated or X is no matrix of a kind we stream."""
+    path = Path(path)
+    try:
+        with h5py.File(path, "r") as file:
+            cell_id = _index(file["obs"])
+            ensembl, symbol = gene_names(file["var"])
+            _check_kind(file["X"], f"{path}: X")
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path} cannot be read as h5ad ({error}). Is the file complete?") from error
+    return Counts(path, cell_id, ensembl, symbol)
+
+
+def _check_kind(matrix: h5py.Dataset | h5py.Group, name: str) -> None:
+    kind = matrix.attrs.get("encoding-type", "array")
+    if kind not in ("csr_matrix", "array"):
+        raise UserError(f"{name} is stored as {kind}; run it through PREPARE (or write it as CSR) first.")
+
+
+def require_counts(block: sp.csr_matrix) -> None:
+    """Raise UserError if a block holds negative values, which no raw counts do."""
+    if len(block.data) and block.data.min() < 0:
+        raise UserError("X holds negative values, but this model needs raw counts. Put the counts into X.")
+
+
+def obs_column(counts: Counts, name: str) -> np.ndarray:
+    """One column of obs as strings (n_cells,). Raises UserError, with the columns there are, if the file lacks it."""
+    with h5py.File(counts.path, "r") as file:
+        columns = [column for column in file["obs"] if not column.startswith("_")]
+        if name not in columns:
+            raise UserError(f"{counts.path} has no obs column {name!r}.{did_you_mean(name, columns)}")
+        return _strings(file["obs"][name])
+
+
+def gene_names(var: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
+    """(Ensembl ids, symbols) of a var table: named columns first, else the index for whichever it looks like."""
+    index = _index(var)
+    ensembl = _first_column(var, ("ensembl_id", "gene_ids", "gene_id", "ensembl_gene_id", "feature_id"))
+    symbol = _first_column(var, ("symbol", "gene_symbol", "gene_symbols", "gene_name", "feature_name"))
+    index_is_ensembl = np.mean([name.upper().startswith("ENS") for name in index]) > 0.5 if len(index) else False
+    nothing = np.full(len(index), "", dtype=object).astype(str)
+    ensembl = ensembl if ensembl is not None else (index if index_is_ensembl else nothing)
+    symbol = symbol if symbol is not None else (nothing if index_is_ensembl else index)
+    return ensembl, symbol
+
+
+def _index(group: h5py.Group) -> np.ndarray:
+    return _strings(group[group.attrs.get("_index", "_index")])
+
+
+def _first_column(group: h5py.Group, names: tuple[str, ...]) -> np.ndarray | None:
+    return next((_strings(group[name]) for name in names if name in group), None)
+
+
+def _added(block: sp.csr_matrix, sums: sp.csr_matrix) -> sp.csr_matrix:
+    block = (block @ sums).tocsr()
+    block.sort_indices()
+    return block
+
+
+def _strings(node: h5py.Dataset | h5py.Group) -> np.ndarray:
+    if isinstance(node, h5py.Group):  # categorical, or a nullable string array
+        if "categories" in node:
+            categories, codes = _strings(node["categories"]), node["codes"][:]
+            return np.where(codes < 0, "", categories[np.maximum(codes, 0)]).astype(str)
+        return np.where(node["mask"][:], "", _strings(node["values"])).astype(str)
+    return node.asstr()[:].astype(str) if node.dtype.kind in "OS" else node[:].astype(str)
+
+
+def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray) -> sp.csr_matrix:
+    low, high = int(rows.min()), int(rows.max()) + 1
+    if isinstance(matrix, h5py.Dataset):
+        order = np.argsort(rows)  # h5py wants increasing row numbers
+        dense = matrix[low:high] if high - low <= 2 * len(rows) else matrix[rows[order]]
+        dense = dense[rows - low] if high - low <= 2 * len(rows) else dense[np.argsort(order)]
+        return sp.csr_matrix(dense, dtype=np.float32)
+    n_genes, indptr = int(matrix.attrs["shape"][1]), matrix["indptr"][low : high + 1]
+    order = np.argsort(rows, kind="stable")
+    starts, stops = indptr[rows[order] - low], indptr[rows[order] - low + 1]
+    groups = np.flatnonzero(_apart(starts, stops, matrix["data"].chunks)) + 1
+    parts = [_gather(matrix, a, b) for a, b in zip(np.split(starts, groups), np.split(stops, groups), strict=True)]
+    data, indices = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    block = sp.csr_matrix((data, indices, np.concatenate([[0], np.cumsum(stops - starts)])), shape=(len(rows), n_genes))
+    return block if (np.diff(rows) > 0).all() else block[np.argsort(order)]
+
+
+def _apart(starts: np.ndarray, stops: np.ndarray, chunks: tuple[int] | None) -> np.ndarray:
+    """Between which neighbouring rows a new read begins: reading on costs more than another chunk, or too much memory."""
+    return (starts[1:] - stops[:-1] > (chunks or (4096,))[0]) | (starts[1:] // SPAN != starts[:-1] // SPAN)
+
+
+def _gather(matrix: h5py.Group, starts: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(data, indices) of some rows that lie close to each other, by one read of the span they lie in."""
+    low, high = int(starts[0]), int(stops[-1])
+    lengths = stops - starts
+    take = np.arange(lengths.sum()) + np.repeat(starts - low - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+    data, indices = matrix["data"][low:high], matrix["indices"][low:high]
+    if len(take) < high - low:
+        data, indices = data[take], indices[take]
+    return data.astype(np.float32, copy=False), indices

@@ -1,0 +1,180 @@
+"""What a reader should know of a data set before believing any score: sizes, confounding, gene identity, warnings."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from plumbline.data.catalogue import Dataset
+from plumbline.data.harmonise import Cells, Genes
+from plumbline.data.prepare import Sums
+from plumbline.genes.names import fill_ensembl
+
+GENETIC = ("crispri", "crispra", "crisprko", "shrna", "overexpression")
+
+
+def data_report(
+    dataset: Dataset, labels: Cells, genes: Genes, sums: Sums, cells: pd.DataFrame, table: pd.DataFrame, splits: pd.DataFrame
+) -> dict:
+    """The data report, ready for JSON (layout: docs/datasets.md). ``cells`` and ``table`` are the kept cells and genes."""
+    report = {
+        "cells": _cells(labels, cells),
+        "counts": _counts(sums, cells, table),
+        "batches": _batches(cells),
+        "perturbations": _perturbations(cells),
+        "confounding": confounding(cells),
+        "genes": _genes(dataset, genes, cells),
+        "splits": _splits(cells, splits),
+    }
+    return report | {"warnings": warnings(dataset, report)}
+
+
+def _cells(labels: Cells, cells: pd.DataFrame) -> dict:
+    return {
+        "input": len(labels.cell_id),
+        "kept": len(cells),
+        "controls": int(cells["is_control"].sum()),
+        "dropped_no_perturbation": labels.missing["perturbation"],
+        "dropped_no_batch": int((~labels.usable).sum()) - labels.missing["perturbation"],
+        "dropped_min_counts": int(labels.usable.sum()) - len(cells),
+    }
+
+
+def _counts(sums: Sums, cells: pd.DataFrame, table: pd.DataFrame) -> dict:
+    detected = np.concatenate(sums.detected)
+    share = float(detected.sum() / (len(cells) * len(table)))
+    medians = {"median_counts": float(cells["n_counts"].median()), "median_genes": float(np.median(detected))}
+    return medians | {"share_nonzero": share, "median_counts_before": float(np.median(np.concatenate(sums.all_totals)))}
+
+
+def _batches(cells: pd.DataFrame) -> list[dict]:
+    perturbed = cells[~cells["is_control"]].groupby("batch")["perturbation"].nunique()
+    sizes = cells.groupby("batch")["is_control"].agg(["size", "sum"])
+    return [
+        {
+            "batch": str(batch),
+            "cells": int(row["size"]),
+            "controls": int(row["sum"]),
+            "perturbations": int(perturbed.get(batch, 0)),
+        }
+        for batch, row in sizes.iterrows()
+    ]
+
+
+def _perturbations(cells: pd.DataFrame) -> dict:
+    sizes = cells.loc[~cells["is_control"], "perturbation"].value_counts()
+    return {
+        "n": len(sizes),
+        "cells_min": int(sizes.min()),
+        "cells_median": float(sizes.median()),
+        "cells_max": int(sizes.max()),
+        "below_2_cells": int((sizes < 2).sum()),
+        "below_5_cells": int((sizes < 5).sum()),
+        "control_labels": sorted(cells.loc[cells["is_control"], "perturbation"].unique().tolist()),
+    }
+
+
+def confounding(cells: pd.DataFrame) -> dict:
+    """How far batch and perturbation (controls excluded) are the same thing.
+
+    cramers_v: bias-corrected (Bergsma 2013, J Korean Stat Soc 42:323), 0 = independent, 1 = the same; None where there is
+    one batch or one perturbation. share_in_one_batch: perturbations seen in a single batch. share_with_controls: perturbed
+    cells in batches that have controls. level: 'none'; 'partial' (V > 0.3); 'nested' (every perturbation in one batch only,
+    controls beside it); 'full' (no perturbed cell shares a batch with a control, or there are none and it is nested: batch
+    effects and perturbation effects cannot be told apart).
+    """
+    perturbed, controls = cells[~cells["is_control"]], cells[cells["is_control"]]
+    counts = pd.crosstab(perturbed["perturbation"], perturbed["batch"]).to_numpy()
+    single = float(((counts > 0).sum(axis=1) == 1).mean())
+    shared = float(perturbed["batch"].isin(controls["batch"].unique()).mean())
+    v = cramers_v(counts)
+    apart = len(controls) > 0 and shared == 0
+    nested = single == 1 and cells["batch"].nunique() > 1
+    level = (
+        "full" if apart or (nested and not len(controls)) else "nested" if nested else "partial" if (v or 0) > 0.3 else "none"
+    )
+    return {"cramers_v": v, "share_in_one_batch": single, "share_with_controls": shared, "level": level}
+
+
+def cramers_v(counts: np.ndarray) -> float | None:
+    """Bias-corrected Cramer's V of a contingency table (rows x columns, no empty row or column); None if it has one row."""
+    n, (rows, columns) = counts.sum(), counts.shape
+    if min(rows, columns) < 2 or n < 2:
+        return None
+    expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0, keepdims=True) / n
+    phi2 = ((counts - expected) ** 2 / expected).sum() / n
+    corrected = max(0.0, phi2 - (rows - 1) * (columns - 1) / (n - 1))
+    smaller = min(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
+    return float(min(1.0, np.sqrt(corrected / smaller))) if smaller > 0 else None
+
+
+def _genes(dataset: Dataset, genes: Genes, cells: pd.DataFrame) -> dict:
+    table = genes.table
+    found = fill_ensembl(table["ensembl_id"].to_numpy(str), table["symbol"].to_numpy(str), dataset.organism)
+    about = {
+        "input": len(genes.target),
+        "kept": len(table),
+        "merged": genes.n_merged,
+        "share_ensembl": float((table["ensembl_id"] != "").mean()),
+        "share_ensembl_found": float((found != "").mean()),
+        "share_symbol": float((table["symbol"] != "").mean()),
+        "share_known_symbol": genes.known_symbols / len(table),
+    }
+    if dataset.perturbation_type not in GENETIC:
+        return about | {"perturbed": None, "perturbed_measured": None}
+    names = {gene for name in cells.loc[~cells["is_control"], "perturbation"].unique() for gene in re.split(r"[+;|]", name)}
+    measured = names & {*table["symbol"], *table["ensembl_id"], *table["gene_id"]}
+    return about | {"perturbed": len(names), "perturbed_measured": len(measured)}
+
+
+def _splits(cells: pd.DataFrame, splits: pd.DataFrame) -> list[dict]:
+    perturbed = ~cells["is_control"].to_numpy()
+    seeds = dict.fromkeys(int(name.rpartition("_")[2]) for name in splits)
+    rows = []
+    for seed in seeds:
+        parts = {part: splits[f"{part}_{seed}"].to_numpy() for part in ("train", "test1", "test2", "validation")}
+        sizes = {part: int(mask.sum()) for part, mask in parts.items()}
+        names = {part: int(cells["perturbation"][mask & perturbed].nunique()) for part, mask in parts.items()}
+        rows.append({"seed": seed, "cells": sizes, "perturbations": names})
+    return rows
+
+
+def warnings(dataset: Dataset, report: dict) -> list[str]:
+    """What is odd about the data, in plain words; empty if nothing is."""
+    cells, genes, batches, mixing = (report[key] for key in ("cells", "genes", "batches", "confounding"))
+    without = [row["batch"] for row in batches if not row["controls"]]
+    one, few = mixing["share_in_one_batch"], report["perturbations"]["below_2_cells"]
+    unsplit = [row["seed"] for row in report["splits"] if not (row["perturbations"]["train"] and row["perturbations"]["test1"])]
+    unseen = [row["seed"] for row in report["splits"] if not row["perturbations"]["test2"]]
+    told = {
+        "The data set has no controls: what compares with controls is not applicable.": not cells["controls"],
+        "The data set has no batches (or one): splits are by cell, batch tasks are not applicable.": len(batches) < 2,
+        "Batch and perturbation are fully confounded: no score can tell a perturbation effect from a batch effect.": (
+            mixing["level"] == "full"
+        ),
+        "Every perturbation is seen in one batch only: its effect is confounded with what differs between batches.": (
+            mixing["level"] == "nested"
+        ),
+        f"{one:.0%} of the perturbations are seen in one batch only.": mixing["level"] == "partial" and one > 0.2,
+        f"{len(without)} of {len(batches)} batches have no controls; they are aligned on the controls of the other batches.": (
+            bool(without) and bool(cells["controls"]) and mixing["level"] != "full"
+        ),
+        f"{cells['dropped_no_perturbation']} cells have no perturbation label and were dropped.": cells[
+            "dropped_no_perturbation"
+        ],
+        f"{cells['dropped_no_batch']} cells have no batch label and were dropped.": cells["dropped_no_batch"],
+        f"{cells['dropped_min_counts']} of {cells['input']} cells with at most {dataset.min_counts:g} counts were dropped.": (
+            cells["dropped_min_counts"] > 0.2 * cells["input"] or (dataset.min_counts == 0 and cells["dropped_min_counts"])
+        ),
+        f"{few} perturbations have fewer than 2 cells.": few,
+        f"{genes['merged']} genes occur more than once in the input and were added up.": genes["merged"],
+        f"Only {genes['kept']} genes: models that need the whole transcriptome see little of it.": genes["kept"] < 2000,
+        f"Only {genes['share_ensembl_found']:.0%} of the genes have an Ensembl id, or a symbol of which one is known: models "
+        "keyed by Ensembl ids see little of the data.": genes["share_ensembl_found"] < 0.5,
+        f"{genes['perturbed_measured']} of {genes['perturbed']} perturbed genes are measured.": (
+            genes["perturbed"] and genes["perturbed_measured"] < 0.5 * genes["perturbed"]
+        ),
+        f"Seeds {unsplit}: train or test1 holds no perturbed cell; tasks that need both are not applicable.": bool(unsplit),
+        f"Seeds {unseen}: no held-out perturbation (test2); reconstruction is not applicable.": bool(unseen),
+    }
+    return [text for text, applies in told.items() if applies]

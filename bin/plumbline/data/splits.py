@@ -1,0 +1,172 @@
+"""Train, test and validation cells of one split seed (arXiv 2410.13956, its data_split.py; docs/protocol.md, "Splits").
+
+Batches and perturbations are shuffled by numpy's legacy generator, batches first, each in order of first appearance among
+the perturbed cells: the draws are those of the paper's own code, so seed 42 gives the paper's split.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plumbline.common.errors import UserError
+
+TRAIN_SHARE = 0.7
+DRAWS = 100  # shuffles of the test batches tried for a validation half that holds what the other half holds
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split. Boolean masks (n_cells,). test1 and test2 share the controls of the test batches (protocol, "Splits").
+
+    validation: the part of the test cells that may be used to choose a post-processing (half of the test batches); the
+    `corrected` protocol reports on the rest. by: 'batch', or 'cell' where the data set has fewer than two batches.
+    """
+
+    seed: int
+    by: str
+    train: np.ndarray
+    test1: np.ndarray
+    test2: np.ndarray
+    validation: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """The same split on a subset of the cells."""
+        parts = {name: getattr(self, name)[rows] for name in ("train", "test1", "test2", "validation")}
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Integer codes (n_cells,), -1 for what does not take part: controls have no perturbation code."""
+
+    perturbation: np.ndarray
+    batch: np.ndarray
+    is_control: np.ndarray
+    n_perturbations: int
+    n_batches: int
+
+
+def split_by(is_control: np.ndarray, batch: np.ndarray) -> str:
+    """'batch' if perturbed cells lie in two batches or more, else 'cell'."""
+    perturbed = np.asarray(batch)[~np.asarray(is_control, dtype=bool)]
+    return "batch" if len(pd.unique(perturbed)) > 1 else "cell"
+
+
+def make_split(perturbation: np.ndarray, is_control: np.ndarray, batch: np.ndarray, seed: int, by: str) -> Split:
+    """One split of the cells.
+
+    perturbation, is_control, batch: (n_cells,). by 'batch': train = 70 % of batches x 70 % of perturbations, test1 = the other
+    batches x the perturbations that train holds, test2 = the other batches x the held-out perturbations; the controls of a
+    part's batches join it (controls of a batch without perturbed cells join none). by 'cell': the same with 70 % of each
+    perturbation's cells in place of batches. A single perturbation is a train perturbation. ``validation``: half of the test
+    batches (half of the test cells, stratified by perturbation, where batches cannot be halved), False everywhere if even
+    that leaves one half without perturbed cells. Raises UserError if the cells cannot be split as asked.
+    """
+    cells = _encode(perturbation, is_control, batch)
+    if by not in ("batch", "cell"):
+        raise UserError(f"split by {by!r}: expected 'batch' or 'cell'.")
+    if not cells.n_perturbations:
+        raise UserError(
+            "no perturbed cells to split: every cell is a control. Check the perturbation column and control label."
+        )
+    if by == "batch" and cells.n_batches < 2:
+        raise UserError("a split by batch needs perturbed cells in at least two batches; this data set is to be split by cell.")
+    random = np.random.RandomState(seed)
+    train, test1, test2 = (_by_batch if by == "batch" else _by_cell)(cells, random)
+    validation = _validation(cells, test1, test2, by, random)
+    return Split(seed, by, train, test1, test2, validation)
+
+
+def n_train(n: int) -> int:
+    """How many of n batches, perturbations or cells of a perturbation are for training (the paper truncates); at least 1."""
+    return max(1, int(TRAIN_SHARE * n))
+
+
+def _encode(perturbation: np.ndarray, is_control: np.ndarray, batch: np.ndarray) -> _Cells:
+    is_control = np.asarray(is_control, dtype=bool)
+    batch_code, batch_names = pd.factorize(np.asarray(batch, dtype=object))
+    seen = pd.unique(batch_code[~is_control])  # order of first appearance among perturbed cells
+    renumber = np.full(len(batch_names), -1)
+    renumber[seen] = np.arange(len(seen))
+    code = np.full(len(is_control), -1)
+    code[~is_control], names = pd.factorize(np.asarray(perturbation, dtype=object)[~is_control])
+    return _Cells(code, renumber[batch_code], is_control, len(names), len(seen))
+
+
+def _chosen(n: int, random: np.random.RandomState) -> np.ndarray:
+    """Mask (n + 1,) of the train part of n things; the last entry stands for code -1 and is False."""
+    mask = np.zeros(n + 1, dtype=bool)
+    mask[random.permutation(n)[: n_train(n)]] = True
+    return mask
+
+
+def _by_batch(cells: _Cells, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    in_train_batch = _chosen(cells.n_batches, random)[cells.batch]
+    in_test_batch = ~in_train_batch & (cells.batch >= 0)
+    return _parts(cells, _chosen(cells.n_perturbations, random), in_train_batch, in_test_batch, in_test_batch)
+
+
+def _by_cell(cells: _Cells, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    train_perturbation = _chosen(cells.n_perturbations, random)
+    order = np.lexsort((random.permutation(len(cells.batch)), cells.perturbation))
+    stratum = cells.perturbation[order] + 1  # controls are stratum 0
+    sizes = np.bincount(stratum, minlength=cells.n_perturbations + 1)
+    rank = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[stratum]
+    for_train = np.zeros(len(order), dtype=bool)
+    for_train[order] = rank < np.maximum(1, (TRAIN_SHARE * sizes).astype(int))[stratum]
+    # a held-out perturbation is new whichever of its cells is looked at, so all of them are test2
+    return _parts(cells, train_perturbation, for_train, ~for_train, ~(for_train & cells.is_control))
+
+
+def _parts(
+    cells: _Cells, train_perturbation: np.ndarray, for_train: np.ndarray, for_test1: np.ndarray, for_test2: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    seen = train_perturbation[cells.perturbation]
+    train = for_train & (seen | cells.is_control)
+    in_train = np.zeros(cells.n_perturbations + 1, dtype=bool)
+    in_train[cells.perturbation[train & ~cells.is_control]] = True
+    test1 = for_test1 & (in_train[cells.perturbation] | cells.is_control)
+    test2 = for_test2 & ~seen
+    if not (test2 & ~cells.is_control).any():
+        test2 = np.zeros_like(test2)
+    return train, test1, test2
+
+
+def _validation(cells: _Cells, test1: np.ndarray, test2: np.ndarray, by: str, random: np.random.RandomState) -> np.ndarray:
+    by_batch = _half_of_batches(cells, test1, test2, random) if by == "batch" else None
+    if by_batch is not None:
+        return by_batch
+    test, perturbed = test1 | test2, (test1 | test2) & ~cells.is_control
+    rows = np.flatnonzero(test)
+    # every other cell in this order: each of controls, test1 and test2, and each perturbation of two cells, is in both halves
+    order = np.lexsort((random.permutation(len(rows)), cells.perturbation[rows], test2[rows], cells.is_control[rows]))
+    half = np.zeros(len(test), dtype=bool)
+    half[rows[order[1::2]]] = True
+    return half if (half & perturbed).any() and (~half & perturbed).any() else np.zeros(len(test), dtype=bool)
+
+
+def _half_of_batches(cells: _Cells, test1: np.ndarray, test2: np.ndarray, random: np.random.RandomState) -> np.ndarray | None:
+    """Half of the test batches; both halves hold perturbed test1 cells, and test2 cells if any. None if impossible."""
+    test = test1 | test2
+    perturbed = [part & ~cells.is_control for part in (test1, test2)]
+    holds = np.array([np.bincount(cells.batch[part], minlength=cells.n_batches) > 0 for part in perturbed if part.any()])
+    batches = np.unique(cells.batch[test])
+    if len(batches) < 2 or not len(holds) or (holds.sum(axis=1) < 2).any():
+        return None
+    for _ in range(DRAWS):
+        first, rest = np.split(random.permutation(batches), [len(batches) // 2])
+        if holds[:, first].any(axis=1).all() and holds[:, rest].any(axis=1).all():
+            return test & np.isin(cells.batch, first)
+    return None
+
+
+def read_split(tables: Path | str, seed: int) -> Split:
+    """Read one seed's split from splits.parquet (columns train_42, test1_42, ...); rows are in the order of cells.parquet."""
+    tables = Path(tables)
+    names = ("train", "test1", "test2", "validation")
+    frame = pd.read_parquet(tables / "splits.parquet", columns=[f"{name}_{seed}" for name in names])
+    by = json.loads((tables / "dataset.json").read_text())["split_by"]
+    return Split(seed, by, *(frame[f"{name}_{seed}"].to_numpy(dtype=bool) for name in names))

@@ -1,0 +1,76 @@
+"""The tables every later step reads: cells, genes, splits, facts."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plumbline.common.errors import UserError
+from plumbline.common.files import write_json, write_parquet
+from plumbline.data.catalogue import Dataset
+from plumbline.data.harmonise import Cells, Genes
+from plumbline.data.prepare import Sums
+
+PARTS = ("train", "test1", "test2", "validation")
+
+
+def cell_table(cells: Cells, sums: Sums) -> pd.DataFrame:
+    """cell_id, perturbation, is_control, batch, n_counts of the kept cells. Raises UserError if no perturbed cell is kept."""
+    rows = np.concatenate(sums.rows)
+    columns = {name: getattr(cells, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch")}
+    table = pd.DataFrame(columns | {"n_counts": np.concatenate(sums.totals)})
+    if table["is_control"].all():
+        raise UserError("only controls are left after the filter on min_counts; lower min_counts in the sheet.")
+    return table
+
+
+def gene_table(genes: Genes, sums: Sums) -> pd.DataFrame:
+    """gene_id, ensembl_id, symbol, mean_count, mean_lognorm (over kept cells), n_cells (in how many it is not 0)."""
+    n = sum(map(len, sums.rows))
+    means = {"mean_count": sums.gene_total / n, "mean_lognorm": sums.gene_lognorm / n}
+    return genes.table.assign(**means, n_cells=sums.gene_cells.astype(np.int64))
+
+
+def split_table(cells: pd.DataFrame, seeds: list[int], by: str) -> pd.DataFrame:
+    """Boolean columns train_S, test1_S, test2_S, validation_S for every seed S, in the order of ``cells``."""
+    from plumbline.data.splits import make_split
+
+    columns = {}
+    labels = [cells[name].to_numpy() for name in ("perturbation", "is_control", "batch")]
+    for seed in seeds:
+        split = make_split(*labels, seed, by)
+        columns |= {f"{part}_{seed}": getattr(split, part) for part in PARTS}
+    return pd.DataFrame(columns)
+
+
+def facts(dataset: Dataset, cells: pd.DataFrame, n_genes: int, seeds: list[int], by: str, report: dict, digest: str) -> dict:
+    """dataset.json: what tasks, models and the report ask about the data set as a whole."""
+    n_batches, n_controls = int(cells["batch"].nunique()), int(cells["is_control"].sum())
+    settings = ("name", "organism", "x_kind", "perturbation_type", "unexpressed_threshold", "unexpressed_scale", "published_as")
+    return {name: getattr(dataset, name) for name in settings} | {
+        "title": dataset.title or dataset.name,
+        "min_counts": dataset.min_counts if dataset.x_kind == "counts" else 0.0,
+        "n_cells": len(cells),
+        "n_genes": n_genes,
+        "n_batches": n_batches,
+        "n_perturbations": int(cells.loc[~cells["is_control"], "perturbation"].nunique()),
+        "n_controls": n_controls,
+        "has_batches": n_batches > 1,
+        "has_controls": n_controls > 0,
+        "split_by": by,
+        "seeds": seeds,
+        "input_sha256": digest,
+        "n_cells_dropped": report["cells"]["input"] - len(cells),
+        "warnings": report["warnings"],
+    }
+
+
+def write_tables(folder: Path, tables: dict[str, pd.DataFrame], about: dict, report: dict, all_cells: np.ndarray) -> None:
+    """Write ``tables`` (cells, genes, splits), the facts, the data report, and the ids of the cells that were dropped."""
+    folder.mkdir(parents=True)
+    for name, table in tables.items():
+        write_parquet(folder / f"{name}.parquet", table)
+    dropped = np.setdiff1d(all_cells.astype(str), tables["cells"]["cell_id"].to_numpy(dtype=str))
+    (folder / "dropped_cells.txt").write_text("".join(f"{name}\n" for name in dropped))
+    write_json(folder / "dataset.json", about)
+    write_json(folder / "data_report.json", report)

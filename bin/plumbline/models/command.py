@@ -1,0 +1,149 @@
+"""The command line every ``bin/embed_<model>.py`` shares, and the provenance every embedding carries.
+
+run("scgpt", embed)      # embed(counts: Counts, options: Options) -> Result
+
+Every script also takes --set head=contrastive|classify: a head trained on the fitting cells' perturbations (models/head.py).
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from plumbline.common.errors import NotApplicable, UserError, run_script
+from plumbline.common.threads import limit_threads
+from plumbline.common.usage import usage
+from plumbline.counts.reading import Counts, open_counts
+from plumbline.data.facts import read_facts
+from plumbline.embedding.contract import write_embedding, write_not_applicable
+from plumbline.embedding.options import Options, Result, Source
+from plumbline.genes.names import shared_genes
+
+MIN_SHARED = 50  # genes
+HEAD_SETTINGS = {
+    "head": "contrastive or classify: train a head on the perturbations of the fitting cells, and embed by its output",
+    "head_dim": "dimensions of that output (64)",
+    "head_hidden": "units of a hidden layer (0: the head is linear)",
+    "head_temperature": "of the contrastive loss (0.2)",
+    "head_epochs": "at most (100; training stops 10 epochs after the best on held-out batches of the fitting cells)",
+    "head_learning_rate": "of AdamW (0.001)",
+    "head_weight_decay": "of AdamW (1.0)",
+    "head_checkpoint": "file written after each epoch, from which a killed run goes on",
+}
+
+
+def run(
+    model: str,
+    embed: Callable[[Counts, Options], Result],
+    known_settings: tuple[str, ...] = (),
+    takes_embedding: bool = False,
+) -> None:
+    """Parse the arguments, embed, write embedding and provenance. A NotApplicable is written as such and exits 0."""
+    run_script(lambda: _main(model, embed, known_settings, takes_embedding))
+
+
+def _main(
+    model: str, embed: Callable[[Counts, Options], Result], known_settings: tuple[str, ...], takes_embedding: bool
+) -> None:
+    parser = _parser(model, known_settings)
+    if takes_embedding:
+        parser.add_argument("--embedding", type=Path, required=True, help="file that holds the embedding, keyed by cell id")
+    arguments = parser.parse_args()
+    options = _options(arguments, known_settings)
+    limit_threads(options.threads)
+    start = time.monotonic()
+    about = {"model": model} | {name: getattr(options, name) for name in ("variant", "seed", "fit_on", "settings")}
+    counts = open_counts(arguments.counts)
+    try:
+        if arguments.source:
+            counts, options = _on_shared_genes(counts, options, arguments.source)
+        result = _embed(embed, counts, options)
+    except NotApplicable as reason:
+        print(f"not applicable: {reason}", file=sys.stderr)
+        write_not_applicable(arguments.output, str(reason), about)
+        return
+    about |= {
+        "genes_used": result.genes_used,
+        "genes_total": result.genes_total,
+        **({"genes_shared": counts.shape[1]} if options.source else {}),
+        "counts_used": result.counts_used,
+        "unembedded_cells": result.unembedded,
+        **_cost(options, len(counts.cell_id), start),
+        **result.extra,
+    }
+    write_embedding(arguments.output, counts.cell_id, result.values, about)
+    speed = f"{about['seconds']:.1f} s, {about['cells_per_second']:.0f} cells/s"
+    print(f"{model}: {len(counts.cell_id)} cells, {speed}", file=sys.stderr)
+
+
+def _embed(embed: Callable[[Counts, Options], Result], counts: Counts, options: Options) -> Result:
+    if "head" not in options.settings:
+        return embed(counts, options)
+    from plumbline.models.objectives.head import embed_with_head
+
+    return embed_with_head(embed, counts, options)
+
+
+def _parser(model: str, known_settings: tuple[str, ...]) -> argparse.ArgumentParser:
+    settings = f" Known: {', '.join(known_settings)}." if known_settings else ""
+    heads = "Settings of a head: " + "; ".join(f"{name}: {text}" for name, text in HEAD_SETTINGS.items()) + "."
+    parser = argparse.ArgumentParser(description=f"Embed the cells of a raw-count h5ad with {model}.", epilog=heads)
+    parser.add_argument("--counts", "--input", type=Path, required=True, help="h5ad with raw counts in X")
+    parser.add_argument("--output", type=Path, required=True, help="embedding.npz; provenance goes to embedding.json beside it")
+    parser.add_argument("--weights", type=Path, help="folder of the authors' checkpoint files")
+    parser.add_argument("--variant", default=model, help="a row of assets/models.csv")
+    parser.add_argument("--tables", type=Path, help="PREPARE's tables (splits, cells); needed to fit on the train split")
+    parser.add_argument("--fit-on", default="all", help="cells a trained model is fitted on: train, all, train@0.05#1, ...")
+    parser.add_argument("--source", type=Path, help="folder with counts.h5ad and tables/ of another data set to fit on")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"a setting of the model.{settings}")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, ...")
+    parser.add_argument("--batch-size", type=int, default=0, help="cells a batch; 0 chooses from the memory")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    return parser
+
+
+def _options(arguments: argparse.Namespace, known: tuple[str, ...]) -> Options:
+    settings = {}
+    known = (*known, *HEAD_SETTINGS)
+    for pair in arguments.set:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in known:
+            raise UserError(f"--set {pair}: expected KEY=VALUE with KEY one of {', '.join(known)}.")
+        settings[name] = value
+    headless = [name for name in settings if name.startswith("head_") and "head" not in settings]
+    if headless:
+        raise UserError(f"--set {headless[0]}={settings[headless[0]]}: there is no head. Add --set head=contrastive.")
+    a = arguments
+    return Options(
+        variant=a.variant,
+        weights=a.weights,
+        tables=a.tables,
+        fit_on=a.fit_on,
+        seed=a.seed,
+        device=a.device,
+        batch_size=a.batch_size,
+        threads=a.threads,
+        settings=settings,
+        embedding=getattr(a, "embedding", None),
+    )
+
+
+def _on_shared_genes(counts: Counts, options: Options, folder: Path) -> tuple[Counts, Options]:
+    """Both data sets on the genes they share. Raises NotApplicable if these are fewer than MIN_SHARED."""
+    other = open_counts(folder / "counts.h5ad")
+    organisms = {read_facts(tables).get("organism", "") for tables in (options.tables, folder / "tables")}
+    here, there = shared_genes(counts, other, organisms.pop() if len(organisms) == 1 else "")
+    if len(here) < MIN_SHARED:
+        raise NotApplicable(f"{len(here)} genes are shared with the data set to fit on; {MIN_SHARED} are needed.")
+    source = Source(counts=other.take_genes(there), tables=folder / "tables")
+    return counts.take_genes(here), replace(options, source=source)
+
+
+def _cost(options: Options, n_cells: int, start: float) -> dict:
+    used = usage(start)
+    speed = {"cells_per_second": round(n_cells / max(used["seconds"], 1e-9), 2)}
+    return used | speed | {"threads": options.threads, "device": options.device}

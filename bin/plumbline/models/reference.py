@@ -1,0 +1,177 @@
+"""Floors, ceilings and predictors: rows of the score table like any model (protocol, "Floors and ceilings").
+
+Random numbers are a function of the cell id and the seed, so order and sharding of the cells do not matter.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plumbline.common.errors import UserError
+from plumbline.counts.reading import Counts
+from plumbline.data.facts import read_facts
+from plumbline.embedding.options import Options, Result
+from plumbline.models.pca import pca
+from plumbline.models.shared.fitting import at_least, choice, read_cells
+
+KINDS = ("random", "scrambled_pca", "label_oracle", "no_effect", "mean_effect", "split_half")
+WIDTH = 256
+NOISE = 0.5  # norm of a cell's noise, where the code of a perturbation has norm 1
+
+
+def embed(counts: Counts, options: Options) -> Result:
+    """The control that ``--set kind`` names, for all cells. Predictors have no embedding: an array of shape (n_cells, 0)."""
+    kind = choice(options, "kind", KINDS)
+    if kind == "scrambled_pca":
+        return scrambled_pca(counts, options)
+    makers: dict[str, Callable[[Counts, Options], np.ndarray]] = {"random": random_embedding, "label_oracle": label_oracle}
+    if kind in makers:
+        return Result(
+            values=makers[kind](counts, options),
+            genes_used=0,
+            genes_total=counts.shape[1],
+            counts_used=0.0,
+            unembedded=0,
+            extra={"kind": kind},
+        )
+    return Result(
+        values=np.zeros((len(counts.cell_id), 0), np.float32),
+        genes_used=0,
+        genes_total=counts.shape[1],
+        counts_used=0.0,
+        unembedded=0,
+        extra={"kind": kind, "predictor": kind},
+    )
+
+
+def random_embedding(counts: Counts, options: Options) -> np.ndarray:
+    """Standard normal, (n_cells, n_components), 256 by default."""
+    return normal(counts.cell_id, at_least(options, "n_components", WIDTH, 1), f"random {options.seed}")
+
+
+def scrambled_pca(counts: Counts, options: Options) -> Result:
+    """The scores of PCA, each cell getting those of another one (a permutation in the order of the seeded hash of the ids)."""
+    result = pca.embed(counts, options)
+    by_id = np.argsort(counts.cell_id, kind="stable")
+    by_hash = np.argsort(_hashes(counts.cell_id, f"scramble {options.seed}"), kind="stable")
+    values = np.empty_like(result.values)
+    values[by_id] = result.values[by_hash]
+    return Result(
+        values=values,
+        genes_used=result.genes_used,
+        genes_total=result.genes_total,
+        counts_used=0.0,
+        unembedded=0,
+        extra={"kind": "scrambled_pca", **result.extra},
+    )
+
+
+def label_oracle(counts: Counts, options: Options) -> np.ndarray:
+    """The best embedding that labels and known relationships allow: (n_cells, 512), no expression, no batch.
+
+    Each cell is the code of its perturbation (``perturbation_codes``; zero for controls) + noise of norm 0.5.
+    """
+    from plumbline.genes.relationships import SOURCES, known_pairs
+
+    if options.tables is None:
+        raise UserError("the label oracle needs --tables, the folder PREPARE wrote (cells.parquet has the labels).")
+    cells = read_cells(options.tables, counts.cell_id)
+    control = cells["is_control"].to_numpy(dtype=bool)
+    labels = _genes(cells["perturbation"].to_numpy(dtype=str), options.tables)
+    names = np.unique(labels[~control])
+    codes = perturbation_codes(names, [known_pairs(source) for source in SOURCES], options.seed)
+    values = NOISE / np.sqrt(codes.shape[1]) * normal(counts.cell_id, codes.shape[1], f"oracle {options.seed}")
+    values[~control] += codes[np.searchsorted(names, labels[~control])]
+    return values
+
+
+def _genes(labels: np.ndarray, tables: Path) -> np.ndarray:
+    """The genes that the labels stand for, as task recall reads them; the labels themselves if no table of genes is there."""
+    from plumbline.genes.relationships import perturbed_genes
+
+    genes = tables / "genes.parquet"
+    if not genes.exists():
+        return labels
+    names, code = np.unique(labels, return_inverse=True)
+    return perturbed_genes(names, pd.read_parquet(genes), read_facts(tables).get("organism", ""))[code]
+
+
+def perturbation_codes(names: np.ndarray, sources: list[np.ndarray], seed: int) -> np.ndarray:
+    """Unit codes (n_perturbations, 512) whose cosine is high for known pairs and near zero for all others.
+
+    names: sorted, unique. sources: arrays of pairs (n, 2) of names. The first half is the best rank-256 approximation of
+    the relationship graph: A + delta I, with A the adjacency of all sources and delta its most negative eigenvalue, is a
+    Gram matrix in which exactly the known pairs have a positive cosine, all the same. The second half is random and tells
+    perturbations apart that have the same partners, or none.
+    """
+    identity = normal(names, WIDTH, f"code {seed}").astype(np.float64)
+    relations = _relation_codes(_adjacency(names, sources))
+    related = np.linalg.norm(relations, axis=1, keepdims=True)
+    relations = np.divide(relations, related, out=np.zeros_like(relations), where=related > 1e-9)
+    codes = np.hstack([np.sqrt(3) * relations, identity / np.linalg.norm(identity, axis=1, keepdims=True)])
+    return (codes / np.linalg.norm(codes, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _adjacency(names: np.ndarray, sources: list[np.ndarray]):
+    import scipy.sparse as sp
+
+    pairs = np.concatenate([np.asarray(source).astype(str).reshape(-1, 2) for source in sources] or [np.zeros((0, 2), str)])
+    pairs = pairs[np.isin(pairs, names).all(axis=1) & (pairs[:, 0] != pairs[:, 1])]
+    at = np.searchsorted(names, pairs)
+    matrix = sp.csr_matrix((np.ones(len(at)), (at[:, 0], at[:, 1])), shape=(len(names), len(names)))
+    return ((matrix + matrix.T) > 0).astype(np.float64)
+
+
+def _relation_codes(adjacency) -> np.ndarray:
+    """(n, 256): rows whose inner products approximate A + delta I; zero rows for perturbations without a partner."""
+    from scipy.sparse.linalg import eigsh
+
+    n = adjacency.shape[0]
+    codes = np.zeros((n, WIDTH))
+    linked = np.flatnonzero(np.diff(adjacency.indptr))
+    if not len(linked):
+        return codes
+    graph = adjacency[linked][:, linked]
+    if len(linked) <= 4 * WIDTH:
+        values, vectors = np.linalg.eigh(graph.toarray())
+        lowest = values[0]
+    else:
+        start = np.ones(len(linked))
+        lowest = eigsh(graph, k=1, which="SA", v0=start, return_eigenvectors=False)[0]
+        values, vectors = eigsh(graph, k=WIDTH, which="LA", v0=start)
+    values, vectors = values[-WIDTH:], vectors[:, -WIDTH:]
+    codes[linked, : len(values)] = vectors * np.sqrt(np.maximum(values - lowest, 0))
+    return codes
+
+
+def normal(names: np.ndarray, width: int, key: str) -> np.ndarray:
+    """Standard normal float32 (n, width), each row a function of its name and ``key`` alone.
+
+    Counter-based: splitmix64 (Steele et al. 2014) of the name's hash and the column, then Box-Muller.
+    """
+    half = -(-width // 2)
+    counter = np.arange(1, 2 * half + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    values = np.empty((len(names), 2 * half), dtype=np.float32)
+    for start in range(0, len(names), 4096):
+        rows = slice(start, start + 4096)
+        uniform = (_mix(_hashes(names[rows], key)[:, None] + counter) >> np.uint64(11)) * 2.0**-53
+        radius = np.sqrt(-2 * np.log1p(-uniform[:, :half]))
+        values[rows, :half] = radius * np.cos(2 * np.pi * uniform[:, half:])
+        values[rows, half:] = radius * np.sin(2 * np.pi * uniform[:, half:])
+    return values[:, :width]
+
+
+def _mix(state: np.ndarray) -> np.ndarray:
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def _hashes(names: np.ndarray, key: str) -> np.ndarray:
+    """One uint64 a name; blake2b, so that a run on another machine gives the same."""
+    secret = hashlib.blake2b(key.encode(), digest_size=16).digest()
+    digests = (hashlib.blake2b(str(name).encode(), digest_size=8, key=secret).digest() for name in names)
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)

@@ -1,0 +1,67 @@
+"""A prepared data set as evaluation sees it: cells, splits, facts; counts only where a task needs them."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plumbline.data.splits import Split
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Cells of a data set (arrays of length n_cells, strings and booleans) with the gene table and the facts."""
+
+    cell_id: np.ndarray
+    perturbation: np.ndarray
+    is_control: np.ndarray
+    batch: np.ndarray
+    genes: pd.DataFrame
+    facts: dict
+
+    def take(self, rows: np.ndarray) -> "Screen":
+        """A subset of the cells; genes and facts stay."""
+        parts = {name: getattr(self, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch")}
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a task sees: a post-processed embedding (n_cells, d), float32, of a screen's cells, and one split of them.
+
+    rows: for each cell its row in counts.h5ad, so that a task that needs counts can stream them.
+    seed: seeds every random draw of the task. n_draws: size of permutation nulls.
+    """
+
+    embedding: np.ndarray
+    screen: Screen
+    split: Split
+    rows: np.ndarray
+    protocol: str
+    seed: int
+    counts: Path | None = None
+    predictor: str = ""
+    n_draws: int = 1000
+    threads: int = 1
+    device: str = "cpu"
+
+    def take(self, rows: np.ndarray) -> "View":
+        """The view on a subset of its cells (index array or mask)."""
+        cells = {"screen": self.screen.take(rows), "split": self.split.take(rows)}
+        return replace(self, embedding=self.embedding[rows], rows=self.rows[rows], **cells)
+
+
+def read_screen(tables: Path | str) -> Screen:
+    """Read the tables folder that PREPARE writes (cells.parquet, genes.parquet, dataset.json); never the counts."""
+    tables = Path(tables)
+    cells = pd.read_parquet(tables / "cells.parquet")
+    return Screen(
+        cell_id=cells["cell_id"].to_numpy(dtype=str),
+        perturbation=cells["perturbation"].to_numpy(dtype=str),
+        is_control=cells["is_control"].to_numpy(dtype=bool),
+        batch=cells["batch"].to_numpy(dtype=str),
+        genes=pd.read_parquet(tables / "genes.parquet"),
+        facts=json.loads((tables / "dataset.json").read_text()),
+    )
