@@ -9,6 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.counts.frames import as_text, frame_columns, read_column, read_index
+from plumbline.counts.gene_columns import ENSEMBL_COLUMNS, SYMBOL_COLUMNS, gene_names
+from plumbline.counts.hdf5 import check_matrix, check_positions, layout, open_hdf5, shape
 
 BLOCK = 2048
 SPAN = 16_777_216  # stored values read at once: 128 MB and as much again while they are picked from
@@ -38,11 +41,11 @@ class Counts:
 
     def layer(self, name: str) -> "Counts":
         """The same cells and genes with ``layers[name]`` in place of X. Raises UserError if the file has no such layer."""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             layers = sorted(file["layers"]) if "layers" in file else []
             if name not in layers:
                 raise UserError(f"{self.path} has no layer {name!r}.{did_you_mean(name, layers)}")
-            _check_kind(file[f"layers/{name}"], f"{self.path}: layer {name}")
+            _check_stored(file[f"layers/{name}"], f"{self.path}: layer {name}", shape(file["X"]))
         return replace(self, matrix=f"layers/{name}")
 
     def take_genes(self, genes: np.ndarray) -> "Counts":
@@ -73,7 +76,7 @@ class Counts:
     def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
         """Yield (row numbers, float32 CSR block) over all rows, or over distinct ``rows`` in their order, ``size`` a time."""
         rows = np.arange(len(self.cell_id)) if rows is None else np.asarray(rows)
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             for start in range(0, len(rows), size):
                 chunk = rows[start : start + size]
                 block = _read_rows(file[self.matrix], chunk)
@@ -89,20 +92,23 @@ class Counts:
 def open_counts(path: Path | str) -> Counts:
     """Open an h5ad with raw counts in X. Raises UserError if the file is truncated or X is no matrix of a kind we stream."""
     path = Path(path)
-    try:
-        with h5py.File(path, "r") as file:
-            cell_id = _index(file["obs"])
-            ensembl, symbol = gene_names(file["var"])
-            _check_kind(file["X"], f"{path}: X")
-    except (OSError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as h5ad ({error}). Is the file complete?") from error
+    with open_hdf5(path) as file:
+        if "obs" not in file or "var" not in file or "X" not in file:
+            raise UserError(f"{path} is not an h5ad of counts: it holds {', '.join(file) or 'nothing'}, not obs, var and X.")
+        cell_id = read_index(file["obs"])
+        ensembl, symbol = _gene_names(file["var"])
+        _check_stored(file["X"], f"{path}: X", (len(cell_id), len(symbol)))
     return Counts(path, cell_id, ensembl, symbol)
 
 
-def _check_kind(matrix: h5py.Dataset | h5py.Group, name: str) -> None:
-    kind = matrix.attrs.get("encoding-type", "array")
-    if kind not in ("csr_matrix", "array"):
-        raise UserError(f"{name} is stored as {kind}; run it through PREPARE (or write it as CSR) first.")
+def _check_stored(matrix: h5py.Dataset | h5py.Group, name: str, size: tuple[int, int]) -> None:
+    kind = layout(matrix)
+    if kind == "csc":
+        raise UserError(f"{name} is stored as csc_matrix; run it through PREPARE (or write it as CSR) first.")
+    if shape(matrix) != size:
+        found = " x ".join(map(str, shape(matrix)))
+        raise UserError(f"{name} is {found} but obs and var hold {size[0]} x {size[1]}. Write the file again with anndata.")
+    check_matrix(matrix, kind, size)
 
 
 def require_counts(block: sp.csr_matrix) -> None:
@@ -113,46 +119,27 @@ def require_counts(block: sp.csr_matrix) -> None:
 
 def obs_column(counts: Counts, name: str) -> np.ndarray:
     """One column of obs as strings (n_cells,). Raises UserError, with the columns there are, if the file lacks it."""
-    with h5py.File(counts.path, "r") as file:
-        columns = [column for column in file["obs"] if not column.startswith("_")]
+    with open_hdf5(counts.path) as file:
+        _, columns = frame_columns(file["obs"])
         if name not in columns:
             raise UserError(f"{counts.path} has no obs column {name!r}.{did_you_mean(name, columns)}")
-        return _strings(file["obs"][name])
+        return as_text(read_column(file["obs"], name)).fillna("").to_numpy(dtype=str)
 
 
-def gene_names(var: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
-    """(Ensembl ids, symbols) of a var table: named columns first, else the index for whichever it looks like."""
-    index = _index(var)
-    ensembl = _first_column(var, ("ensembl_id", "gene_ids", "gene_id", "ensembl_gene_id", "feature_id"))
-    symbol = _first_column(var, ("symbol", "gene_symbol", "gene_symbols", "gene_name", "feature_name"))
-    index_is_ensembl = np.mean([name.upper().startswith("ENS") for name in index]) > 0.5 if len(index) else False
-    nothing = np.full(len(index), "", dtype=object).astype(str)
-    ensembl = ensembl if ensembl is not None else (index if index_is_ensembl else nothing)
-    symbol = symbol if symbol is not None else (nothing if index_is_ensembl else index)
-    return ensembl, symbol
-
-
-def _index(group: h5py.Group) -> np.ndarray:
-    return _strings(group[group.attrs.get("_index", "_index")])
-
-
-def _first_column(group: h5py.Group, names: tuple[str, ...]) -> np.ndarray | None:
-    return next((_strings(group[name]) for name in names if name in group), None)
+def _gene_names(var: h5py.Group | h5py.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    _, names = frame_columns(var)
+    wanted = [name for name in (*ENSEMBL_COLUMNS, *SYMBOL_COLUMNS) if name in names]
+    whole = (name in wanted for name in (ENSEMBL_COLUMNS[0], SYMBOL_COLUMNS[0]))
+    columns = {name: as_text(read_column(var, name), missing=()).fillna("").to_numpy(dtype=str) for name in wanted}
+    if all(whole):  # as PREPARE writes it, where '' means that there is none
+        return columns[ENSEMBL_COLUMNS[0]], columns[SYMBOL_COLUMNS[0]]
+    return gene_names(columns, read_index(var))
 
 
 def _added(block: sp.csr_matrix, sums: sp.csr_matrix) -> sp.csr_matrix:
     block = (block @ sums).tocsr()
     block.sort_indices()
     return block
-
-
-def _strings(node: h5py.Dataset | h5py.Group) -> np.ndarray:
-    if isinstance(node, h5py.Group):  # categorical, or a nullable string array
-        if "categories" in node:
-            categories, codes = _strings(node["categories"]), node["codes"][:]
-            return np.where(codes < 0, "", categories[np.maximum(codes, 0)]).astype(str)
-        return np.where(node["mask"][:], "", _strings(node["values"])).astype(str)
-    return node.asstr()[:].astype(str) if node.dtype.kind in "OS" else node[:].astype(str)
 
 
 def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray) -> sp.csr_matrix:
@@ -162,7 +149,7 @@ def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray) -> sp.csr_ma
         dense = matrix[low:high] if high - low <= 2 * len(rows) else matrix[rows[order]]
         dense = dense[rows - low] if high - low <= 2 * len(rows) else dense[np.argsort(order)]
         return sp.csr_matrix(dense, dtype=np.float32)
-    n_genes, indptr = int(matrix.attrs["shape"][1]), matrix["indptr"][low : high + 1]
+    n_genes, indptr = shape(matrix)[1], matrix["indptr"][low : high + 1]
     order = np.argsort(rows, kind="stable")
     starts, stops = indptr[rows[order] - low], indptr[rows[order] - low + 1]
     groups = np.flatnonzero(_apart(starts, stops, matrix["data"].chunks)) + 1
@@ -183,6 +170,7 @@ def _gather(matrix: h5py.Group, starts: np.ndarray, stops: np.ndarray) -> tuple[
     lengths = stops - starts
     take = np.arange(lengths.sum()) + np.repeat(starts - low - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
     data, indices = matrix["data"][low:high], matrix["indices"][low:high]
+    check_positions(indices, shape(matrix)[1], f"{matrix.file.filename}: {matrix.name}/indices")
     if len(take) < high - low:
         data, indices = data[take], indices[take]
     return data.astype(np.float32, copy=False), indices
