@@ -16,10 +16,10 @@ from scipy.stats import friedmanchisquare
 import summarise_scores
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import open_counts
-from plumbline.data.harmonise import known_symbols
 from plumbline.experiments.cost import estimate, fit_costs, pareto_front
 from plumbline.experiments.generality import concordance, kendalls_w
 from plumbline.experiments.hold_out import held_out_rows
+from plumbline.genes.relationships import known_symbols
 from plumbline.report.experiments import generality, minimal_data, transfer
 from plumbline.report.run import read_run
 from plumbline.summary import tables

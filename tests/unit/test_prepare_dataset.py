@@ -348,7 +348,7 @@ def test_bad_seeds(run, text, message):
 
 
 def test_bad_row(run, tmp_path):
-    for text, message in (("{", "cannot be read as JSON"), ("[]", "one JSON object")):
+    for text, message in (("{", "bad.json cannot be read .*line 1"), ("[]", "one JSON object")):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(UserError, match=message):
             prepare_dataset.read_row(tmp_path / "bad.json")

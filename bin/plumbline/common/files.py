@@ -15,7 +15,6 @@ from pathlib import Path
 
 from plumbline.common.errors import UserError
 
-
 COMPLETE = "Is the file complete? Compare its size and checksum, or copy it again."
 # what h5py, numpy, pandas, pyarrow, json, gzip, tarfile and zipfile raise on content that is not what it should be
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError, struct.error)

@@ -88,7 +88,7 @@ def _length(node: h5py.Group, index: str) -> int:
 
 
 def _codes(codes: np.ndarray, categories: np.ndarray, node: h5py.Group | h5py.Dataset) -> pd.Categorical:
-    if len(codes) and not (-1 <= int(codes.min()) and int(codes.max()) < len(categories)):
+    if len(codes) and not (int(codes.min()) >= -1 and int(codes.max()) < len(categories)):
         raise UserError(
             f"{node.file.filename}: {node.name.strip('/')} names category {int(codes.max())} of {len(categories)}: it is "
             "damaged. Write the file again, or fetch it again."

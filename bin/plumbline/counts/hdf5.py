@@ -130,7 +130,7 @@ def _require_numbers(node: h5py.Dataset, where: str, kinds: str) -> None:
 
 def check_positions(indices: np.ndarray, n: int, where: str) -> np.ndarray:
     """``indices`` if all lie in 0 .. n-1. Raises UserError: one position out of range would make a matrix of any size."""
-    if len(indices) and not (0 <= int(indices.min()) and int(indices.max()) < n):
+    if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < n):
         bad = int(indices.min()) if indices.min() < 0 else int(indices.max())
         raise UserError(f"{where}: the position {bad} lies outside of the matrix (0 to {n - 1}): it is damaged. {_again()}")
     return indices

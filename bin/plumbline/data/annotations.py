@@ -48,7 +48,9 @@ def _check_names(table: pd.DataFrame, path: Path, cell_id: np.ndarray, counts: s
     if table.index.duplicated().any():
         raise UserError(f"{path.name} names the cell {table.index[table.index.duplicated()][0]!r} more than once.")
     if table.columns.duplicated().any():
-        raise UserError(f"{path.name} has the column {table.columns[table.columns.duplicated()][0]!r} twice. Rename one of them.")
+        raise UserError(
+            f"{path.name} has the column {table.columns[table.columns.duplicated()][0]!r} twice. Rename one of them."
+        )
     if not np.isin(cell_id, table.index.to_numpy(dtype=str)).any():
         raise UserError(
             f"{path.name} names no cell of {counts}: its first column must hold cell ids such as "

@@ -62,32 +62,32 @@ def copy_at_most(source: BinaryIO, target: BinaryIO, most: int, name: str) -> No
 
 
 @contextmanager
-def plain_matrix(path: Path) -> Iterator[Path]:
-    """A matrix market file without compression, no longer than the number of values in its heading allows."""
+def plain_matrix(path: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
+    """(matrix market file without compression, its rows and columns), no longer than the number of values it states allows."""
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rb") as stream, TemporaryDirectory(prefix="plumbline_mtx_") as folder:
-        heading, entries = _heading(stream, path)
+        heading, size, entries = _heading(stream, path)
         most = ENTRY * (entries + 1)
         if path.suffix != ".gz" and path.stat().st_size > most + len(heading):
             raise UserError(f"{path.name} is longer than its {entries} values need: it is damaged. Fetch it again.")
         if path.suffix != ".gz":
-            yield path
+            yield path, size
             return
         plain = Path(folder) / "matrix.mtx"
         with open(plain, "wb") as target:
             target.write(heading)
             copy_at_most(stream, target, most, path.name)
-        yield plain
+        yield plain, size
 
 
-def _heading(stream: BinaryIO, path: Path) -> tuple[bytes, int]:
-    """(everything up to and with the line of sizes, the number of values it states)"""
+def _heading(stream: BinaryIO, path: Path) -> tuple[bytes, tuple[int, int], int]:
+    """(everything up to and with the line of sizes, rows and columns, the number of values it states)"""
     heading = b""
     while len(heading) < HEADING and (line := stream.readline(HEADING)):
         heading += line
         if line.strip() and not line.startswith(b"%"):
-            sizes = line.split()
-            if len(sizes) < 2 or not all(size.isdigit() for size in sizes):
+            if not 2 <= len(line.split()) <= 3 or not all(number.isdigit() for number in line.split()):
                 break
-            return heading, int(sizes[-1]) if len(sizes) == 3 else int(sizes[0]) * int(sizes[1])
+            rows, columns, *entries = map(int, line.split())
+            return heading, (rows, columns), entries[0] if entries else rows * columns
     raise UserError(f"{path.name} is no matrix market file: it states no sizes (rows, columns, values).")

@@ -31,7 +31,7 @@ class StoredTables:
 
 
 def read_h5ad(path: Path, file: h5py.File, layer: str) -> StoredTables:
-    """The tables of an h5ad whose matrix ``layer`` (X, raw or a layer's name) is to be read. Raises UserError if it lacks it."""
+    """The tables of an h5ad of which ``layer`` (X, raw or a layer's name) is to be read. Raises UserError if it lacks it."""
     known = _matrices(file)
     if layer not in known:
         raise UserError(f"{path.name} has no layer {layer!r}.{did_you_mean(layer, list(known))}")
@@ -53,14 +53,16 @@ def layer_name(node: str) -> str:
 
 
 def _matrices(file: h5py.File) -> dict[str, str]:
-    nodes = ["X", *RAW, *(f"layers/{name}" for name in file.get("layers", {}))]
+    nodes = ["X", *(f"layers/{name}" for name in file.get("layers", {})), *RAW]
     return {layer_name(node): node for node in nodes if node in file}
 
 
 def _var_of(file: h5py.File, node: str) -> h5py.Group | h5py.Dataset:
     own = {"raw/X": "raw/var", "raw.X": "raw.var"}.get(node, "var")
     if own not in file and "var" not in file:
-        raise UserError(f"{file.filename} has no gene table (var). It holds {', '.join(file)}. Write the file again with anndata.")
+        raise UserError(
+            f"{file.filename} has no gene table (var). It holds {', '.join(file)}. Write the file again with anndata."
+        )
     return file[own if own in file else "var"]
 
 

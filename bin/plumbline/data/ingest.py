@@ -17,7 +17,7 @@ from plumbline.counts.hdf5 import layout, open_hdf5, shape
 from plumbline.counts.row_blocks import BUDGET, row_blocks
 from plumbline.data.annotations import read_annotations
 from plumbline.data.features import genes_of
-from plumbline.data.formats import refuse_unknown
+from plumbline.data.formats import KNOWN, refuse_unknown
 from plumbline.data.h5ad import read_h5ad
 from plumbline.data.tenx import is_text_matrix, read_h5, read_mtx
 
@@ -56,6 +56,10 @@ class CountsFile:
         for start, block in self._stored(layer, budget or BUDGET):
             yield start, block if self.genes is None else block[:, self.genes]
 
+    def first_block(self, layer: str) -> sp.csr_matrix:
+        """The first rows of another matrix of the file, which may have other genes."""
+        return next(self._stored(layer, 1 << 20))[1]
+
     def _stored(self, layer: str | None, budget: int) -> Iterator[tuple[int, sp.csr_matrix]]:
         if not isinstance(self.node, str):
             yield from row_blocks(self.node, self.node.format, self.node.shape, budget)
@@ -78,6 +82,9 @@ def open_source(path: Path | str, layer: str = "X", cells: Path | str | None = N
 
 
 def _open_hdf5(path: Path, layer: str) -> CountsFile:
+    if not h5py.is_hdf5(path):
+        packed = " Unpack it first (gunzip)." if path.suffix == ".gz" else ""
+        raise UserError(f"{path} is no HDF5 file, or it is truncated.{packed} {KNOWN}")
     with open_hdf5(path) as file:
         if "obs" not in file:
             node, barcodes, var = read_h5(path, file)

@@ -12,7 +12,7 @@ from plumbline.common.errors import UserError
 from plumbline.common.files import reading
 from plumbline.counts.hdf5 import check_matrix, check_room
 from plumbline.data.archives import plain_matrix, unpack
-from plumbline.data.formats import KNOWN, of_mac, refuse_hdf5
+from plumbline.data.formats import of_mac, refuse_hdf5
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 MATRIX = ("matrix.mtx", "matrix.mtx.gz")
@@ -23,8 +23,6 @@ TEXT = "Is it the tab-separated table that Cell Ranger writes?"
 
 def read_h5(path: Path, file: h5py.File) -> tuple[str, np.ndarray, pd.DataFrame]:
     """(name of the matrix group, barcodes, gene table) of a Cell Ranger h5. Its genes x cells CSC is a cells x genes CSR."""
-    if not h5py.is_hdf5(path):
-        raise UserError(f"{path} is no HDF5 file, or it is truncated. {KNOWN}")
     refuse_hdf5(path, file)
     groups = [name for name in file if isinstance(file[name], h5py.Group) and "indptr" in file[name]]
     if len(groups) > 1:
@@ -91,26 +89,28 @@ def _read_folder(folder: Path, source: Path, matrix: Path | None = None) -> tupl
     barcodes = _read_table(_only(matrix.parent, tables["barcodes"], source, alone))[0]
     genes = _read_table(_only(matrix.parent, tables["genes"], source, alone)).iloc[:, :3]
     genes.columns = ["gene_ids", "symbol", "feature_type"][: genes.shape[1]]
-    with reading(f"{source}: {matrix.name}", "Is it complete?"), plain_matrix(matrix) as plain:
+    where = f"{source}: {matrix.name}"
+    with reading(where, "Is it complete?"), plain_matrix(matrix) as (plain, size):
+        _check_sizes(size, barcodes, genes, where)
         counts = sp.csr_matrix(mmread(plain).T)
-    _check_sizes(counts, barcodes, genes, f"{source}: {matrix.name}")
+    if counts.dtype.kind not in "fiub":
+        raise UserError(f"{where} holds values of type {counts.dtype}, but counts are whole numbers.")
     return counts, barcodes.to_numpy(dtype=str), genes.set_index("gene_ids", drop=False)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     with reading(path, TEXT):  # names such as NA are text here, and a quote is part of a name
-        return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3, skip_blank_lines=False)
+        return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
 
 
-def _check_sizes(counts: sp.csr_matrix, barcodes: pd.Series, genes: pd.DataFrame, where: str) -> None:
-    if counts.dtype.kind not in "fiub":
-        raise UserError(f"{where} holds values of type {counts.dtype}, but counts are whole numbers.")
-    if counts.shape == (len(barcodes), len(genes)):
+def _check_sizes(size: tuple[int, int], barcodes: pd.Series, genes: pd.DataFrame, where: str) -> None:
+    n_genes, n_cells = size
+    if size == (len(genes), len(barcodes)):
         return
-    text = f"{where} is {counts.shape[1]} genes x {counts.shape[0]} cells, its tables hold {len(genes)} x {len(barcodes)}."
-    if (len(barcodes), len(genes)) == counts.shape[::-1]:
+    text = f"{where} is {n_genes} genes x {n_cells} cells, its tables hold {len(genes)} x {len(barcodes)}."
+    if (len(barcodes), len(genes)) == size:
         text += " It holds cells in rows: write its transpose (R: writeMM(t(m), file))."
-    elif {len(barcodes) - counts.shape[0], len(genes) - counts.shape[1]} <= {0, 1}:
+    elif {len(barcodes) - n_cells, len(genes) - n_genes} <= {0, 1}:
         text += f" Remove the heading (first lines: {genes.iloc[0, 0]!r} and {barcodes[0]!r})."
     raise UserError(text)
 
@@ -123,6 +123,6 @@ def _only(folder: Path, endings: tuple[str, ...], source: Path, alone: bool = Fa
         names = sorted({ending.removesuffix(".gz") for ending in endings})
         text = f"{source} holds {what} named {' or '.join(names)}; a 10x folder has exactly one."
         if alone:
-            text = f"beside {source} lies {what} named {' or '.join(names)}. Give the folder of all three files, or a .zip of it."
+            text = f"beside {source} lies {what} named {' or '.join(names)}. Give the folder of all three, or its .zip."
         raise UserError(text)
     return found[0]
