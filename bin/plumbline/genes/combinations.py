@@ -8,34 +8,9 @@ SEPARATORS = "+;,|"
 _SPLIT = re.compile(f"[{re.escape(SEPARATORS)}]")
 _OTHER_SPLIT = re.compile(r"_+|/|&|:")  # which public sets use, but symbols and guide names use too
 # controls as screens spell them, in lower case without anything but letters
-CONTROLS = frozenset(
-    [
-        "ctrl",
-        "control",
-        "controls",
-        "nontargeting",
-        "nontarget",
-        "nontargetingcontrol",
-        "ntc",
-        "nt",
-        "negctrl",
-        "negcontrol",
-        "negativecontrol",
-        "safetargeting",
-        "scramble",
-        "scrambled",
-        "unperturbed",
-        "untreated",
-        "dmso",
-        "vehicle",
-        "mock",
-        "emptyvector",
-        "none",
-        "wildtype",
-        "unt",
-        "untrt",
-        "notarget",
-    ]
+CONTROLS = re.compile(
+    "(neg(ative)?)?(ctrl|control)s?|no[nt]*target(ing)?(control|ctrl)?s?|ntc?|safetarget(ing)?|scrambled?|unperturbed|untreated|"
+    "unt|untrt|dmso|vehicle|mock|emptyvector|none|wildtype"
 )
 
 
@@ -51,7 +26,7 @@ def split_genes(label: str) -> list[str]:
 
 def like_control(label: str) -> bool:
     """Whether a label is spelt as controls are: 'ctrl', 'Non-targeting', 'NegCtrl0', ..."""
-    return re.sub(r"[^a-z]", "", label.lower()) in CONTROLS
+    return bool(CONTROLS.fullmatch(re.sub(r"[^a-z]", "", label.lower())))
 
 
 def normalise(labels: Iterable[str], controls: list[str], is_gene: Callable[[str], bool]) -> dict[str, str]:

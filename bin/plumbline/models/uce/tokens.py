@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import NotApplicable, UserError
+from plumbline.common.random import generator_of
 from plumbline.counts.reading import Counts
 from plumbline.data.facts import read_facts
 from plumbline.embedding.options import Options
@@ -205,7 +206,4 @@ def sentence(drawn: np.ndarray, genome: Genome, rng: np.random.RandomState | np.
 
 def cell_generator(cell_id: str, seed: int) -> np.random.Generator:
     """Random numbers that belong to one cell, whatever its neighbours, its place in the file or its shard."""
-    import hashlib
-
-    digest = hashlib.blake2b(f"{seed}:{cell_id}".encode(), digest_size=16).digest()
-    return np.random.default_rng(int.from_bytes(digest, "little"))
+    return generator_of(f"{seed}:{cell_id}")
