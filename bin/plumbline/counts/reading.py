@@ -12,6 +12,7 @@ from plumbline.common.errors import UserError, did_you_mean
 from plumbline.counts.frames import as_text, frame_columns, read_column, read_index
 from plumbline.counts.gene_columns import ENSEMBL_COLUMNS, SYMBOL_COLUMNS, gene_names
 from plumbline.counts.hdf5 import check_matrix, check_positions, layout, open_hdf5, shape
+from plumbline.counts.matrices import are_whole, looks_like, matrices, var_of
 
 BLOCK = 2048
 SPAN = 16_777_216  # stored values read at once: 128 MB and as much again while they are picked from
@@ -22,7 +23,8 @@ class Counts:
     """An open-on-demand view of a CSR or dense h5ad.
 
     cell_id (n_cells,), ensembl_id (n_genes,) and symbol (n_genes,) are string arrays ('' where unknown).
-    matrix: which matrix of the file is read; X unless ``layer`` chose another. columns: genes kept, by ``take_genes``.
+    matrix: which matrix of the file is read; X unless ``layer`` chose another. x_kind: counts, log or signed.
+    columns: genes kept, by ``take_genes``.
     sums: (genes read, genes) zeros and ones that add columns up, by ``renamed``.
     """
 
@@ -33,6 +35,7 @@ class Counts:
     matrix: str = "X"
     columns: np.ndarray | None = None
     sums: sp.csr_matrix | None = None
+    x_kind: str = "counts"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,7 +62,8 @@ class Counts:
     def renamed(self, ensembl_id: np.ndarray, symbol: np.ndarray) -> "Counts":
         """The same cells and columns under other names of the genes, (n_genes,) each, '' where unknown.
 
-        Columns of one name are added up in the first of them; the others are left empty, of counts and of names.
+        Columns of one name are added up in the first of them (logarithms as what they are logarithms of); the others are left
+        empty, of counts and of names. Raises UserError for signed scores, which cannot be added.
         """
         first: dict[tuple[str, str], int] = {}
         names = list(zip(ensembl_id.tolist(), symbol.tolist(), strict=True))
@@ -67,6 +71,9 @@ class Counts:
         column = np.arange(len(target))
         if (target == column).all():
             return replace(self, ensembl_id=ensembl_id, symbol=symbol)
+        if self.x_kind == "signed":
+            name = " ".join(filter(None, names[int(np.flatnonzero(target != column)[0])]))
+            raise UserError(f"{self.path}: several genes go by {name}, and signed scores cannot be added. Keep one of them.")
         ensembl_id, symbol = (np.where(target == column, values, "") for values in (ensembl_id, symbol))
         sums = sp.csr_matrix((np.ones(len(target), np.float32), (column, target)), shape=(len(target),) * 2)
         return replace(
@@ -81,7 +88,7 @@ class Counts:
                 chunk = rows[start : start + size]
                 block = _read_rows(file[self.matrix], chunk)
                 block = block if self.columns is None else block[:, self.columns]
-                block = block if self.sums is None else _added(block, self.sums)
+                block = block if self.sums is None else _added(block, self.sums, self.x_kind)
                 if not np.isfinite(block.data).all():
                     raise UserError(
                         f"{self.path}: {self.matrix} holds NaN or infinite values. Set them to 0 or drop those cells."
@@ -89,16 +96,41 @@ class Counts:
                 yield chunk, block
 
 
-def open_counts(path: Path | str) -> Counts:
-    """Open an h5ad with raw counts in X. Raises UserError if the file is truncated or X is no matrix of a kind we stream."""
+def open_counts(path: Path | str, layer: str = "X") -> Counts:
+    """Open an h5ad with raw counts in X, raw or a layer. Raises UserError: damaged, or a matrix of a kind we do not stream."""
     path = Path(path)
     with open_hdf5(path) as file:
-        if "obs" not in file or "var" not in file or "X" not in file:
+        known = matrices(file)
+        if "obs" not in file or not known:
             raise UserError(f"{path} is not an h5ad of counts: it holds {', '.join(file) or 'nothing'}, not obs, var and X.")
+        if layer not in known:
+            raise UserError(f"{path} has no layer {layer!r}.{did_you_mean(layer, list(known))}")
         cell_id = read_index(file["obs"])
-        ensembl, symbol = _gene_names(file["var"])
-        _check_stored(file["X"], f"{path}: X", (len(cell_id), len(symbol)))
-    return Counts(path, cell_id, ensembl, symbol)
+        ensembl, symbol = _gene_names(var_of(file, known[layer]))
+        _check_stored(file[known[layer]], f"{path}: {layer}", (len(cell_id), len(symbol)))
+    return Counts(path, cell_id, ensembl, symbol, known[layer])
+
+
+def require_raw(counts: Counts) -> None:
+    """Raise UserError if the first cells hold other values than counts, naming the matrices of the file that do not."""
+    rows = np.arange(min(BLOCK, len(counts.cell_id)))
+    block = next((block for _, block in counts.blocks(rows)), sp.csr_matrix((0, 0)))
+    if are_whole(block) or not len(block.data):
+        return
+    with open_hdf5(counts.path) as file:
+        others = [name for name, node in matrices(file).items() if node != counts.matrix and _whole(file[node], len(rows))]
+    hint = f"The file holds whole numbers in: {', '.join(others)}; add --layer {others[0]}." if others else (
+        "Give a file with raw counts, or run it through PREPARE with x_kind log (or signed) and add --tables."
+    )  # fmt: skip
+    text = "they are negative in part." if block.data.min() < 0 else looks_like(block)[0]
+    raise UserError(f"{counts.path}: {counts.matrix} does not hold raw counts; {text} {hint}")
+
+
+def _whole(matrix: h5py.Dataset | h5py.Group, n: int) -> bool:
+    if layout(matrix) == "csc" or not n or shape(matrix)[0] < n:
+        return False
+    check_matrix(matrix, layout(matrix), shape(matrix))
+    return are_whole(_read_rows(matrix, np.arange(n)))
 
 
 def _check_stored(matrix: h5py.Dataset | h5py.Group, name: str, size: tuple[int, int]) -> None:
@@ -136,8 +168,11 @@ def _gene_names(var: h5py.Group | h5py.Dataset) -> tuple[np.ndarray, np.ndarray]
     return gene_names(columns, read_index(var))
 
 
-def _added(block: sp.csr_matrix, sums: sp.csr_matrix) -> sp.csr_matrix:
+def _added(block: sp.csr_matrix, sums: sp.csr_matrix, x_kind: str) -> sp.csr_matrix:
+    if x_kind == "log":
+        block = block.astype(np.float64).expm1()
     block = (block @ sums).tocsr()
+    block = block.log1p().astype(np.float32) if x_kind == "log" else block
     block.sort_indices()
     return block
 

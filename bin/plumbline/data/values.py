@@ -4,14 +4,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError
+from plumbline.counts.matrices import are_whole, layer_name, looks_like
 from plumbline.data.catalogue import Dataset
 from plumbline.data.genes import Genes
-from plumbline.data.h5ad import layer_name
 from plumbline.data.ingest import CountsFile
 
 LARGEST_COUNT = 2**24  # beyond it, float32 leaves out whole numbers
 LARGEST = float(np.finfo(np.float32).max)
-ROUND = "Round them first (adata.X.data = adata.X.data.round())."
 
 
 def merge_genes(block: sp.csr_matrix, start: int, source: CountsFile, x_kind: str, genes: Genes) -> sp.csr_matrix:
@@ -70,24 +69,6 @@ def check_values(block: sp.csr_matrix, start: int, source: CountsFile, dataset: 
         )
 
 
-def looks_like(block: sp.csr_matrix) -> tuple[str, str]:
-    """What values that are not whole numbers seem to be, and what to do about them. block: (n, genes), none negative."""
-    if_log = "If that is intended, say x_kind log."
-    sums = np.asarray(block.expm1().sum(axis=1)).ravel() if block.data.max() < 30 else np.zeros(0)
-    if (target := _constant(sums)) is not None:
-        return f"these are log-normalised (log1p of counts to {target:.0f} per cell).", if_log
-    if (target := _constant(np.asarray(block.sum(axis=1)).ravel())) is not None:
-        return f"these look normalised (to {target:.0f} per cell).", if_log
-    if block.data.max() > 50:
-        return "these look like fractional counts, as RSEM, alevin, kallisto or CellBender estimate them.", ROUND
-    return "these look normalised or log-transformed.", if_log
-
-
-def _constant(sums: np.ndarray) -> float | None:
-    sums = sums[sums > 0]
-    return float(np.median(sums)) if len(sums) > 1 and np.ptp(sums) < 0.01 * np.median(sums) else None
-
-
 def _where(bad: np.ndarray, block: sp.csr_matrix, start: int, source: CountsFile) -> str:
     first = int(np.flatnonzero(bad)[0])
     row = start + int(np.searchsorted(block.indptr, first, side="right")) - 1
@@ -98,7 +79,6 @@ def _elsewhere(source: CountsFile) -> str:
     """Point to the matrices of the file that do hold whole numbers."""
     found = []
     for layer in source.layers:
-        block = source.first_block(layer)
-        if len(block.data) and (block.data >= 0).all() and (np.rint(block.data) == block.data).all():
+        if are_whole(source.first_block(layer)):
             found.append(layer_name(layer))
     return f" The file holds whole numbers in: {', '.join(found)}; set layer to it in the sheet." if found else ""
