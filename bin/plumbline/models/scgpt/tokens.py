@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from plumbline.common.errors import UserError
 from plumbline.common.random import generator_of
-from plumbline.embedding.weights import fetch_hint, open_file
+from plumbline.embedding.weights import fetch_hint, open_file, whole_numbers
 from plumbline.models.runtime.batches import Ragged
 
 SPECIALS = ("<pad>", "<cls>", "<eoc>")
@@ -24,7 +24,7 @@ def load_vocabulary(file: Path, variant: str) -> dict[str, int]:
     """vocab.json: symbol -> token id, with the special tokens appended, in the order of ``SPECIALS``, where it lacks them."""
     with open_file(file, variant) as stream:
         try:
-            vocabulary = {str(name): int(number) for name, number in json.load(stream).items()}
+            vocabulary = whole_numbers({str(name): number for name, number in json.load(stream).items()}, file, variant)
         except (ValueError, AttributeError, TypeError) as error:
             raise UserError(f"{file} is no vocabulary ({error}). {fetch_hint(variant)}") from error
     for name in SPECIALS:
