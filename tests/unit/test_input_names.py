@@ -43,7 +43,7 @@ def with_guides(column: str = "feature_types", kind: str = "CRISPR Guide Capture
 @pytest.mark.parametrize("column", ["feature_types", "feature_type"])
 @pytest.mark.parametrize("kind", ["CRISPR Guide Capture", "Antibody Capture", "Custom"])
 def test_only_gene_expression_is_kept_of_an_h5ad(run, column, kind):
-    facts, report, cells, genes = tables(run(with_guides(column, kind)))
+    facts, report, cells, _ = tables(run(with_guides(column, kind)))
     assert (facts["n_genes"], report["genes"]["input"], report["genes"]["left_out"]) == (40, 40, {kind: 4})
     assert said(facts, f"4 features are not gene expression and were left out ({kind}: 4)")
     assert cells["n_counts"].max() < 600  # min_counts reads genes alone
@@ -171,7 +171,7 @@ def test_a_control_label_counts_exactly_as_it_is_given(run, tmp_path, label, tab
         extra, column = ("--cell-table", tmp_path / "cells.csv"), "target"
     else:
         data.obs["target"], column = gene, "target"
-    facts, _, cells, _ = tables(run(data, extra=extra, perturbation_column=column, control_label=label, min_counts=0))
+    facts, *_ = tables(run(data, extra=extra, perturbation_column=column, control_label=label, min_counts=0))
     assert (facts["n_controls"], facts["n_perturbations"], facts["n_cells"]) == (int((gene == label).sum()), 4, 120)
 
 

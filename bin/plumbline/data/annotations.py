@@ -35,7 +35,7 @@ def read_annotations(path: Path, cell_id: np.ndarray, counts: str) -> pd.DataFra
 def _read_text(path: Path) -> pd.DataFrame:
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8-sig") as stream:
-        heading = stream.readline()
+        heading = stream.readline() + stream.readline()  # R leaves the heading one column short
     separator = "\t" if ".tsv" in path.name or ".txt" in path.name else ","
     if separator not in heading:
         separator = next((other for other in "\t,; " if other in heading.strip()), separator)
