@@ -1,10 +1,13 @@
 """Files as people have them: damaged, hostile, of another kind. Each is read rightly or refused in words."""
 
+import contextlib
 import gzip
 import io
 import os
 import shutil
+import signal
 import tarfile
+import time
 import zipfile
 
 import anndata as ad
@@ -122,21 +125,38 @@ def test_columns_that_name_absent_rows_are_refused(run, tmp_path, case):
     refused(run, tmp_path / "csc.h5ad", CSC[case][1], min_counts=0)
 
 
-def test_a_seeded_flip_of_bytes_is_read_or_refused(tmp_path, stored):
-    whole, rng = stored.read_bytes(), np.random.default_rng(0)
-    for _ in range(150):
-        flipped = bytearray(whole)
-        for place in rng.integers(0, len(whole), 4):
-            flipped[place] = rng.integers(256)
-        path = tmp_path / "flipped.h5ad"
-        path.write_bytes(flipped)
-        os.utime(path, ns=(rng.integers(2**60), rng.integers(2**60)))
-        try:
+MUTATIONS = {
+    "flipped": lambda whole, rng: put(rng.integers(0, len(whole), 4), rng.integers(256, size=4))(whole),
+    "zeroed": lambda whole, rng: put(slice(place := int(rng.integers(len(whole))), place + 64), 0)(whole),
+    "cut": lambda whole, rng: whole[: rng.integers(1, len(whole))],
+}
+
+
+@pytest.mark.parametrize("kind", MUTATIONS)
+def test_a_mutated_h5ad_is_read_or_refused(tmp_path, stored, kind, monkeypatch):
+    """No traceback, and no endless loop in the HDF5 library, which zeroed bytes lead to."""
+    monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 2)
+    whole, rng = np.frombuffer(stored.read_bytes(), np.uint8), np.random.default_rng(0)
+    for number in range(60):
+        path = tmp_path / f"{number}.h5ad"
+        path.write_bytes(MUTATIONS[kind](whole, rng).tobytes())
+        with contextlib.suppress(UserError):
             source = open_source(path)
             source.column("gene", "")
             assert sum(block.shape[0] for _, block in source.blocks()) == 120
-        except UserError:
-            pass
+
+
+def test_a_file_that_never_opens_is_given_up(stored, monkeypatch):
+    monkeypatch.setattr("plumbline.counts.hdf5._walk", lambda path: time.sleep(60))
+    monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.2)
+    with pytest.raises(UserError, match="could not be opened within 0.2 seconds: it is damaged"):
+        open_source(stored)
+
+
+def test_a_file_that_crashes_the_library_is_refused(stored, monkeypatch):
+    monkeypatch.setattr("plumbline.counts.hdf5._walk", lambda path: os.kill(os.getpid(), signal.SIGSEGV))
+    with pytest.raises(UserError, match="crashes the HDF5 library"):
+        open_source(stored)
 
 
 # --- hostile HDF5

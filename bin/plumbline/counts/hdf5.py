@@ -1,6 +1,11 @@
 """HDF5 files opened in one checked way: nothing in them leads out of the file, and the parts of a matrix agree."""
 
+import contextlib
 import math
+import os
+import signal
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,39 +18,91 @@ from plumbline.common.files import reading
 
 FILTERS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 NUMBERS = "fiub"
+LIMIT = 45  # seconds: a sound file takes a fraction of one
 _checked: dict[str, tuple[int, int]] = {}  # {path: (time of change, size)} of the files that were walked already
 
 
 @contextmanager
 def open_hdf5(path: Path | str) -> Iterator[h5py.File]:
     """Open a file for reading. Raises UserError: unreadable, links to other files, a filter that is not installed."""
-    with reading(path), h5py.File(path, "r") as file:
+    with reading(path):
         about = Path(path).stat()
-        if _checked.get(str(path)) != (about.st_mtime_ns, about.st_size):
-            _check_nodes(file, path)
-            _checked[str(path)] = (about.st_mtime_ns, about.st_size)
-        yield file
+        known = _checked.get(str(path)) == (about.st_mtime_ns, about.st_size)
+        if not known:
+            _try(path)
+        with h5py.File(path, "r") as file:
+            if not known:
+                _check_nodes(file, path)
+                _checked[str(path)] = (about.st_mtime_ns, about.st_size)
+            yield file
+
+
+def _try(path: Path | str) -> None:
+    """Walk the file in a process of its own: on damaged ones the HDF5 library may loop without end, or crash."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the child only reads this file
+        child = os.fork()
+    if not child:
+        try:
+            _walk(path)
+        finally:
+            os._exit(0)
+    end = _wait(child)
+    if end:
+        how = f"could not be opened within {LIMIT} seconds" if end == signal.SIGKILL else "crashes the HDF5 library"
+        raise UserError(f"{path} {how}: it is damaged. Fetch or copy it again.")
+
+
+def _wait(child: int) -> int:
+    """The signal that ended a process, 0 if none; after LIMIT seconds it is killed."""
+    deadline, pause = time.monotonic() + LIMIT, 0.001
+    while not (done := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            done = os.waitpid(child, 0)
+            break
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+    return os.WTERMSIG(done[1]) if os.WIFSIGNALED(done[1]) else 0
+
+
+def _walk(path: Path | str) -> None:
+    """Touch what the library reads of its own: names, headers, attributes, where the chunks lie. Errors come up again later."""
+    with contextlib.suppress(Exception), h5py.File(path, "r") as file:
+        _check_nodes(file, path)
+        for node in _nodes(file):
+            dict(node.attrs)
+            if isinstance(node, h5py.Dataset) and node.chunks:
+                node.id.get_num_chunks()
 
 
 def _check_nodes(file: h5py.File, path: Path | str) -> None:
-    """Walk the file without following a link: what external links and storage name are other files of this machine."""
+    """What external links and storage name are other files of this machine: they are refused."""
+    for node in _nodes(file):
+        if isinstance(node, h5py.Dataset):
+            _check_dataset(node, f"{path}: {node.name}", path)
+
+
+def _nodes(file: h5py.File) -> Iterator[h5py.Group | h5py.Dataset]:
+    """Everything in a file, once, without following a link. Raises UserError at an external link."""
     groups, seen = [file["/"]], set()
     while groups:
         group = groups.pop()
         for name in group:
-            where = f"{path}: {group.name.rstrip('/')}/{name}"
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
-                raise UserError(f"{where} is an external link to {link.filename}. {_copy_of(path)}")
+                where = f"{file.filename}: {group.name.rstrip('/')}/{name}"
+                raise UserError(f"{where} is an external link to {link.filename}. {_copy_of(file.filename)}")
             if not isinstance(link, h5py.HardLink):
                 continue  # a soft link stays in the file: what it points to is met on its own
             node = group[name]
             address = h5py.h5o.get_info(node.id).addr
-            if isinstance(node, h5py.Group) and address not in seen:
-                groups.append(node)
-            elif isinstance(node, h5py.Dataset):
-                _check_dataset(node, where, path)
+            if address in seen:
+                continue
             seen.add(address)
+            if isinstance(node, h5py.Group):
+                groups.append(node)
+            yield node
 
 
 def _check_dataset(node: h5py.Dataset, where: str, path: Path | str) -> None:
