@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_scores import LOST, REFUSED, TASKS, fake_task, make_run
+from made_scores import LOST, REFUSED, TASKS, made_records, make_run
 
 import report_scores
 import summarise_scores
+from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.report.figures import spaced
 from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import per_task, summary_text
 from plumbline.report.verdicts import verdict_cell
 from plumbline.report.words import listed, number, with_interval
-from plumbline.summary import tables
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def summary(tmp_path_factory) -> Path:
              "experiments": "minimal_data,transfer,generality,cost",
              "data_reports": where / "tables", "n_boot": 200, "seed": 0, "outdir": where / "summary"}  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "_task", fake_task)
+        patch.setattr(tasks, "records", made_records)
         summarise_scores.summarise(Namespace(**about))
     return where / "summary"
 

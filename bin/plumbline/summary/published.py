@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from plumbline.genes.relationships import SOURCES
+
 COLUMNS = [
     *("dataset", "published_as", "task", "metric", "postprocess", "published_model", "published_metric", "published"),
     *(
@@ -36,7 +38,7 @@ METRICS = {
     "struct_integrity": ("reconstruction", ["structural_integrity"], 1.0),
     "spearman": ("reconstruction", ["spearman"], 1.0),
     "inv(mean spearman,SI)": ("reconstruction", ["spearman", "structural_integrity"], 0.01),
-} | {name: ("recall", [f"recall_{name.lower()}"], 1.0) for name in ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")}
+} | {name: ("recall", [f"recall_{name.lower()}"], 1.0) for name in SOURCES}
 # consistency_p01 (p <= 0.01) and avg6 have no counterpart here
 POSTPROCESS = {"raw": "none", "centering": "center", "center_scale": "center_scale", "tvn": "tvn", "best_per_task": "best"}
 # published name -> (our module, the variant that answers to it, whether the paper states all its settings)
