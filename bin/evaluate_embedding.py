@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+from plumbline.common.arguments import Parser
 from plumbline.common.errors import UserError, run_script
 from plumbline.common.threads import limit_threads
 
@@ -13,7 +14,7 @@ ABOUT = ("dataset", "model", "variant", "fit_on", "code")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--embedding", type=Path, required=True, help="embedding.npz (its JSON lies beside it)")
     parser.add_argument("--tables", type=Path, required=True, help="the tables folder that prepare_dataset.py wrote")
     parser.add_argument("--counts", type=Path, help="counts.h5ad; only the reconstruction task reads it")

@@ -29,10 +29,10 @@ MODELS = {
     "scvi": ("scvi", "trained", 1.2), "scvi_nb": ("scvi", "trained", 1.0), "hvg": ("expression", "baseline", -1.0),
     "geneformer_v1": ("geneformer", "foundation", -1.5), "scgpt_human": ("scgpt", "foundation", -0.9),
     "uce_33": ("uce", "foundation", 0.0), "my_model": ("external", "external", 0.6),
-    "random": ("control", "floor", -3.0), "scrambled_pca": ("control", "floor", -3.0),
-    "label_oracle": ("control", "ceiling", 5.0),
-    "no_effect": ("control", "predictor", -3.0), "mean_effect": ("control", "predictor", 0.5),
-    "split_half": ("control", "predictor", 5.0),
+    "random": ("reference", "floor", -3.0), "scrambled_pca": ("reference", "floor", -3.0),
+    "label_oracle": ("reference", "ceiling", 5.0),
+    "no_effect": ("reference", "predictor", -3.0), "mean_effect": ("reference", "predictor", 0.5),
+    "split_half": ("reference", "predictor", 5.0),
 }  # fmt: skip
 DATASETS = {
     "replogle_k562": ("Replogle K562 genome-wide", "replogle_K562_GWPS", 24, 300, 210000),

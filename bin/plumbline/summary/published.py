@@ -48,7 +48,7 @@ MODELS = {
     "UCE": ("uce", "uce_33l", False), "UCE [CELLxGENE]": ("uce", "uce_33l", False),
     "cellPLM": ("cellplm", "cellplm", False), "CellPLM": ("cellplm", "cellplm", False),
     "scGPT": ("scgpt", "scgpt", False), "scGPT [CELLxGENE]": ("scgpt", "scgpt", False),
-    "RandLabels": ("control", "random", False), "Random label shuffle": ("control", "random", False),
+    "RandLabels": ("reference", "random", False), "Random label shuffle": ("reference", "random", False),
 }  # fmt: skip
 
 
@@ -92,6 +92,6 @@ def _beside(record: dict, dataset: str, task: str, post: str, ours: pd.DataFrame
 def _counterparts(found: pd.DataFrame, module: str, variant: str) -> pd.DataFrame:
     """The variant that answers to the published one if this run has it, else every variant of the same model."""
     exact = found[found["variant"] == variant]
-    if len(exact) or module == "control":
+    if len(exact) or module == "reference":
         return exact
     return found[found["model"] == module]
