@@ -8,7 +8,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from plumbline.data.splits import Split
-from plumbline.scoring.screen import Screen, View
+from plumbline.scoring.screen import Screen, Subject, View
 
 SEED = 42
 
@@ -59,3 +59,8 @@ def counts_view(
         base.embedding, base.screen, Split(42, "batch", *masks), np.arange(n_cells), "corrected", 42, folder / "counts.h5ad"
     )
     return view.take(rows), expression[rows]
+
+
+def subject_of(view: View) -> Subject:
+    """What a view is made from: its cells before any split."""
+    return Subject(**{name: getattr(view, name) for name in Subject.__dataclass_fields__})

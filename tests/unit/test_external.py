@@ -60,7 +60,7 @@ def write(folder, kind, ids, values):
 )
 def test_every_format_is_joined_by_cell_id(tmp_path, counts, shuffled, kind):
     path, settings = write(tmp_path, kind, *shuffled)
-    result = external.embed(counts, options(embedding=path, **settings))
+    result = external.embed(counts, options(weights=path, **settings))
     np.testing.assert_array_equal(result.values, EXPECTED)
     assert result.values.dtype == np.float32
     assert result.extra["source"] == path.name
@@ -71,27 +71,27 @@ def test_missing_and_extra_cells_are_errors(tmp_path, counts, shuffled):
     ids, values = shuffled
     path, _ = write(tmp_path, "npz", ids[1:], values[1:])
     with pytest.raises(UserError, match=f"1 missing.*{ids[0]}.*0 extra"):
-        external.embed(counts, options(embedding=path))
+        external.embed(counts, options(weights=path))
     path, _ = write(tmp_path, "npz", np.append(ids, "stranger"), np.vstack([values, values[:1]]))
     with pytest.raises(UserError, match=r"0 missing, 1 extra.*stranger"):
-        external.embed(counts, options(embedding=path))
-    result = external.embed(counts, options(embedding=path, extra="drop"))
+        external.embed(counts, options(weights=path))
+    result = external.embed(counts, options(weights=path, extra="drop"))
     np.testing.assert_array_equal(result.values, EXPECTED)
     assert result.extra["extra_cells_left_out"] == 1
     with pytest.raises(UserError, match="expected error or drop"):
-        external.embed(counts, options(embedding=path, extra="ignore"))
+        external.embed(counts, options(weights=path, extra="ignore"))
 
 
 def test_extra_cells_that_were_filtered_out_are_left_out(tmp_path, counts, shuffled):
     ids, values = shuffled
     (tmp_path / "tables" / "dropped_cells.txt").write_text("empty1\nempty2\n")
     path, _ = write(tmp_path, "npz", np.append(ids, "empty1"), np.vstack([values, values[:1]]))
-    result = external.embed(counts, options(tmp_path / "tables", embedding=path))
+    result = external.embed(counts, options(tmp_path / "tables", weights=path))
     np.testing.assert_array_equal(result.values, EXPECTED)
     assert result.extra["extra_cells_left_out"] == 1
     path, _ = write(tmp_path, "npz", np.append(ids, "stranger"), np.vstack([values, values[:1]]))
     with pytest.raises(UserError, match="1 extra"):
-        external.embed(counts, options(tmp_path / "tables", embedding=path))
+        external.embed(counts, options(tmp_path / "tables", weights=path))
 
 
 def test_duplicate_ids_and_bad_values_are_errors(tmp_path, counts, shuffled):
@@ -120,7 +120,7 @@ def test_duplicate_ids_and_bad_values_are_errors(tmp_path, counts, shuffled):
 def test_wrong_keys_and_columns_are_explained(tmp_path, counts, shuffled, kind, settings, message):
     path, _ = write(tmp_path, kind, *shuffled)
     with pytest.raises(UserError, match=message):
-        external.embed(counts, options(embedding=path, **settings))
+        external.embed(counts, options(weights=path, **settings))
 
 
 @pytest.mark.parametrize("kind", ["h5ad", "npz", "parquet", "npy-txt"])
@@ -128,7 +128,7 @@ def test_truncated_files_are_explained(tmp_path, counts, shuffled, kind):
     path, settings = write(tmp_path, kind, *shuffled)
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UserError, match=path.name):
-        external.embed(counts, options(embedding=path, **settings))
+        external.embed(counts, options(weights=path, **settings))
 
 
 def test_files_that_hold_something_else_are_explained(tmp_path, counts, shuffled):

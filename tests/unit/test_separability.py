@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 from plumbline.data.splits import make_split
 from plumbline.metrics import control_auroc as auroc
 from plumbline.metrics.control_auroc import Cells, control_auroc
-from plumbline.scoring.postprocess import METHODS, postprocess
+from plumbline.scoring.postprocess import postprocess
+from plumbline.scoring.protocol import POSTPROCESSINGS
 from plumbline.scoring.screen import Screen, View
 from plumbline.tasks import separability
 
@@ -42,8 +43,8 @@ def scores(given: View) -> dict:
 @pytest.mark.parametrize("protocol", ["paper", "corrected"])
 def test_every_metric_once(protocol):
     found = separability.run(replace(view(), protocol=protocol))
-    assert {score.metric for score in found} == set(separability.METRICS)
-    assert len(found) == len(separability.METRICS)
+    assert {score.metric for score in found} == {m.name for m in separability.TASK.metrics}
+    assert len(found) == len(separability.TASK.metrics)
 
 
 def test_perfect_labels():
@@ -60,7 +61,7 @@ def test_random_embedding_is_at_chance():
     assert found["auroc_control"].value == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", POSTPROCESSINGS)
 def test_no_alignment_on_controls_makes_noise_differ_from_them(method):
     found = []
     for seed in range(6):
@@ -88,7 +89,7 @@ def test_corrected_does_not_see_the_scale_of_features():
     given = view(signal=0.7)
     scaled = replace(given, embedding=given.embedding * np.float32([1000] * 10 + [0.001] * 10))
     a, b = scores(given), scores(scaled)
-    for metric in separability.METRICS:
+    for metric in [m.name for m in separability.TASK.metrics]:
         assert a[metric].value == pytest.approx(b[metric].value, abs=0.01), metric
 
 

@@ -27,6 +27,35 @@ class Screen:
         return replace(self, **parts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """An embedding to be evaluated: its cells, before any split or post-processing.
+
+    embedding: (n_cells, d), float32, without NaN. rows: for each cell its row in counts.h5ad. predictor: the name of a
+    predictor, whose embedding has no column. n_draws: size of permutation nulls.
+    """
+
+    embedding: np.ndarray
+    screen: Screen
+    rows: np.ndarray
+    counts: Path | None = None
+    predictor: str = ""
+    n_draws: int = 1000
+    threads: int = 1
+    device: str = "cpu"
+
+    @staticmethod
+    def of_embedded(values: np.ndarray, screen: Screen, **more: object) -> "Subject":
+        """The cells of ``screen`` that the model could embed: rows of ``values`` (n_cells, d) that are not NaN."""
+        rows = np.flatnonzero(np.isfinite(values).all(axis=1))
+        return Subject(embedding=values[rows], screen=screen.take(rows), rows=rows, **more)
+
+    def view(self, split: Split, protocol: str) -> "View":
+        """What a task sees of it under one split and protocol. ``split`` holds the cells of this subject."""
+        shared = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return View(**shared, split=split, protocol=protocol, seed=split.seed)
+
+
 @dataclass(frozen=True)
 class View:
     """What a task sees: a post-processed embedding (n_cells, d), float32, of a screen's cells, and one split of them.
