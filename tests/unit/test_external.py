@@ -98,13 +98,13 @@ def test_duplicate_ids_and_bad_values_are_errors(tmp_path, counts, shuffled):
     ids, values = shuffled
     twice, _ = write(tmp_path, "npz", np.append(ids, ids[:1]), np.vstack([values, values[:1]]))
     with pytest.raises(UserError, match="more than once"):
-        external.embed(counts, options(embedding=twice))
+        external.embed(counts, options(weights=twice))
     values = values.copy()
     values[3, 2], values[5, 0] = np.nan, np.inf
     bad, _ = write(tmp_path, "parquet", ids, values)
     first = min((ids[3], ids[5]), key=lambda name: int(name[4:]))
     with pytest.raises(UserError, match=f"2 rows hold NaN or infinite values.*'{first}'"):
-        external.embed(counts, options(embedding=bad))
+        external.embed(counts, options(weights=bad))
 
 
 @pytest.mark.parametrize(
@@ -134,25 +134,25 @@ def test_truncated_files_are_explained(tmp_path, counts, shuffled, kind):
 def test_files_that_hold_something_else_are_explained(tmp_path, counts, shuffled):
     ids, values = shuffled
     with pytest.raises(UserError, match="no such file"):
-        external.embed(counts, options(embedding=tmp_path / "absent.npz"))
+        external.embed(counts, options(weights=tmp_path / "absent.npz"))
     (tmp_path / "a.csv").write_text("x\n")
     with pytest.raises(UserError, match=r"unknown format 'csv'.*h5ad, npz, parquet, npy"):
-        external.embed(counts, options(embedding=tmp_path / "a.csv"))
+        external.embed(counts, options(weights=tmp_path / "a.csv"))
     np.savez(tmp_path / "names.npz", cells=ids, embedding=values)
     with pytest.raises(UserError, match="needs the arrays cell_id and embedding"):
-        external.embed(counts, options(embedding=tmp_path / "names.npz"))
+        external.embed(counts, options(weights=tmp_path / "names.npz"))
     pd.DataFrame({"cell_id": ids, "label": ids}).to_parquet(tmp_path / "text.parquet")
     with pytest.raises(UserError, match="columns label are not numeric"):
-        external.embed(counts, options(embedding=tmp_path / "text.parquet"))
+        external.embed(counts, options(weights=tmp_path / "text.parquet"))
     pd.DataFrame(values, columns=list("abcdefg")).to_parquet(tmp_path / "noid.parquet")
     with pytest.raises(UserError, match="holds no cell ids"):
-        external.embed(counts, options(embedding=tmp_path / "noid.parquet"))
+        external.embed(counts, options(weights=tmp_path / "noid.parquet"))
     np.save(tmp_path / "alone.npy", values)
     with pytest.raises(UserError, match=r"alone\.txt or alone\.csv"):
-        external.embed(counts, options(embedding=tmp_path / "alone.npy"))
+        external.embed(counts, options(weights=tmp_path / "alone.npy"))
     (tmp_path / "alone.txt").write_text("\n".join(ids[:-3]))
     with pytest.raises(UserError, match="37 cell ids, and values of shape"):
-        external.embed(counts, options(embedding=tmp_path / "alone.npy"))
+        external.embed(counts, options(weights=tmp_path / "alone.npy"))
 
 
 def test_the_example_sheet_fits_its_schema(root):

@@ -10,6 +10,7 @@ import pandas as pd
 
 from plumbline import tasks
 from plumbline.common.errors import UserError
+from plumbline.embedding.variants import read_rows
 from plumbline.scoring.protocol import CHOSEN, PROTOCOLS
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import COLUMNS, Items
@@ -36,7 +37,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
 
 def read_models(path: Path) -> pd.DataFrame:
     """assets/models.csv, indexed by variant id; columns at least model, title, role."""
-    models = pd.read_csv(path, dtype=str, keep_default_na=False)
+    models = pd.DataFrame(read_rows(path))
     missing = [name for name in ("id", "model", "title", "role") if name not in models]
     if missing:
         raise UserError(f"{path}: the list of models lacks the column {', '.join(missing)}.")
