@@ -117,7 +117,7 @@ def _compare(table: pd.DataFrame, out: np.ndarray, zeros: np.ndarray, n: int, n_
     """
     from plumbline.experiments.count_likelihoods import LEAST_PHI
 
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for place, model in enumerate(MODELS):
         k = n_rates + place
         likelihood = out[:, place]
