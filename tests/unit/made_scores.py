@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,10 @@ def make_run(
     experiments: also runs of minimal_data (EXTRA: less quality with less data) and of transfer.
     """
     rng, of_experiments, expected = np.random.default_rng(7), np.random.default_rng(8), []
+    choices = {"paper": "best", "corrected": "selected"}
+    grid = [
+        (seed, protocol, chosen, post) for seed in seeds for protocol, chosen in choices.items() for post in (*posts, chosen)
+    ]
     for name in ("scores", "items", "provenance"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for dataset in datasets:
@@ -90,7 +95,7 @@ def make_run(
             random = of_experiments if experiment else rng  # the main run is the same with and without
             _provenance(random, folder, about, embedding, dataset)
             for task in TASKS:
-                rows, items = _rows(random, about, role, quality, task, truth[task], seeds, posts)
+                rows, items = _rows(random, about, role, quality, task, truth[task], grid)
                 _write_scores(rows, folder / "scores" / f"{embedding}.{task}.scores.parquet", DATASETS[dataset][4])
                 items = pd.concat(items) if items else pd.DataFrame({"task": []})
                 items.to_parquet(folder / "items" / f"{embedding}.{task}.items.parquet")
@@ -139,7 +144,7 @@ def _units(rng, dataset, task):
     return kind, np.array([f"{kind}{i}" for i in range(n)]), None, rng.normal(0, 0.1, n)
 
 
-def _rows(rng, about, role, quality, task, units, seeds, posts):
+def _rows(rng, about, role, quality, task, units, grid):
     metrics = TASKS[task][1]
     rows, tables = [], []
     reason = units if isinstance(units, str) else ""
@@ -147,20 +152,17 @@ def _rows(rng, about, role, quality, task, units, seeds, posts):
         reason = "Geneformer knows human genes only"
     if role == "predictor" and task != "reconstruction":
         reason = "a predictor has no embedding"
-    for seed in seeds:
-        for protocol, chosen in (("paper", "best"), ("corrected", "selected")):
-            for post in (*posts, chosen):
-                for metric in metrics:
-                    if reason and post != chosen:
-                        continue
-                    score = Score.absent(metric, reason) if reason else _score(rng, metric, quality, units, post)
-                    why = "center_scale: chosen on the validation part" if post == chosen and not reason else score.reason
-                    key = {**about, "postprocess": post, "seed": seed, "protocol": protocol, "task": task, "metric": metric}
-                    rows.append({**key, "task_version": "1", "value": score.value, "ci_low": score.value - 0.02,
-                                 "ci_high": score.value + 0.02,
-                                 "n": score.n, "status": score.status, "reason": why, "code": "abc123"})  # fmt: skip
-                    if score.items:
-                        tables.append(_frame(score.items, key))
+    for (seed, protocol, chosen, post), metric in product(grid, metrics):
+        if reason and post != chosen:
+            continue
+        score = Score.absent(metric, reason) if reason else _score(rng, metric, quality, units, post)
+        why = "center_scale: chosen on the validation part" if post == chosen and not reason else score.reason
+        key = {**about, "postprocess": post, "seed": seed, "protocol": protocol, "task": task, "metric": metric}
+        rows.append({**key, "task_version": "1", "value": score.value, "ci_low": score.value - 0.02,
+                     "ci_high": score.value + 0.02,
+                     "n": score.n, "status": score.status, "reason": why, "code": "abc123"})  # fmt: skip
+        if score.items:
+            tables.append(_frame(score.items, key))
     return rows, tables
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 
 class Parser(argparse.ArgumentParser):
@@ -10,7 +11,7 @@ class Parser(argparse.ArgumentParser):
     The pipeline writes into such a file what users name: no word of theirs reaches a shell.
     """
 
-    def __init__(self, **more: object) -> None:
+    def __init__(self, **more: Any) -> None:
         super().__init__(fromfile_prefix_chars="@", **more)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:

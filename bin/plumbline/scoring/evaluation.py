@@ -96,7 +96,7 @@ def _one_split(base: View, task: Task) -> list[Row]:
     if holds_out:
         rows = np.flatnonzero(~fit)
         base, processed = base.take(rows), {method: array[rows] for method, array in processed.items()}
-    selects = protocol == "corrected" and len(processed) > 1 and base.split.validation.any()
+    selects = bool(protocol == "corrected" and len(processed) > 1 and base.split.validation.any())
     chosen, why = _select(base, task, processed) if selects else ("none", "no validation part to choose a post-processing on")
     reported = {m: _run(base, task, array, selects, part="report") for m, array in processed.items()}
     if protocol == "paper" and len(processed) > 1:

@@ -6,6 +6,7 @@ some 5 times); fewer than 2 for TVN's covariance, which the added 0.5 I keeps wi
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def postprocess(embedding: np.ndarray, is_control: np.ndarray, batch: np.ndarray
     values, controls = np.asarray(embedding, dtype=np.float32), np.asarray(is_control, dtype=bool)
     code, names = pd.factorize(np.asarray(batch, dtype=object))
     few = np.bincount(code[controls], minlength=len(names)) < MIN_CONTROLS[method]
-    info = {
+    info: dict[str, Any] = {
         "method": method,
         "n_controls": int(controls.sum()),
         "n_batches": len(names),

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ class Subject:
     device: str = "cpu"
 
     @staticmethod
-    def of_embedded(values: np.ndarray, screen: Screen, **more: object) -> "Subject":
+    def of_embedded(values: np.ndarray, screen: Screen, **more: Any) -> "Subject":
         """The cells of ``screen`` that the model could embed: rows of ``values`` (n_cells, d) that are not NaN."""
         rows = np.flatnonzero(np.isfinite(values).all(axis=1))
         return Subject(embedding=values[rows], screen=screen.take(rows), rows=rows, **more)
@@ -78,8 +79,8 @@ class View:
 
     def take(self, rows: np.ndarray) -> "View":
         """The view on a subset of its cells (index array or mask)."""
-        cells = {"screen": self.screen.take(rows), "split": self.split.take(rows)}
-        return replace(self, embedding=self.embedding[rows], rows=self.rows[rows], **cells)
+        screen, split = self.screen.take(rows), self.split.take(rows)
+        return replace(self, embedding=self.embedding[rows], rows=self.rows[rows], screen=screen, split=split)
 
 
 def read_screen(tables: Path | str) -> Screen:
