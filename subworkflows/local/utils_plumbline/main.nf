@@ -204,13 +204,14 @@ def tasksFor(uses, tasks) {
     return wanted.findAll { task -> flags[task].scores_predictors || !predictor }
 }
 
-// every cell of the grid, so that one that is lost becomes a row that says so
-def expectedRuns(requests, tasks) {
+// every combination of embedding and task, so that a missing result appears as a row with status `failed` and the reason
+def expectedRuns(requests, tasks, failed) {
     return requests.collectMany { meta, _weights, uses ->
         [tasksFor(uses, tasks), uses]
             .combinations()
             .collect { task, use ->
-                meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + [task: task]
+                def failure = failed[meta.id] ?: failed["${meta.id}.${task}".toString()]
+                meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + [task: task, failure: failure ? "${failure.reason}; its folder: ${failure.folder}".toString() : '']
             }
     }
 }
