@@ -81,7 +81,7 @@ def check_values(block: sp.csr_matrix, start: int, source: Source, dataset: Data
         return
     bad = ~np.isfinite(values)
     if bad.any():
-        raise UserError(_where(bad, block, start, source) + "Remove or mend these cells: no model can use NaN or infinity.")
+        raise UserError(_where(bad, block, start, source) + "Remove or fix these cells: no model can use NaN or infinity.")
     if dataset.x_kind != "counts":
         return
     bad = values < 0

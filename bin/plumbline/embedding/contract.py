@@ -57,7 +57,7 @@ def read_embedding(path: Path | str) -> Embedding:
         with np.load(path, allow_pickle=False) as arrays:
             ids, values = arrays["cell_id"].astype(str), arrays["embedding"]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no embedding file: it needs the arrays cell_id and embedding ({error}).") from error
+        raise UserError(f"{path} is not an embedding file: arrays `cell_id` and `embedding` are required ({error}).") from error
     sidecar = provenance_path(path)
     provenance = json.loads(sidecar.read_text()) if sidecar.exists() else {}
     return Embedding(ids, values.astype(np.float32, copy=False), {"status": "ok", **provenance})

@@ -166,7 +166,7 @@ def embedRequests(dataset_ids, models, opts) {
         }
 }
 
-// what an embedding task is told; source: another data set to fit on
+// meta of one embedding task; source: another data set to fit on
 def embedMeta(name, dataset, spec, opts) {
     return [
         id: name.toString(),
@@ -183,7 +183,7 @@ def embedMeta(name, dataset, spec, opts) {
     ]
 }
 
-// one meta map for every embedding x task; what only experiments ask for is scored under `corrected` alone
+// one meta map per embedding x task; embeddings requested only by experiments are scored under `corrected` alone
 def evaluateMeta(meta, task, digest, uses, opts) {
     def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds'])
     def protocols = inMainRun(uses) ? words(opts.protocols) : ['corrected']
