@@ -1,4 +1,4 @@
-"""Do data sets agree about the order of models? Kendall's coefficient of concordance."""
+"""Agreement of data sets on the ranking of models: Kendall's coefficient of concordance."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Concordance:
-    """w: 0 (no agreement) .. 1 (every data set ranks the models alike). low, high: 95 % interval; nan if it has none.
+    """w: 0 (no agreement) .. 1 (every data set ranks the models alike). low, high: 95 % interval, or nan.
 
-    p: of the Friedman test's permutation form. n_judges data sets ranked n_models models.
+    p: permutation form of the Friedman test. n_judges data sets ranked n_models models.
     """
 
     w: float
@@ -35,7 +35,7 @@ def concordance(scores: np.ndarray, n_permutations: int = 2000, seed: int = 0) -
     """W of data sets (rows) over models (columns), its jackknife interval over data sets, and a permutation p value.
 
     The jackknife leaves out one data set at a time and takes Student's t with n_judges - 1 degrees (Efron and Stein 1981):
-    resampling data sets with replacement would count one twice and call it agreement. Needs 3 data sets for an interval.
+    resampling data sets with replacement would count one twice and take that for agreement. An interval needs 3 data sets.
     """
     m, n = scores.shape
     w, nan = kendalls_w(scores), float("nan")

@@ -1,6 +1,6 @@
 """The held-out part of a data set as a data set of its own: new perturbations in new batches, with those batches' controls.
 
-A model that saw labels in training may be judged on nothing else (docs/protocol.md, "Splits": the part test2).
+A model trained with labels must be scored on these cells alone (docs/protocol.md, "Splits": the part test2).
 """
 
 import json
