@@ -101,8 +101,8 @@ def fit(counts: Path, screen: Screen, chosen: Chosen, depth: np.ndarray, threads
     with np.errstate(divide="ignore", invalid="ignore"):
         at_rates = np.where(moments.total > 0, moments.total * np.log(grid.rate), 0.0).sum(axis=1)
     out[:, :3] += (moments.y_log_depth + at_rates - moments.log_factorial)[:, None]
-    beside = n - grid.cells.sum(axis=1)  # cells of batches without the gene are zero under every model
-    zeros = (out[:, 6:9] + beside[:, None]) / n
+    missing = n - grid.cells.sum(axis=1)  # cells of batches without the gene are zero under every model
+    zeros = (out[:, 6:9] + missing[:, None]) / n
     table = pd.DataFrame(screen.genes[["gene_id", "symbol"]].reset_index(drop=True)).assign(
         mean=mean, variance=(moments.square - n * mean**2) / max(n - 1, 1), n_nonzero=moments.n_nonzero.astype(int),
         tested=tested, zeros_observed=1 - moments.n_nonzero / n)  # fmt: skip
