@@ -8,11 +8,21 @@ SCALES = ("seconds", "cpu_seconds", "peak_memory_bytes")
 
 
 def fit_costs(steps: pd.DataFrame) -> pd.DataFrame:
-    """One row per step and name: ``<scale>_base`` + ``<scale>_per_cell`` * n_cells, neither negative.
+    """Time and memory per step and name as base + rate x cells.
 
-    steps: the columns step, name, n_cells and those of SCALES (summary/steps.py). Least squares on
-    the relative error. error: median relative error of seconds; n_sizes: number of distinct numbers of cells. With one
-    size, all time but 2 s of start-up is taken as proportional to the cells, which overestimates larger runs.
+    The lines are fitted by least squares on the relative error; neither coefficient is negative. With one size alone, all
+    time but 2 s of start-up is taken as proportional to the cells, which overestimates larger runs.
+
+    Parameters
+    ----------
+    steps
+        Columns step, name, n_cells and those of SCALES (summary/steps.py).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per step and name: ``<scale>_base`` and ``<scale>_per_cell`` of every scale, n_tasks, n_sizes (distinct
+        numbers of cells), largest, and error (median relative error of seconds).
     """
     rows = []
     for (step, name), part in steps.groupby(["step", "name"], sort=True):
@@ -40,9 +50,20 @@ def _line(cells: np.ndarray, value: np.ndarray) -> tuple[float, float]:
 
 
 def estimate(fits: pd.DataFrame, work: pd.DataFrame) -> pd.DataFrame:
-    """``work`` (step, name, n_cells, n_tasks) with the columns seconds and cpu_seconds (all tasks), peak_memory_bytes (one).
+    """Estimated time and memory of planned tasks.
 
-    known: whether timings are available; without them a model is assumed as slow as the slowest of its step.
+    Parameters
+    ----------
+    fits
+        What ``fit_costs`` returned.
+    work
+        Columns step, name, n_cells, n_tasks.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``work`` with seconds and cpu_seconds (all tasks), peak_memory_bytes (one task) and known: whether timings are
+        available. Without them a model is assumed as slow as the slowest of its step.
     """
     joined = work.merge(fits.drop(columns="n_tasks"), on=["step", "name"], how="left")
     joined["known"] = joined["seconds_base"].notna()
@@ -56,7 +77,18 @@ def estimate(fits: pd.DataFrame, work: pd.DataFrame) -> pd.DataFrame:
 
 
 def pareto_front(cost: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """Mask (n,) of the Pareto front: no other point is better at the same or lower cost, or as good at lower cost."""
+    """Pareto front of low cost and high quality.
+
+    Parameters
+    ----------
+    cost, quality
+        Coordinates of the points, (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Mask (n,): no other point is better at the same or lower cost, or as good at lower cost.
+    """
     order = np.lexsort((-quality, cost))
     best, front = -np.inf, np.zeros(len(cost), dtype=bool)
     for index in order:

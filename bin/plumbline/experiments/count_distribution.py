@@ -45,11 +45,30 @@ class Chosen:
 def describe(
     counts: Path, tables: Path, cells: str = "auto", offset: str = "auto", threads: int = 1
 ) -> tuple[pd.DataFrame, dict]:
-    """Fit every gene: the table of genes (COLUMNS; NaN where a gene is not tested) and the summary (count_summary).
+    """Fit the three distributions to every gene.
 
-    cells: 'controls', 'all' or 'auto' (controls if there are MIN_CONTROLS). offset: 'depth', 'batch' (depth x rate of the
-    gene in the batch) or 'auto' ('batch' if there are several, of MIN_BATCH cells on average). Where it does not apply the
-    table is empty and the summary has the reason. Memory: 15 KB per gene, 24 bytes per gene and batch, and one block of cells.
+    Parameters
+    ----------
+    counts, tables
+        The prepared data set.
+    cells
+        'controls', 'all' or 'auto' (controls if there are MIN_CONTROLS).
+    offset
+        'depth', 'batch' (depth x rate of the gene in the batch) or 'auto' ('batch' if there are several, of MIN_BATCH cells on
+        average).
+    threads
+        Number of threads.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of genes (COLUMNS); NaN where a gene is not tested, empty where the question does not apply.
+    dict
+        The summary (count_summary), or ``status`` not_applicable with the reason.
+
+    Notes
+    -----
+    Memory: 15 KB per gene, 24 bytes per gene and batch, and one block of cells.
     """
     screen = read_screen(tables)
     try:

@@ -13,14 +13,17 @@ FREQUENT = 1.0  # mean counts per cell from which a gene's distribution can be i
 
 
 def summarise(table: pd.DataFrame) -> dict:
-    """JSON-able summary of the table of genes.
+    """JSON-able summary of the table of genes; intervals are 95 %, bootstrap over genes.
 
-    supported: the model with the smallest BIC summed over genes, as a network has one likelihood for all of them (a gene with
-    few counts is best described by Poisson whatever its distribution). lead: by how much the BIC of the others
-    is larger, mean over genes; clear: whether these intervals exclude 0. shares: of tested genes best described by each model
-    (BIC); shares_frequent: the same among genes of FREQUENT counts per cell or more. zeros: mean over genes of the zero
-    fraction, observed and expected, and the mean excess (observed minus expected). tests: share of genes at q <= 0.05. trend:
-    dispersion (NB) in bins of equally many genes by mean. Intervals: 95 %, bootstrap over genes.
+    Returns
+    -------
+    dict
+        ``supported``: the model with the smallest BIC summed over genes, as a network has one likelihood for all of them (a
+        gene with few counts is best described by Poisson whatever its distribution). ``lead``: how much larger the BIC of
+        the others is, mean over genes; ``clear``: whether these intervals exclude 0. ``shares``: of tested genes best
+        described by each model (BIC); ``shares_frequent``: the same among genes of FREQUENT counts per cell or more.
+        ``zeros``: mean over genes of the zero fraction, observed and expected, and the mean excess (observed minus
+        expected). ``tests``: share of genes at q <= 0.05. ``trend``: dispersion (NB) in bins of equally many genes by mean.
     """
     tested = table[table["tested"]]
     supported = min(MODELS, key=lambda model: tested[f"bic_{model}"].sum())

@@ -34,8 +34,28 @@ FEW_PERTURBATIONS = 6  # below, halves of each perturbation's cells are drawn in
 
 
 def ablate(counts: Path, tables: Path, seed: int, replicates: int = REPLICATES) -> tuple[pd.DataFrame, dict]:
-    """The long table (COLUMNS) and a JSON-able summary. Where there is nothing to predict the table is empty and ``reason``
-    states why. Memory: MAX_CELLS + MAX_CONTROLS cells x MAX_GENES genes, a few times over."""
+    """Metrics of damaged predictions.
+
+    Parameters
+    ----------
+    counts, tables
+        The prepared data set.
+    seed
+        Split seed; also seeds every draw.
+    replicates
+        Number of half-sample replicates.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The long table (COLUMNS); empty where there is nothing to predict.
+    dict
+        JSON-able summary; ``status`` and, if not applicable, ``reason``.
+
+    Notes
+    -----
+    Memory: MAX_CELLS + MAX_CONTROLS cells x MAX_GENES genes, a few times.
+    """
     try:
         case, about = read_case(counts, tables, seed)
     except NotApplicable as reason:
@@ -140,11 +160,14 @@ def measure(case: Case) -> dict[str, float]:
 
 
 def pearson_delta(case: Case) -> float:
-    """Mean over perturbations of the Pearson correlation over genes of predicted with true mean effect, -1..1.
+    """Mean over perturbations of the Pearson correlation over genes between predicted and true mean effect, -1 to 1.
 
-    Both effects are measured from the true control mean of each cell's batch; cells of batches without controls are left
-    out. 0 where no effect is predicted, NaN if no cell is left. Source: 'Pearson delta' of Roohani et al. 2024 (GEARS, Nat
-    Biotechnol 42:927).
+    Both effects are relative to the true control mean of each cell's batch; cells of batches without controls are left out.
+    0 where no effect is predicted, NaN if no cell is left.
+
+    References
+    ----------
+    'Pearson delta' of Roohani et al. 2024 (GEARS), Nature Biotechnology 42:927.
     """
     used = np.flatnonzero(np.isin(case.batch, np.unique(case.batch[case.is_control])))
     part = case.take(used)

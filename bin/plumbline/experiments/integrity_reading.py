@@ -13,7 +13,13 @@ DETECTED = 0.1  # of the scale: a smaller drop at the largest level does not cou
 
 
 def scaled(table: pd.DataFrame) -> pd.DataFrame:
-    """The long table with ``value`` replaced by (value - no effect) / (undamaged - no effect); metrics of SHOWN."""
+    """The long table on each metric's own scale, for the metrics of SHOWN.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table with ``value`` replaced by (value - no effect) / (undamaged - no effect).
+    """
     table = table[table["metric"].isin(SHOWN)]
     base = table[table["kind"] == "reference"].pivot(index=["replicate", "metric"], columns="damage", values="value")
     joined = table.join(base[["undamaged", "no_effect"]], on=["replicate", "metric"])
@@ -22,7 +28,18 @@ def scaled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high), 95 %, of a value over half-sample replicates (r,): their standard deviation is its standard error."""
+    """Mean and 95 % interval of a value over half-sample replicates: their standard deviation is its standard error.
+
+    Parameters
+    ----------
+    values
+        One value per replicate, (r,).
+
+    Returns
+    -------
+    tuple
+        (mean, low, high); nan where fewer than two are finite.
+    """
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     if len(values) < 2:
@@ -32,9 +49,15 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per damage and metric: damage, metric, rho (Spearman correlation of level, 0 included, and value: -1 = falls at
-    every step), drop (1 - value at the largest level), both with low and high, and first: the smallest level with a
-    significant drop (NaN if none)."""
+    """How much every metric falls with every damage.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per damage and metric: rho (Spearman correlation of level, 0 included, and value: -1 = falls at every step),
+        drop (1 - value at the largest level), both with low and high, and first: the smallest level with a significant drop
+        (NaN if none).
+    """
     rows = []
     for (damage, metric), part in _parts(table, "sensitive"):
         values = part.pivot(index="replicate", columns="level", values="value").to_numpy()
