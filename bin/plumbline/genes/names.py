@@ -87,6 +87,12 @@ def table_of(organism: str) -> tuple[str, str]:
     return (TABLE.name, SHA256) if organism.lower() in HUMAN else ("", "")
 
 
+def symbol_tables(organism: str) -> tuple[list[str], list[str]]:
+    """(today's symbols as they are spelt, former symbols in upper case) of every gene known of an organism."""
+    rows = _rows(organism)
+    return [symbol for _, symbol, _ in rows if symbol], [name for _, _, names in rows for name in names.split("|") if name]
+
+
 def _fill(given: np.ndarray, found: list[str]) -> np.ndarray:
     """``found`` where ``given`` is '', unless that name is given already; of several finds of one name the first counts."""
     used, filled = set(given.tolist()), given.astype(object)

@@ -5,7 +5,6 @@ source has its own licence (the folder's LICENSE), so none is shipped here.
 """
 
 import os
-import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -63,9 +62,11 @@ def perturbed_genes(labels: np.ndarray, genes: pd.DataFrame, organism: str) -> n
     return np.where(human == "", marked, human)
 
 
-def is_combination(label: str) -> bool:
-    """Whether a label names several genes, as in a+b."""
-    return bool(re.search(r"[+;,|]", label))
+@cache
+def known_symbols() -> frozenset[str]:
+    """Upper-case symbols of all genes in the relationship databases."""
+    tables = sorted(annotations_folder().glob("*.txt"))
+    return frozenset().union(*(pd.read_csv(file, dtype=str).stack().str.upper() for file in tables))
 
 
 def known_pairs(source: str) -> np.ndarray:
