@@ -259,7 +259,7 @@ def test_half_precision_weights_are_taken(tmp_path):
 
 @pytest.mark.parametrize("value", [1.5, -1, True, "3", None, np.nan, np.inf])
 def test_token_ids_are_whole_numbers(tmp_path, value):
-    with pytest.raises(UserError, match="token id of 'B' is .*, not a whole number"):
+    with pytest.raises(UserError, match=r"token id of .B. is .*, not a whole number"):
         whole_numbers({"A": 0, "B": value}, tmp_path / "token.pkl", "geneformer_v1_10m")
     assert whole_numbers({"A": 0, "B": np.int64(2), "C": 3.0}, tmp_path, "x") == {"A": 0, "B": 2, "C": 3}
 

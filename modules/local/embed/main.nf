@@ -8,7 +8,8 @@ process EMBED_MODEL {
     label 'process_medium'
     beforeScript { task.ext.env_dir ? "export PATH='${task.ext.env_dir}/${meta.env}/bin':\$PATH" : '' }
     errorStrategy { keepReason(task, meta.id) }
-    container "${params.container_prefix}${meta.env}:${workflow.manifest.version}"
+    // `nextflow inspect` knows no task: it sees the image that most models use
+    container "${params.container_prefix}${meta?.env ?: 'base'}:${workflow.manifest.version}"
 
     input:
     tuple val(meta), path(counts), path(tables), path(weights, stageAs: 'weights/*'), path(source, stageAs: 'source/*')
