@@ -32,10 +32,11 @@ def test_every_process_has_an_image_that_we_build(tiny_sheet, tmp_path):
     images = {entry["name"]: entry["container"] for entry in json.loads(shown[shown.index("{") :])["processes"]}
     names = {path.parent.name for path in ROOT.glob("containers/*/requirements.in")}
     built = {f"ghcr.io/plumbline/plumbline-{name}:{__version__}": name for name in names}
-    assert set(images.values()) == set(built)
-    assert {name.split(":")[-1] for name in images} == {
-        process for path in ROOT.glob("modules/**/main.nf") for process in re.findall(r"^process (\w+)", path.read_text(), re.M)
-    }
+    assert set(images.values()) <= set(built)
+    # EMBED's image is its model's (test_house.py): inspect sees that of most
+    sources = [path.read_text() for path in ROOT.glob("modules/**/main.nf")]
+    processes = {process for text in sources for process in re.findall(r"^process (\w+)", text, re.M)}
+    assert {name.split(":")[-1] for name in images} == processes
 
 
 def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch, *more: str) -> dict[str, str]:
@@ -62,7 +63,7 @@ def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch,
 def test_a_gpu_goes_to_the_tasks_that_use_one(engine, tiny_sheet, tmp_path, monkeypatch):
     scripts = stub_run(f"test,{engine},gpu", tmp_path, tiny_sheet, monkeypatch)
     for task, script in scripts.items():
-        assert (GPU_FLAG[engine] in script) == ("EMBED_SCVI" in task), task
+        assert (GPU_FLAG[engine] in script) == ("EMBED_GPU" in task), task
         assert "plumbline-multiqc" in script if "MULTIQC" in task else "plumbline-" in script
 
 
@@ -73,10 +74,10 @@ def test_slurm_is_asked_for_a_gpu_and_the_container_sees_which_one(tiny_sheet, t
     for task, script in scripts.items():
         assert "#SBATCH --mem" in script
         assert "#SBATCH -p long" in script  # of the institution
-        assert ("#SBATCH --gres=gpu:a100:1" in script) == ("EMBED_SCVI" in task), task
-        assert ("--nv" in script) == ("EMBED_SCVI" in task), task
+        assert ("#SBATCH --gres=gpu:a100:1" in script) == ("EMBED_GPU" in task), task
+        assert ("--nv" in script) == ("EMBED_GPU" in task), task
         # the label's memory, cut to that of the test profile; without its label it would be 2 GB
-        assert "EMBED_SCVI" not in task or "#SBATCH --mem 3072M" in script
+        assert "EMBED_GPU" not in task or "#SBATCH --mem 3072M" in script
         assert "CUDA_VISIBLE_DEVICES" in script
 
 

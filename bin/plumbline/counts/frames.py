@@ -76,9 +76,16 @@ def _column(node: h5py.Group | h5py.Dataset, name: str) -> pd.Series:
         categories = column["categories"]
         labels = _column(column, "categories") if isinstance(categories, h5py.Group) else _decode(categories[:])
         return pd.Series(_codes(column["codes"][:], labels.to_numpy(), column))
-    from anndata.io import read_elem
+    return _nullable(column)
 
-    return pd.Series(read_elem(column))
+
+def _nullable(column: h5py.Group) -> pd.Series:
+    """Integers, booleans or text with a mask; read here, because the environments of the models have no anndata."""
+    values, mask = column["values"][:], column["mask"][:].astype(bool)
+    if values.dtype.kind in "OSf":
+        return _decode(values).mask(mask)
+    array = pd.arrays.BooleanArray if values.dtype.kind == "b" else pd.arrays.IntegerArray
+    return pd.Series(array(values, mask))
 
 
 def _length(node: h5py.Group, index: str) -> int:

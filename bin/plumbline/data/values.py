@@ -46,7 +46,7 @@ def check_values(block: sp.csr_matrix, start: int, source: CountsFile, dataset: 
         return
     bad = ~np.isfinite(values)
     if bad.any():
-        raise UserError(_where(bad, block, start, source) + "Remove or mend these cells: no model can use NaN or infinity.")
+        raise UserError(_where(bad, block, start, source) + "Remove or fix these cells: no model can use NaN or infinity.")
     bad = np.abs(values) > LARGEST
     if bad.any():
         raise UserError(

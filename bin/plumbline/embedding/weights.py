@@ -94,7 +94,7 @@ def find_folder(weights: Path | None, model: str, pattern: str, variant: str) ->
     Raises UserError if there is no such folder.
     """
     if weights is None or not Path(weights).is_dir():
-        raise UserError(f"--weights {weights} is no folder. {fetch_hint(variant)}")
+        raise UserError(f"--weights {weights} is not a folder. {fetch_hint(variant)}")
     folders = [folder for folder in (Path(weights), Path(weights) / model) if any(folder.glob(pattern))]
     if not folders:
         raise UserError(f"{weights} holds no file like {pattern}. {fetch_hint(variant)}")

@@ -1,6 +1,6 @@
-"""The other name of a gene: Ensembl ids for symbols, symbols for Ensembl ids, where a data set gives but one of them.
+"""Map gene symbols to Ensembl ids and back, where a data set gives only one of them.
 
-Human genes by the table of the HGNC (assets/make_gene_names.py says whence), mouse genes as far as they have a one-to-one human
+Human genes by the table of the HGNC (source: assets/make_gene_names.py), mouse genes as far as they have a one-to-one human
 ortholog (orthologs.py). A symbol is looked up among today's symbols, then among former ones; case does not count.
 """
 

@@ -36,7 +36,7 @@ def annotations_folder() -> Path:
             ) from error
     if not folder.is_dir():
         raise UserError(
-            f"{folder} is no folder of gene relationships: expected {', '.join(s + '.txt' for s in SOURCES)} there."
+            f"{folder} is not a folder of gene relationships: expected {', '.join(s + '.txt' for s in SOURCES)} there."
         )
     return folder
 
@@ -82,7 +82,8 @@ def _read_pairs(path: Path) -> np.ndarray:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=["entity1", "entity2"])
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no table of gene pairs: it needs the columns entity1 and entity2 ({error}).") from error
+        needed = "columns `entity1` and `entity2` are required"
+        raise UserError(f"{path} is not a table of gene pairs: {needed} ({error}).") from error
     pairs = np.sort(table[["entity1", "entity2"]].to_numpy(dtype=str), axis=1)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     return pd.DataFrame(pairs).drop_duplicates().sort_values([0, 1]).to_numpy(dtype=str)

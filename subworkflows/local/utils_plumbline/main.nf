@@ -30,6 +30,15 @@ def taskNames() {
     return files("${projectDir}/bin/plumbline/tasks/*.py").collect { task -> task.baseName }.findAll { name -> name != '__init__' }.sort()
 }
 
+// what Nextflow must know of each task, read from its record: [ reconstruction: [needs_counts: true, scores_predictors: true], ... ]
+def taskFlags() {
+    return taskNames().collectEntries { name ->
+        def lines = file("${projectDir}/bin/plumbline/tasks/${name}.py").readLines().collect { line -> line.trim() }
+        def flags = [needs_counts: 'needs_counts=True,' in lines, scores_predictors: 'scores_predictors=True,' in lines]
+        [name, flags]
+    }
+}
+
 // what is scored: every task that was asked for, and those of them that experiments are scored on too
 def selectedTasks(opts) {
     def known = taskNames()
@@ -59,7 +68,6 @@ def extraSettings(opts) {
 def modelSpecs(ids, opts) {
     def table = modelTable()
     def extra = extraSettings(opts)
-    def digests = ids.collect { id -> table[id].model }.unique().collectEntries { model -> [model, codeDigest(["embed_${model}.py"])] }
     return ids.collect { id ->
         def row = table[id]
         def settings = (row.settings ?: '').tokenize(';') + extra.findAll { pair -> pair[0] == id }.collect { pair -> pair[1] }
@@ -71,7 +79,9 @@ def modelSpecs(ids, opts) {
             seeded: row.seeded == 'true',
             settings: settings.collect { setting -> setting.toString() },
             weights: weightsOf(row, opts),
-            code: digests[row.model],
+            env: row.env.toString(),
+            device: row.device.toString(),
+            code: codeDigest(["embed_${row.model}.py"], ['models.csv': row.toString()]),
         ]
     }
 }
@@ -133,7 +143,9 @@ def selectedEmbeddings(opts, dataset_ids) {
             seeded: false,
             settings: settings,
             weights: existingFile(path, "embedding ${meta.name}"),
-            code: codeDigest(['embed_external.py']),
+            env: 'base',
+            device: 'cpu',
+            code: codeDigest(['embed_external.py'], ['models.csv': '']),
             only: meta.dataset.toString(),
         ]
     }
@@ -154,7 +166,7 @@ def embedRequests(dataset_ids, models, opts) {
         }
 }
 
-// what an embedding task is told; source: another data set to fit on
+// meta of one embedding task; source: another data set to fit on
 def embedMeta(name, dataset, spec, opts) {
     return [
         id: name.toString(),
@@ -164,12 +176,14 @@ def embedMeta(name, dataset, spec, opts) {
         fit_on: spec.fit_on,
         source: '',
         settings: spec.settings,
+        env: spec.env,
+        device: spec.device,
         batch_size: opts.batch_size,
         code: spec.code,
     ]
 }
 
-// one meta map for every embedding x task; what only experiments ask for is scored under `corrected` alone
+// one meta map per embedding x task; embeddings requested only by experiments are scored under `corrected` alone
 def evaluateMeta(meta, task, digest, uses, opts) {
     def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds'])
     def protocols = inMainRun(uses) ? words(opts.protocols) : ['corrected']
@@ -182,20 +196,22 @@ def inMainRun(uses) {
     return uses.any { use -> !use.experiment }
 }
 
-// predictors of expression are no embeddings: only reconstruction has a question for them
+// predictors of expression have no embedding: some tasks score them nevertheless
 def tasksFor(uses, tasks) {
+    def flags = taskFlags()
     def wanted = inMainRun(uses) ? tasks.main : tasks.experiments
     def predictor = uses.any { use -> use.role == 'predictor' }
-    return wanted.findAll { task -> task == 'reconstruction' || !predictor }
+    return wanted.findAll { task -> flags[task].scores_predictors || !predictor }
 }
 
-// every cell of the grid, so that one that is lost becomes a row that says so
-def expectedRuns(requests, tasks) {
+// every combination of embedding and task, so that a missing result appears as a row with status `failed` and the reason
+def expectedRuns(requests, tasks, failed) {
     return requests.collectMany { meta, _weights, uses ->
         [tasksFor(uses, tasks), uses]
             .combinations()
             .collect { task, use ->
-                meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + [task: task]
+                def failure = failed[meta.id] ?: failed["${meta.id}.${task}".toString()]
+                meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + [task: task, failure: failure ? "${failure.reason}; its folder: ${failure.folder}".toString() : '']
             }
     }
 }

@@ -135,7 +135,7 @@ def _positions(folder: Path, variant: str, species: str) -> tuple[dict[str, int]
         name = pd.Categorical(table["species"] + "_" + table["chromosome"])
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"{path} is no table of gene_symbol, chromosome, start, species ({error}). {fetch_hint(variant)}"
+            f"{path} is not a table with the columns gene_symbol, chromosome, start, species ({error}). {fetch_hint(variant)}"
         ) from error
     mine = table.assign(code=name.codes)[table["species"] == species].drop_duplicates("gene_symbol")
     return _column(mine, "code"), _column(mine, "start"), len(name.categories)

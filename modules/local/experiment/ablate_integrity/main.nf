@@ -1,7 +1,11 @@
+include { jsonArguments } from '../../../../subworkflows/local/utils_arguments/main'
+include { keepReason } from '../../../../subworkflows/local/utils_failures/main'
+
 process ABLATE_INTEGRITY {
     tag "${meta.id}"
     label 'env_base'
     label 'process_single'
+    errorStrategy { keepReason(task, meta.id) }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:
@@ -13,7 +17,10 @@ process ABLATE_INTEGRITY {
 
     script:
     """
-    ablate_integrity.py --counts ${counts} --tables ${tables} --seed ${meta.seed} ${task.ext.args ?: ''} --output ${meta.id}
+    cat > arguments.json <<'ARGUMENTS'
+    ${jsonArguments(meta.subMap(['seed']))}
+    ARGUMENTS
+    ablate_integrity.py @arguments.json --counts ${counts} --tables ${tables} ${task.ext.args ?: ''} --output ${meta.id}
     """
 
     stub:

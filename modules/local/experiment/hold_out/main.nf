@@ -1,7 +1,11 @@
+include { jsonArguments } from '../../../../subworkflows/local/utils_arguments/main'
+include { keepReason } from '../../../../subworkflows/local/utils_failures/main'
+
 process HOLD_OUT {
     tag "${meta.id}"
     label 'env_base'
     label 'process_single'
+    errorStrategy { keepReason(task, meta.id) }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:
@@ -14,8 +18,11 @@ process HOLD_OUT {
 
     script:
     """
-    hold_out_perturbations.py \\
-        --counts ${counts} --tables ${tables} --seed ${meta.seed} --name ${meta.id} ${task.ext.args ?: ''} --output ${meta.id}
+    cat > arguments.json <<'ARGUMENTS'
+    ${jsonArguments(meta.subMap(['seed']) + [name: meta.id])}
+    ARGUMENTS
+    hold_out_perturbations.py @arguments.json \\
+        --counts ${counts} --tables ${tables} ${task.ext.args ?: ''} --output ${meta.id}
     """
 
     stub:
