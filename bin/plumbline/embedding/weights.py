@@ -167,7 +167,7 @@ def whole_numbers(values: dict, path: Path, variant: str) -> dict[str, int]:
 def _is_index(value: object) -> bool:
     import numbers
 
-    return isinstance(value, numbers.Real) and value >= 0 and float(value).is_integer()
+    return isinstance(value, numbers.Real) and float(value) >= 0 and float(value).is_integer()
 
 
 def verify(path: Path, variant: str, own: bool = False) -> dict:
