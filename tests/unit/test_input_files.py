@@ -148,6 +148,54 @@ def test_a_mutated_h5ad_is_read_or_refused(tmp_path, stored, kind, monkeypatch):
             assert sum(block.shape[0] for _, block in source.blocks()) == 120
 
 
+def make_10x_h5(folder) -> tuple:
+    path = write_10x_h5(folder / "x.h5", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 3)
+    return path, lambda: open_source(path)
+
+
+def make_archive(folder) -> tuple:
+    path = folder / "x.zip"
+    write_10x_mtx(folder / "10x", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 3)
+    write_archive(path, {file.name: file.read_bytes() for file in (folder / "10x").iterdir()})
+    return path, lambda: open_source(path)
+
+
+def make_text_matrix(folder) -> tuple:
+    path = write_10x_mtx(folder / "10x", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 2) / "matrix.mtx"
+    return path, lambda: open_source(path.parent)
+
+
+def make_cell_table(folder, name: str = "c.csv") -> tuple:
+    counts = write_10x_h5(folder / "x.h5", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 3)
+    table = pd.DataFrame({"cell": BARCODES, "guide": [f"g{n}" for n in range(30)]})
+    table.to_parquet(folder / name) if name.endswith("parquet") else table.to_csv(folder / name, index=False)
+    return folder / name, lambda: open_source(counts, cells=folder / name)
+
+
+FORMATS = {
+    "10x h5": make_10x_h5,
+    "archive": make_archive,
+    "mtx": make_text_matrix,
+    "csv": make_cell_table,
+    "csv.gz": lambda folder: make_cell_table(folder, "c.csv.gz"),
+    "parquet": lambda folder: make_cell_table(folder, "c.parquet"),
+}
+
+
+@pytest.mark.parametrize("kind", MUTATIONS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_mutated_input_is_read_or_refused(tmp_path, name, kind, monkeypatch):
+    monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.5)
+    path, open_it = FORMATS[name](tmp_path)
+    whole, rng = np.frombuffer(path.read_bytes(), np.uint8), np.random.default_rng(0)
+    for _ in range(40):
+        path.write_bytes(MUTATIONS[kind](whole, rng).tobytes())
+        with contextlib.suppress(UserError):
+            source = open_it()
+            source.column(source.columns[0], "")
+            assert sum(block.shape[0] for _, block in source.blocks()) == 30
+
+
 def test_a_file_that_never_opens_is_given_up(stored, monkeypatch):
     monkeypatch.setattr("plumbline.counts.hdf5._walk", lambda path: time.sleep(60))
     monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.2)

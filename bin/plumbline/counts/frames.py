@@ -50,8 +50,9 @@ def as_text(values: pd.Series, keep: Collection[str] = (), missing: tuple[str, .
         text, absent = pd.Series(names[values.cat.codes]), values.isna()
     else:
         text, absent = pd.Series(_written(values)), values.isna()
-    hidden = is_missing(text.to_numpy(dtype=str), missing) & ~text.isin(list(keep)).to_numpy()
-    return text.mask(absent.to_numpy() | hidden)
+    if missing:
+        absent |= is_missing(text.to_numpy(dtype=str), missing) & ~text.isin(list(keep)).to_numpy()
+    return text.mask(absent.to_numpy())
 
 
 def _written(values: pd.Series) -> np.ndarray:

@@ -76,13 +76,23 @@ def plain_matrix(path: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
         if path.suffix != ".gz" and path.stat().st_size > most + len(heading):
             raise UserError(f"{path.name} is longer than its {entries} values need: it is damaged. Fetch it again.")
         if path.suffix != ".gz":
+            _require_text(path)
             yield path, size
             return
         plain = Path(folder) / "matrix.mtx"
         with open(plain, "wb") as target:
             target.write(heading)
             copy_at_most(stream, target, most, path.name)
+        _require_text(plain)
         yield plain, size
+
+
+def _require_text(path: Path) -> None:
+    """Raises UserError at a zero byte, as damaged files have: on it scipy's reader crashes (1.17)."""
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 24):
+            if b"\0" in block:
+                raise UserError(f"{path.name} is no text: it holds zero bytes, so it is damaged. Fetch it again.")
 
 
 def _heading(stream: BinaryIO, path: Path) -> tuple[bytes, tuple[int, int], int]:
