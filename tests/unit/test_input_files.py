@@ -188,7 +188,7 @@ def test_a_mutated_input_is_read_or_refused(tmp_path, name, kind, monkeypatch):
     monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.5)
     path, open_it = FORMATS[name](tmp_path)
     whole, rng = np.frombuffer(path.read_bytes(), np.uint8), np.random.default_rng(0)
-    for _ in range(40):
+    for _ in range(20):
         path.write_bytes(MUTATIONS[kind](whole, rng).tobytes())
         with contextlib.suppress(UserError):
             source = open_it()
