@@ -54,7 +54,7 @@ def read_costs(path: Path):
 
     from plumbline.experiments.cost import fit_costs
 
-    steps = pd.read_csv(path, sep="\t", dtype={"name": str}).fillna({"name": ""})
+    steps = pd.read_csv(path, sep="\t", dtype={"name": str}, keep_default_na=False, na_values=[""]).fillna({"name": ""})
     missing = [name for name in ("step", "name", "n_cells", "seconds", "cpu_seconds") if name not in steps]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]}. Give the steps.tsv that a run left in its output folder.")
