@@ -17,10 +17,10 @@ import summarise_scores
 from plumbline import tasks
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import open_counts
-from plumbline.data.harmonise import known_symbols
 from plumbline.experiments.cost import estimate, fit_costs, pareto_front
 from plumbline.experiments.generality import concordance, kendalls_w
 from plumbline.experiments.hold_out import held_out_rows
+from plumbline.genes.relationships import known_symbols
 from plumbline.report.experiments import generality, minimal_data, transfer
 from plumbline.report.run import read_run
 
