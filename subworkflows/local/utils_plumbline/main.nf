@@ -4,7 +4,7 @@
 //
 
 include { codeDigest } from '../utils_code/main'
-include { samplesheetToList } from '../utils_schema/main'
+include { samplesheetToList } from '../utils_sheet/main'
 
 // 'a, b' -> ['a', 'b']
 def words(text) {
@@ -104,17 +104,9 @@ def selectedDatasets(opts) {
         if (!row.path && !(row.name in catalogue)) {
             error("The data set ${row.name} has no path and is not in the catalogue. Give a path, or one of: ${catalogue.join(', ')}.")
         }
-        def files = ['path', 'cell_table'].collect { column -> row[column] ? existingFile(row[column], "data set ${row.name}") : [] }
+        def files = ['path', 'cell_table'].collect { column -> row[column] ? file(row[column], glob: false) : [] }
         [[id: row.name.toString(), row: row - row.subMap(['path', 'cell_table']), seeds: words(opts.seeds).join(',')]] + files
     }
-}
-
-def existingFile(path, owner) {
-    def found = file(path)
-    if (!found.exists()) {
-        error("The ${owner}: no file at ${found}. Paths in a sheet are absolute, or relative to where you start the run.")
-    }
-    return found
 }
 
 // rows of the sheet of embeddings, as variants that apply to one data set
@@ -132,7 +124,7 @@ def selectedEmbeddings(opts, dataset_ids) {
             fit_on: (meta.fit_on ?: 'none').toString(),
             seeded: false,
             settings: settings,
-            weights: existingFile(path, "embedding ${meta.name}"),
+            weights: file(path, glob: false),
             code: codeDigest(['embed_external.py']),
             only: meta.dataset.toString(),
         ]
