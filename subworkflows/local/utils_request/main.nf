@@ -10,13 +10,21 @@ include { extraSettings ; modelTable ; taskNames ; words } from '../utils_plumbl
 def checkedParameters(params_map, stray_words) {
     def schema = "${projectDir}/nextflow_schema.json"
     def opts = typedParams(params_map, schema)
-    def wrong = parameterErrors(opts, schema)
     def stray = stray_words.collect { word -> "${word}: belongs to no parameter. Lists have commas and no spaces: a,b".toString() }
-    def errors = wrong.values().flatten() + unknownParameters(givenNames(), schema) + stray + requestErrors(opts + wrong.collectEntries { name, _messages -> [name, null] })
-    if (errors) {
-        error("These parameters cannot be used:\n\n${errors.collect { message -> "  * ${message}" }.join('\n')}\n")
-    }
+    stopIfAny('These parameters cannot be used', stray + unknownParameters(givenNames(), schema) + optionErrors(opts, schema))
     return opts
+}
+
+def stopIfAny(title, errors) {
+    if (errors) {
+        error("${title}:\n\n${errors.collect { message -> "  * ${message}" }.join('\n')}\n")
+    }
+}
+
+// all that is wrong with the values of the parameters
+def optionErrors(opts, schema) {
+    def wrong = parameterErrors(opts, schema)
+    return wrong.values().flatten() + requestErrors(opts + wrong.collectEntries { name, _messages -> [name, null] })
 }
 
 // names of the parameters on the command line and in the file of -params-file
@@ -59,18 +67,27 @@ def repeatedEntries(name, text) {
     return times.findAll { _word, count -> count > 1 }.keySet().collect { word -> "--${name}: ${word} is there twice".toString() }
 }
 
-// names of embeddings that would be taken for a model of ours, and two embeddings or data sets of one id
+// stops at names that cannot be told apart
 def checkNames(ids, models, requests, experiments) {
-    def taken = models.findAll { spec -> spec.only && modelTable().containsKey(spec.variant) }.collect { spec -> spec.variant }.unique()
-    def reserved = taken.collect { name -> "the embedding '${name}' of --embeddings has the name of a model of plumbline. Choose another, such as my_${name}".toString() }
-    def held_out = 'objectives' in experiments ? ids.findAll { id -> "${id}.heldout".toString() in ids } : []
-    def parts = held_out.collect { id -> "the experiment objectives makes a data set '${id}.heldout' of '${id}', and the sheet has one of that name. Choose another".toString() }
-    def same = requests.groupBy { meta, _weights, _uses -> meta.id }.findAll { _id, group -> group.collect { meta, weights, _uses -> [meta, weights] }.unique().size() > 1 }
-    def repeated = same.collect { id, group -> "${group.collect { meta, _weights, _uses -> "'${meta.variant}' of data set '${meta.dataset}'" }.unique().join(' and ')} would both be called '${id}'. Rename one".toString() }
-    def errors = reserved + (reserved ? [] : parts + repeated)
-    if (errors) {
-        error("These names cannot be used:\n\n${errors.collect { message -> "  * ${message}" }.join('\n')}\n")
+    stopIfAny('These names cannot be used', nameErrors(ids, models, requests, experiments))
+}
+
+// embeddings that would be taken for a model of plumbline, and two data sets or embeddings of one id
+def nameErrors(ids, models, requests, experiments) {
+    def own = models.findAll { spec -> spec.only && modelTable().containsKey(spec.variant) }.collect { spec -> spec.variant }.unique()
+    if (own) {
+        return own.collect { name -> "the embedding '${name}' of --embeddings has the name of a model of plumbline. Choose another, such as my_${name}".toString() }
     }
+    def held_out = 'objectives' in experiments ? ids.findAll { id -> "${id}.heldout".toString() in ids } : []
+    def parts = held_out.collect { id -> "the experiment objectives makes a data set '${id}.heldout' of '${id}', but the sheet has one of that name. Rename it".toString() }
+    return parts + requests.groupBy { meta, _weights, _uses -> meta.id }.collectMany { id, group -> sameId(id, group) }
+}
+
+// an embedding may be wanted more than once; two different ones may not have one id
+def sameId(id, group) {
+    def different = group.collect { meta, weights, _uses -> [meta, weights] }.unique().size() > 1
+    def owners = group.collect { meta, _weights, _uses -> "'${meta.variant}' of data set '${meta.dataset}'" }.unique()
+    return different ? ["${owners.join(' and ')} would both be called '${id}'. Rename one".toString()] : []
 }
 
 // --model_settings: model:setting=value, of models and settings that there are, with values that fit

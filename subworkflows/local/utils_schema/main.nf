@@ -40,7 +40,8 @@ def castValue(value, type) {
 
 // what a type is called in a message, and whether a value is of it
 def expectedType(value, type) {
-    def whole = value instanceof Integer || value instanceof Number || value instanceof Number
+    // by its digits: Nextflow's formatter writes Number for Long and BigInteger
+    def whole = value instanceof Number && value.toString() ==~ /-?\d+/
     def known = [
         string: ['text', value instanceof CharSequence],
         boolean: ['true or false', value instanceof Boolean],
@@ -123,8 +124,9 @@ def didYouMean(word, known) {
 // ' Did you mean ...?' or nothing: close spellings, and longer or shorter forms (batch, batch_column)
 def nearest(word, known) {
     def lower = word.take(100).toLowerCase()
+    def allowed = lower.size() < 4 ? 1 : Math.max(2, lower.size().intdiv(3))
     def distances = known.collectEntries { name -> [name, edits(lower, name.toString().toLowerCase())] }
-    def close = distances.findAll { _name, distance -> distance <= Math.max(1, lower.size().intdiv(3)) }.sort { entry -> entry.value }.keySet() as List
+    def close = distances.findAll { _name, distance -> distance <= allowed }.sort { entry -> entry.value }.keySet() as List
     def longer = known.findAll { name -> lower.size() > 2 && (name.startsWith(lower) || lower.startsWith(name)) }
     def hints = (close + longer).unique().take(3)
     return hints ? " Did you mean ${hints.collect { name -> "'${name}'" }.join(' or ')}?" : ''
@@ -164,8 +166,9 @@ def parameterErrors(typed, schema_path) {
 // messages for names that were given (on the command line, in a parameter file) and are in no schema; a site's
 // configuration may set parameters of its own
 def unknownParameters(given, schema_path) {
-    def known = schemaParams(loadSchema(schema_path)).keySet()
-    return given.findAll { name -> !(name in known) }.collect { name -> "--${name}: there is no such parameter.${nearest(name.replace('-', '_'), known)} --help shows them all".toString() }
+    def known = schemaParams(loadSchema(schema_path)).keySet().collect { name -> "--${name}".toString() }
+    def unknown = given.collect { name -> "--${name}".toString() }.findAll { name -> !(name in known) }
+    return unknown.collect { name -> "${name}: there is no such parameter.${nearest(name, known)} --help shows all".toString() }
 }
 
 // the help: every parameter by group, with what it may be and its default
