@@ -33,7 +33,7 @@ def test_all_wrong_parameters_are_told_at_once_before_anything_runs(tiny_sheet, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--models", "random"], ["baseline", "'pca'"]),
+        (["--models", "random"], ["baseline", "pca"]),
         (["--models", "pca,geneformer_v1"], ["--weights", "plumb fetch geneformer_v1"]),
     ],
 )
@@ -57,8 +57,8 @@ def test_a_wrong_sheet_is_refused_with_row_and_reason_before_anything_runs(tiny_
 
 
 def test_a_data_set_without_path_is_one_of_the_catalogue(tmp_path):
-    output = refused(tmp_path, "--input", write_sheet(tmp_path / "sheet.csv", "kang,,,,,,,,"))
-    assert "data set kang has no path and is not in the catalogue" in output
+    output = refused(tmp_path, "--input", write_sheet(tmp_path / "sheet.csv", "kang_deno,,,,,,,,"))
+    assert "data set kang_deno has no path and is not in the catalogue" in output
     assert "'kang_demo'" in output
 
 

@@ -4,6 +4,7 @@
 //
 
 include { codeDigest } from '../utils_code/main'
+include { nearest } from '../utils_schema/main'
 include { samplesheetToList } from '../utils_sheet/main'
 
 // 'a, b' -> ['a', 'b']
@@ -102,7 +103,7 @@ def selectedDatasets(opts) {
     return samplesheetToList(opts.input, "${projectDir}/assets/schema_input.json").collect { fields ->
         def row = fields[0].findAll { _column, value -> value != null }
         if (!row.path && !(row.name in catalogue)) {
-            error("The data set ${row.name} has no path and is not in the catalogue. Give a path, or one of: ${catalogue.join(', ')}.")
+            error("The data set ${row.name} has no path and is not in the catalogue.${nearest(row.name, catalogue)} Give a path, or one of: ${catalogue.join(', ')}.")
         }
         def files = ['path', 'cell_table'].collect { column -> row[column] ? file(row[column], glob: false) : [] }
         [[id: row.name.toString(), row: row - row.subMap(['path', 'cell_table']), seeds: words(opts.seeds).join(',')]] + files
