@@ -25,9 +25,13 @@ class Run:
     def results(self) -> Path:
         return self.folder / "results"
 
+    def info(self, name: str, ending: str) -> Path:
+        """The newest file of this kind in pipeline_info; each start writes its own."""
+        return max((self.results / "pipeline_info").glob(f"{name}_20*.{ending}"))
+
     def tasks(self) -> dict[str, str]:
         """Task name, such as 'PLUMBLINE:EVALUATE (kang.pca.42.recall)' -> COMPLETED, CACHED or FAILED."""
-        with open(self.results / "pipeline_info" / "trace.txt") as stream:
+        with open(self.info("trace", "txt")) as stream:
             return {row["name"].removeprefix("PLUMBLINE:"): row["status"] for row in csv.DictReader(stream, delimiter="\t")}
 
 
