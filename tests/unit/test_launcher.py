@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import environments, home, launch, models, nextflow, verbs
+from launcher import environments, home, launch, models, nextflow, parameters, verbs
 from launcher.home import Part, provide
 from plumbline.common.errors import UserError
 
@@ -263,10 +263,10 @@ def test_make_gives_plain_names(monkeypatch, own_home: Path):
 
 def test_option_values():
     words = ["-profile", "test", "--models=pca,scvi", "--flag", "-profile", "uv"]
-    assert models.value(words, "-profile") == "uv"
-    assert models.value(words, "--models") == "pca,scvi"
-    assert models.value(words, "--absent") is None
-    assert models.without(words, "-profile") == ["--models=pca,scvi", "--flag"]
+    assert parameters.value(words, "-profile") == "uv"
+    assert parameters.value(words, "--models") == "pca,scvi"
+    assert parameters.value(words, "--absent") is None
+    assert parameters.without(words, "-profile") == ["--models=pca,scvi", "--flag"]
 
 
 @pytest.mark.parametrize(
