@@ -127,7 +127,7 @@ def _embed(arguments: argparse.Namespace, rest: list[str]) -> int:
     row = models.variant(arguments.variant)
     settings = [word for pair in row["settings"].split(";") if pair for word in ("--set", pair)]
     lacks_weights = models.needs_weights(row, values([*settings, *rest], "--set")) and value(rest, "--weights") is None
-    if lacks_weights and not _wants_help(rest):
+    if lacks_weights:
         name, folder = row["id"], f"WEIGHTS/{row['model']}"
         raise UserError(f"{name} needs its checkpoint: ./plumb fetch {name} --output WEIGHTS, then add --weights {folder}")
     return _script(row["env"], f"embed_{row['model']}.py", ["--variant", row["id"], *settings, *rest])
@@ -142,13 +142,9 @@ def _fetch(arguments: argparse.Namespace, rest: list[str]) -> int:
     if "://" not in name and name not in known:
         hint = did_you_mean(name, [*known, *sorted(weights)])
         raise UserError(f"{name!r} is neither a data set of the catalogue nor a model with weights.{hint}")
-    if value(rest, "--output") is None and not _wants_help(rest):
+    if value(rest, "--output") is None:
         raise UserError(f"No file to write {name} to: add --output FILE")
     return _script("base", "fetch_dataset.py", [name, *rest])
-
-
-def _wants_help(words: list[str]) -> bool:
-    return bool({"--help", "-h"} & set(words))
 
 
 def _catalogue(_arguments: argparse.Namespace, _rest: list[str]) -> int:
