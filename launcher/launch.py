@@ -92,8 +92,10 @@ def _refused(program: Nextflow, arguments: list[str], profiles: list[str]) -> in
 def wait(command: list[str], variables: dict[str, str]) -> int:
     """Run to the end and pass on the exit code. A signal that ends plumb ends the child, which cleans up first."""
     children: list[subprocess.Popen] = []
+    received: list[int] = []
 
     def pass_on(number: int, _frame: object) -> None:
+        received.append(number)
         if not children:
             sys.exit(128 + number)
         if number != signal.SIGINT or not _ctrl_c_reaches_all():
@@ -106,6 +108,9 @@ def wait(command: list[str], variables: dict[str, str]) -> int:
     with subprocess.Popen(command, env=os.environ | variables, preexec_fn=_end_with_parent) as child:
         children.append(child)
         code = child.wait()
+    if received:
+        say(f"stopped by {signal.Signals(received[0]).name}; what was finished is kept")
+        return 128 + received[0]
     return code if code >= 0 else 128 - code
 
 

@@ -425,7 +425,7 @@ def test_a_signal_to_plumb_ends_its_child(number: signal.Signals, tmp_path: Path
     wait_for(tmp_path / "pid")
     time.sleep(0.3)
     plumb.send_signal(number)
-    assert plumb.wait(20) == (-9 if number == signal.SIGKILL else 3)
+    assert plumb.wait(20) == (-9 if number == signal.SIGKILL else 128 + number)
     wait_for(tmp_path / "end")
 
 
