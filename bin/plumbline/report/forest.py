@@ -3,15 +3,16 @@
 import pandas as pd
 
 from plumbline.report.figures import image, panels, wrapped
-from plumbline.report.run import CONTROLS, Run
+from plumbline.report.run import Run
 from plumbline.report.words import VERDICTS, metric_title
+from plumbline.scoring.protocol import REFERENCES
 
 MARKERS = {"better": "^", "worse": "v", "tied": "s", "not tested": "D"}
 
 
 def forest(run: Run, rows: pd.DataFrame) -> str:
     """An <img> with one panel a data set: difference to the baseline (better is right), 95 % interval; '' if none."""
-    shown = rows[rows["difference"].notna() & (~rows["role"].isin(CONTROLS) | (rows["variant"] == "mean_effect"))]
+    shown = rows[rows["difference"].notna() & (~rows["role"].isin(REFERENCES) | (rows["variant"] == "mean_effect"))]
     shown = shown[shown["diff_low"].notna()]
     if shown.empty:
         return ""

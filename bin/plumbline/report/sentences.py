@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from plumbline.report.run import CONTROLS, Run
-from plumbline.report.words import METHODS, listed, metric_title, number, task_title, with_interval
+from plumbline.report.run import Run
+from plumbline.report.words import listed, metric_title, number, task_title, with_interval
+from plumbline.scoring.protocol import POSTPROCESSINGS, REFERENCES
 
 
 def overall(run: Run) -> list[str]:
@@ -28,7 +29,7 @@ def overall(run: Run) -> list[str]:
         text = [f"On {where}, {_models(len(winners))} {base} somewhere: {listed(parts)}."]
     if len(never) and len(winners):
         text.append(f"Never better than {base}: {listed(never.index.tolist(), 10)}.")
-    lost = run.headline[(run.headline["status"] == "failed") & ~run.headline["role"].isin(CONTROLS)]
+    lost = run.headline[(run.headline["status"] == "failed") & ~run.headline["role"].isin(REFERENCES)]
     if len(lost):
         text.append(f"{len(lost)} comparisons are missing because a step failed (marked ✖).")
     return text
@@ -53,7 +54,7 @@ def per_task(run: Run, dataset: str) -> list[tuple[str, str]]:
 def _sentence(rows: pd.DataFrame, base: str) -> str:
     tested = rows[rows["verdict"].isin(["better", "worse", "tied"])]
     if tested.empty:
-        return _untested(rows[~rows["role"].isin(CONTROLS)], base)
+        return _untested(rows[~rows["role"].isin(REFERENCES)], base)
     better = tested[tested["verdict"] == "better"]
     better = better.loc[(better["difference"] * better["direction"]).sort_values(ascending=False).index]
     if better.empty:
@@ -93,7 +94,7 @@ def _untested(rows: pd.DataFrame, base: str) -> str:
 def plain_reason(reason: str) -> str:
     """A reason without the note on post-processing that may stand before it ('none: ...; reason')."""
     note, _, rest = reason.partition("; ")
-    return rest if rest and note.partition(":")[0] in METHODS else reason
+    return rest if rest and note.partition(":")[0] in POSTPROCESSINGS else reason
 
 
 def summary_text(run: Run) -> str:

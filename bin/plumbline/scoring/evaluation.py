@@ -5,21 +5,20 @@ chooses a post-processing on the validation part and reports it, as `selected`, 
 cells with controls, the controls that fitted the post-processing are not those compared with (docs/protocol.md).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
-from plumbline.scoring.postprocess import METHODS, postprocess
+from plumbline.scoring.postprocess import postprocess
+from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS
+from plumbline.scoring.records import Task
 from plumbline.scoring.scores import Score
-from plumbline.scoring.screen import Screen, View
+from plumbline.scoring.screen import Screen, Subject, View
 from plumbline.scoring.stats import interval
-
-CHOSEN = {"paper": "best", "corrected": "selected"}
 
 
 @dataclass(frozen=True)
@@ -32,30 +31,34 @@ class Row:
     score: Score
 
 
-def main_metric(task: ModuleType, facts: dict) -> str:
-    """The metric that ranks post-processings and models on this data set."""
-    choose: Callable[[dict], str] | None = getattr(task, "main_metric", None)
-    return choose(facts) if choose else task.MAIN_METRIC
-
-
-def absent_rows(task: ModuleType, seeds: list[int], protocols: list[str], reason: str) -> list[Row]:
+def absent_rows(task: Task, seeds: list[int], protocols: list[str], reason: str) -> list[Row]:
     """What is reported where a task or a model does not apply: every metric, with the reason."""
-    scores = [Score.absent(metric, reason) for metric in task.METRICS]
-    return [Row(seed, protocol, CHOSEN[protocol], score) for seed in seeds for protocol in protocols for score in scores]
+    return [
+        Row(seed, protocol, CHOSEN[protocol], score)
+        for seed in seeds
+        for protocol in protocols
+        for score in task.absent(reason)
+    ]
 
 
-def evaluate(view: View, task: ModuleType, splits: list[Split], protocols: list[str]) -> list[Row]:
-    """All rows of one embedding (``view.embedding``, not yet post-processed) on one task."""
-    reason = task.not_applicable(view.screen.facts)
+def evaluate(subject: Subject, task: Task, splits: list[Split], protocols: list[str]) -> list[Row]:
+    """All rows of one embedding (``subject.embedding``, not yet post-processed) on one task."""
+    reason = task.not_applicable(subject.screen.facts) or _no_embedding(subject, task)
     if reason:
         return absent_rows(task, [split.seed for split in splits], protocols, reason)
     rows: list[Row] = []
     for protocol in protocols:
         # without a split the paper's protocol has nothing that depends on the seed
-        needed = splits if task.USES_SPLIT or protocol == "corrected" else splits[:1]
+        needed = splits if task.uses_split or protocol == "corrected" else splits[:1]
         for split in needed:
-            rows += _one_split(replace(view, split=split, protocol=protocol, seed=split.seed), task)
+            rows += _one_split(subject.view(split, protocol), task)
     return rows
+
+
+def _no_embedding(subject: Subject, task: Task) -> str:
+    if subject.predictor and not task.scores_predictors:
+        return f"{subject.predictor} predicts expression; it is not an embedding"
+    return ""
 
 
 def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
@@ -77,7 +80,7 @@ def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
 def _postprocessed(view: View, fit: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The embedding under every post-processing, and why some cannot be had."""
     processed, refused = {}, {}
-    for method in METHODS if view.embedding.shape[1] else ("none",):
+    for method in POSTPROCESSINGS if view.embedding.shape[1] else ("none",):
         try:
             processed[method], _ = postprocess(view.embedding, fit, view.screen.batch, method)
         except NotApplicable as why:
@@ -85,15 +88,15 @@ def _postprocessed(view: View, fit: np.ndarray) -> tuple[dict[str, np.ndarray], 
     return processed, refused
 
 
-def _one_split(base: View, task: ModuleType) -> list[Row]:
+def _one_split(base: View, task: Task) -> list[Row]:
     split, protocol = base.split, base.protocol
-    holds_out = protocol == "corrected" and task.COMPARES_CONTROLS
+    holds_out = protocol == "corrected" and task.compares_controls
     fit = fitting_controls(base.screen, split.seed) if holds_out else base.screen.is_control
     processed, refused = _postprocessed(base, fit)
     if holds_out:
         rows = np.flatnonzero(~fit)
         base, processed = base.take(rows), {method: array[rows] for method, array in processed.items()}
-    selects = protocol == "corrected" and len(processed) > 1 and base.split.validation.any()
+    selects = bool(protocol == "corrected" and len(processed) > 1 and base.split.validation.any())
     chosen, why = _select(base, task, processed) if selects else ("none", "no validation part to choose a post-processing on")
     reported = {m: _run(base, task, array, selects, part="report") for m, array in processed.items()}
     if protocol == "paper" and len(processed) > 1:
@@ -102,31 +105,31 @@ def _one_split(base: View, task: ModuleType) -> list[Row]:
         why = ""
     found = [Row(split.seed, protocol, m, score) for m, scores in reported.items() for score in scores]
     found += [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in reported[chosen]]
-    metric = main_metric(task, base.screen.facts)
+    metric = task.main(base.screen.facts)
     return found + [Row(split.seed, protocol, m, Score.absent(metric, why)) for m, why in refused.items()]
 
 
-def _run(base: View, task: ModuleType, array: np.ndarray, selects: bool, part: str) -> list[Score]:
+def _run(base: View, task: Task, array: np.ndarray, selects: bool, part: str) -> list[Score]:
     view = replace(base, embedding=array)
     if not selects:
         return task.run(view)
     keep = base.split.validation if part == "validation" else ~base.split.validation
-    if not task.USES_SPLIT:
+    if not task.uses_split:
         return task.run(view.take(np.flatnonzero(keep)))
     return task.run(replace(view, split=replace(base.split, test1=base.split.test1 & keep, test2=base.split.test2 & keep)))
 
 
-def _select(base: View, task: ModuleType, processed: dict[str, np.ndarray]) -> tuple[str, str]:
+def _select(base: View, task: Task, processed: dict[str, np.ndarray]) -> tuple[str, str]:
     scores = {m: _run(base, task, array, True, part="validation") for m, array in processed.items()}
-    metric = main_metric(task, base.screen.facts)
+    metric = task.main(base.screen.facts)
     if all(np.isnan(_value(found, metric)) for found in scores.values()):
         return "none", f"{metric} cannot be scored on the validation part"
     return _best(scores, task, base.screen.facts), f"chosen by {metric} on the validation part"
 
 
-def _best(scores: dict[str, list[Score]], task: ModuleType, facts: dict) -> str:
-    metric = main_metric(task, facts)
-    worth = {m: task.METRICS[metric] * _value(found, metric) for m, found in scores.items()}
+def _best(scores: dict[str, list[Score]], task: Task, facts: dict) -> str:
+    metric = task.main(facts)
+    worth = {m: task.metric(metric).direction * _value(found, metric) for m, found in scores.items()}
     known = {m: value for m, value in worth.items() if not np.isnan(value)}
     return max(known, key=lambda m: known[m]) if known else "none"  # ties go to the simpler method, which comes first
 
@@ -140,12 +143,12 @@ def _because(score: Score, chosen: str, why: str) -> Score:
     return replace(score, reason="; ".join(part for part in (note, score.reason) if part))
 
 
-def score_rows(rows: list[Row], n_boot: int, bounds: dict[str, tuple[float, float]]) -> Iterator[dict]:
-    """The rows of the score table, each with its 95 % interval, which ends where ``bounds`` of its metric does."""
+def score_rows(rows: list[Row], task: Task, n_boot: int) -> Iterator[dict]:
+    """The rows of the score table, each with its 95 % interval, clipped to the metric's range."""
     for row in rows:
         score = row.score
-        found = interval(score.items, n_boot=n_boot, seed=row.seed) if score.items else (np.nan, np.nan)
-        low, high = np.clip(found, *bounds[score.metric])
+        ends = interval(score.items, n_boot=n_boot, seed=row.seed) if score.items else (np.nan, np.nan)
+        low, high = np.clip(ends, *task.metric(score.metric).bounds)
         yield {"seed": row.seed, "protocol": row.protocol, "postprocess": row.postprocess, "metric": score.metric,
                "value": score.value, "ci_low": low, "ci_high": high, "n": score.n, "status": score.status,
                "reason": score.reason}  # fmt: skip
@@ -162,9 +165,3 @@ def item_frames(rows: list[Row]) -> Iterator[pd.DataFrame]:
         columns = {"unit": items.unit, "unit2": "" if items.unit2 is None else items.unit2}
         columns |= {"numerator": items.numerator, "denominator": items.denominator, **items.extra}
         yield pd.DataFrame(columns).assign(**about)
-
-
-def embedded_part(view_of: Callable[[Screen, np.ndarray, np.ndarray], View], screen: Screen, values: np.ndarray) -> View:
-    """The view of the cells that the model could embed: rows that are not NaN."""
-    rows = np.flatnonzero(np.isfinite(values).all(axis=1))
-    return view_of(screen.take(rows), values[rows], rows)

@@ -3,19 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
 from plumbline.scoring.stats import bh
 from plumbline.summary.contest import Contest
-from plumbline.summary.tables import CHOSEN, ItemFiles, bounds, directions, main_metric
+from plumbline.summary.tables import ItemFiles, known_metric, main_metric
 
-CONTROLS = ("floor", "ceiling", "predictor")  # roles that calibrate; they are not candidates and share no family of tests
 FDR = 0.05
-METHODS = ("none", "center", "center_scale", "tvn")
-# what a metric gives by chance alone, where theory says so; elsewhere the floor models say it
-CHANCE = {"auroc_control": 0.5, "structural_integrity": 0.5, "si_effect": 0.0, "ilisi_scaled": 0.0, "r2": 0.0, "pearson": 0.0,
-          "spearman": 0.0, "consistency_pct": 5.0, "magnitude_pct": 5.0, "consistency_fdr_pct": 0.0,
-          "magnitude_fdr_pct": 0.0}  # fmt: skip
-SOURCES = ("corum", "humap", "reactome", "signor", "stringdb")
-CHANCE |= {f"recall_{source}": 0.1 for source in (*SOURCES, "mean")} | {f"recall_{source}_10": 0.2 for source in SOURCES}
 COLUMNS = [
     *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
     *("role", "status", "reason", "value", "ci_low", "ci_high", "n", "n_seeds", "sd_seeds", "baseline_value", "difference"),
@@ -48,14 +41,14 @@ def compare(
         frame = _over_seeds(part)
         frame["role"] = [roles.get(variant, "external") for variant in frame["variant"]]
         frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
-        frame["direction"] = directions(task).get(metric, 1)
+        frame["direction"] = known_metric(metric).direction
         parts = {}
         for row in frame[frame["status"] == "ok"].itertuples():
             found = items.read(dataset, row.variant, row.fit_on, task, metric, protocol)
             if found:
                 parts[row.Index] = found
         contest = Contest.of(parts, n_boot, seed)
-        frames.append(_calibrate(_test(frame, contest, baseline, bounds(task, metric)), contest))
+        frames.append(_calibrate(_test(frame, contest, baseline, known_metric(metric).bounds), contest))
     if not frames:
         return pd.DataFrame(columns=COLUMNS)
     return _verdicts(pd.concat(frames, ignore_index=True), baseline)[COLUMNS]
@@ -74,7 +67,7 @@ def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
         rows.append({
             **{name: runs[name].iloc[0] for name in (*_GROUP, "postprocess")},
             "model": model, "variant": variant, "fit_on": fit_on, "status": status, "reason": reason,
-            "chosen": ", ".join(sorted({text.partition(":")[0] for text in good["reason"]} & set(METHODS))),
+            "chosen": ", ".join(sorted({text.partition(":")[0] for text in good["reason"]} & set(POSTPROCESSINGS))),
             "value": good["value"].mean(), "n_seeds": good["seed"].nunique(), "n": int(good["n"].max()) if len(good) else 0,
             "sd_seeds": good["value"].std(ddof=1) if len(good) > 1 else np.nan,
             "ci_low": good["ci_low"].iloc[0] if one_seed else np.nan,
@@ -91,7 +84,7 @@ def _test(frame: pd.DataFrame, contest: Contest, baseline: str, possible: tuple[
     span = possible[1] - possible[0]
     home = baseline_row(frame, baseline)
     roles, sign = frame["role"].to_dict(), frame["direction"].iloc[0]
-    ranks = contest.ranks([row for row in contest.parts if roles[row] not in CONTROLS], sign > 0, FDR)
+    ranks = contest.ranks([row for row in contest.parts if roles[row] not in REFERENCES], sign > 0, FDR)
     found = {}
     for row in contest.parts:
         low, high = np.clip(contest.interval(row), *possible)
@@ -126,7 +119,7 @@ def _calibrate(frame: pd.DataFrame, contest: Contest) -> pd.DataFrame:
     ceilings = good[good["variant"] == "split_half"]["value"]
     ceilings = ceilings if len(ceilings) else good[good["role"] == "ceiling"]["value"]
     lowest, highest = _extreme(sign, floors), _extreme(sign, ceilings)
-    floor = CHANCE.get(metric, np.nan) if lowest is None else floors[lowest]
+    floor = known_metric(metric).chance if lowest is None else floors[lowest]
     ceiling = np.nan if highest is None else ceilings[highest]
     apart = sign * (ceiling - floor) > 0 and _apart(frame, contest, lowest, highest, floor)
     calibrated = (frame["value"] - floor) / (ceiling - floor) if apart else np.nan
@@ -151,7 +144,7 @@ def _apart(frame: pd.DataFrame, contest: Contest, lowest: int | None, highest: i
 def _verdicts(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """q over the candidates' main metrics of a data set and protocol, and what it says: better, worse or tied."""
     frame["q"], frame["verdict"] = np.nan, "not tested"
-    family = frame["main"] & ~frame["role"].isin(CONTROLS) & frame["p"].notna()
+    family = frame["main"] & ~frame["role"].isin(REFERENCES) & frame["p"].notna()
     for _, rows in frame[family].groupby(["dataset", "protocol"]):
         frame.loc[rows.index, "q"] = bh(rows["p"].to_numpy())
     tested = frame["q"].notna()

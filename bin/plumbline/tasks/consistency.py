@@ -9,21 +9,18 @@ import numpy as np
 from plumbline.metrics.cosine import matched_null, mean_cosine
 from plumbline.metrics.groups import group_by
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
-NAME = "consistency"
-VERSION = "1"
-MAIN_METRIC = "consistency_pct"
-METRICS = {"consistency_pct": 1, "consistency_fdr_pct": 1}
-BOUNDS = dict.fromkeys(METRICS, (0, 100))
-USES_SPLIT = False
-NEEDS_COUNTS = False
-COMPARES_CONTROLS = True
+METRICS = (
+    Metric(name="consistency_pct", title="percent of perturbations, p ≤ 0.05", unit="%", highest=100, chance=5.0),
+    Metric(name="consistency_fdr_pct", title="percent of perturbations, q ≤ 0.05", unit="%", highest=100, chance=0.0),
+)
 
 
 def not_applicable(facts: dict) -> str:
-    """A reason why the question cannot be asked of this data set, or ''."""
+    """Why the task does not apply to this data set; '' if it does."""
     if facts["n_perturbations"] < 1:
         return "the data set has no perturbation"
     return ""
@@ -31,8 +28,6 @@ def not_applicable(facts: dict) -> str:
 
 def run(view: View) -> list[Score]:
     """Share of perturbations (percent) that are more consistent than chance, at p <= 0.05 and (corrected) at q <= 0.05."""
-    if view.predictor:
-        return [Score.absent(metric, f"{view.predictor} predicts expression; it is no embedding") for metric in METRICS]
     return _paper(view) if view.protocol == "paper" else _corrected(view)
 
 
@@ -44,7 +39,7 @@ def _paper(view: View) -> list[Score]:
     scored = np.isfinite(value) & ~null
     pool = value[null & np.isfinite(value)]
     if not len(pool):
-        return [Score.absent(metric, reason or "no perturbation of an unexpressed gene has two cells") for metric in METRICS]
+        return TASK.absent(reason or "no perturbation of an unexpressed gene has two cells")
     p = paper_p_value(value[scored], pool, "left")
     reason = f"null: {len(pool)} perturbations of unexpressed genes"
     score = significance("consistency_pct", groups.names[scored], p, value[scored], groups.sizes[scored], reason)
@@ -63,3 +58,17 @@ def _corrected(view: View) -> list[Score]:
     p = draw_p_value(observed[scored], null[scored])
     parts = names[scored], p, value, size, reason if not scored.all() else ""
     return [significance("consistency_pct", *parts), significance("consistency_fdr_pct", *parts, fdr=True)]
+
+
+TASK = Task(
+    name="consistency",
+    version="1",
+    title="Consistency",
+    question="Whether the cells of one perturbation agree more than chance.",
+    order=40,
+    metrics=METRICS,
+    main_metric="consistency_pct",
+    not_applicable=not_applicable,
+    run=run,
+    compares_controls=True,
+)

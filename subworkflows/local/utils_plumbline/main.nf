@@ -1,10 +1,9 @@
 //
-// What the user asked for, as lists: data sets, models, tasks. Everything wrong with the request is said here, before
-// the first task starts.
+// The request as lists: data sets, models, tasks. The parameters have been checked (utils_request).
 //
 
 include { codeDigest } from '../utils_code/main'
-include { nearest } from '../utils_schema/main'
+include { didYouMean ; nearest } from '../utils_schema/main'
 include { samplesheetToList } from '../utils_sheet/main'
 
 // 'a, b' -> ['a', 'b']
@@ -14,11 +13,10 @@ def words(text) {
 
 // stop with a message that names what is known
 def checkKnown(kind, wanted, known) {
-    def strange = wanted.findAll { name -> !(name in known) }
-    if (strange) {
-        error("Unknown ${kind}: ${strange.join(', ')}. Known: ${known.sort().join(', ')}.")
+    def unknown = wanted.findAll { name -> !(name in known) }
+    if (unknown) {
+        error("Unknown ${kind}: ${unknown.join(', ')}.${didYouMean(unknown[0], known)}")
     }
-    return wanted
 }
 
 // CSV of assets/ -> list of maps
@@ -31,11 +29,20 @@ def taskNames() {
     return files("${projectDir}/bin/plumbline/tasks/*.py").collect { task -> task.baseName }.findAll { name -> name != '__init__' }.sort()
 }
 
+// what Nextflow must know of each task, read from its record: [ reconstruction: [needs_counts: true, scores_predictors: true], ... ]
+def taskFlags() {
+    return taskNames().collectEntries { name ->
+        def lines = file("${projectDir}/bin/plumbline/tasks/${name}.py").readLines().collect { line -> line.trim() }
+        def flags = [needs_counts: 'needs_counts=True,' in lines, scores_predictors: 'scores_predictors=True,' in lines]
+        [name, flags]
+    }
+}
+
 // what is scored: every task that was asked for, and those of them that experiments are scored on too
 def selectedTasks(opts) {
     def known = taskNames()
-    def asked = opts.tasks == 'all' ? known : checkKnown('task', words(opts.tasks), known)
-    def tried = opts.experiment_tasks == 'all' ? known : checkKnown('task in --experiment_tasks', words(opts.experiment_tasks), known)
+    def asked = opts.tasks == 'all' ? known : words(opts.tasks)
+    def tried = opts.experiment_tasks == 'all' ? known : words(opts.experiment_tasks)
     return [main: asked, experiments: asked.intersect(tried)]
 }
 
@@ -46,9 +53,7 @@ def modelTable() {
 
 // rows of assets/models.csv that the user selected, in the user's order, with the --model_settings merged in
 def selectedModels(opts) {
-    def known = modelTable().keySet()
-    checkKnown('model in --model_settings', extraSettings(opts).collect { pair -> pair[0] }.unique(), known)
-    return modelSpecs(checkKnown('model', words(opts.models).unique(), known), opts)
+    return modelSpecs(words(opts.models), opts)
 }
 
 // 'scvi:max_epochs=20' -> [ ['scvi', 'max_epochs=20'] ]
@@ -60,7 +65,6 @@ def extraSettings(opts) {
 def modelSpecs(ids, opts) {
     def table = modelTable()
     def extra = extraSettings(opts)
-    def digests = ids.collect { id -> table[id].model }.unique().collectEntries { model -> [model, codeDigest(["embed_${model}.py"])] }
     return ids.collect { id ->
         def row = table[id]
         def settings = (row.settings ?: '').tokenize(';') + extra.findAll { pair -> pair[0] == id }.collect { pair -> pair[1] }
@@ -72,7 +76,9 @@ def modelSpecs(ids, opts) {
             seeded: row.seeded == 'true',
             settings: settings.collect { setting -> setting.toString() },
             weights: weightsOf(row, opts),
-            code: digests[row.model],
+            env: row.env.toString(),
+            device: row.device.toString(),
+            code: codeDigest(["embed_${row.model}.py"], ['models.csv': row.toString()]),
         ]
     }
 }
@@ -126,7 +132,9 @@ def selectedEmbeddings(opts, dataset_ids) {
             seeded: false,
             settings: settings,
             weights: file(path, glob: false),
-            code: codeDigest(['embed_external.py']),
+            env: 'base',
+            device: 'cpu',
+            code: codeDigest(['embed_external.py'], ['models.csv': '']),
             only: meta.dataset.toString(),
         ]
     }
@@ -157,6 +165,8 @@ def embedMeta(name, dataset, spec, opts) {
         fit_on: spec.fit_on,
         source: '',
         settings: spec.settings,
+        env: spec.env,
+        device: spec.device,
         batch_size: opts.batch_size,
         code: spec.code,
     ]
@@ -175,11 +185,12 @@ def inMainRun(uses) {
     return uses.any { use -> !use.experiment }
 }
 
-// predictors of expression are no embeddings: only reconstruction has a question for them
+// predictors of expression have no embedding: some tasks score them nevertheless
 def tasksFor(uses, tasks) {
+    def flags = taskFlags()
     def wanted = inMainRun(uses) ? tasks.main : tasks.experiments
     def predictor = uses.any { use -> use.role == 'predictor' }
-    return wanted.findAll { task -> task == 'reconstruction' || !predictor }
+    return wanted.findAll { task -> flags[task].scores_predictors || !predictor }
 }
 
 // every cell of the grid, so that one that is lost becomes a row that says so
