@@ -6,7 +6,8 @@ process EMBED_MODEL {
     tag "${meta.id}"
     label 'process_medium'
     beforeScript { task.ext.env_dir ? "export PATH='${task.ext.env_dir}/${meta.env}/bin':\$PATH" : '' }
-    container "${params.container_prefix}${meta.env}:${workflow.manifest.version}"
+    // `nextflow inspect` asks without any task
+    container "${params.container_prefix}${meta?.env ?: 'base'}:${workflow.manifest.version}"
 
     input:
     tuple val(meta), path(counts), path(tables), path(weights, stageAs: 'weights/*'), path(source, stageAs: 'source/*')
