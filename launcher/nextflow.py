@@ -116,7 +116,7 @@ def nextflow_home() -> dict[str, str]:
     own = Path("~/.nextflow").expanduser()
     if os.environ.get("NXF_HOME") or (own.is_dir() and os.access(own, os.W_OK)):
         return {}
-    return {"NXF_HOME": str(home() / "nextflow-home")}
+    return {"NXF_HOME": str(home() / "nxf-home")}
 
 
 def path_with_ps() -> dict[str, str]:

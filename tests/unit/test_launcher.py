@@ -433,7 +433,7 @@ def test_a_signal_to_plumb_ends_its_child(number: signal.Signals, tmp_path: Path
 def test_nextflow_keeps_its_files_below_the_set_up_unless_the_user_has_a_folder_of_it(own_home, tmp_path: Path, monkeypatch):
     monkeypatch.delenv("NXF_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
-    assert nextflow.nextflow_home() == {"NXF_HOME": str(own_home / "nextflow-home")}
+    assert nextflow.nextflow_home() == {"NXF_HOME": str(own_home / "nxf-home")}
     (tmp_path / "nobody/.nextflow").mkdir(parents=True)
     assert nextflow.nextflow_home() == {}
     monkeypatch.setenv("NXF_HOME", "/elsewhere")
