@@ -56,6 +56,13 @@ def test_a_wrong_sheet_is_refused_with_row_and_reason_before_anything_runs(tiny_
     assert "line 2" not in output
 
 
+def test_an_embedding_may_not_have_the_name_of_a_model(tiny_sheet, tmp_path):
+    (tmp_path / "mine.npz").touch()
+    (tmp_path / "mine.csv").write_text(f"dataset,name,path\ntiny,pca,{tmp_path / 'mine.npz'}\n")
+    output = refused(tmp_path, "--input", tiny_sheet, "--embeddings", tmp_path / "mine.csv", "--models", "pca")
+    assert "the embedding 'pca' of --embeddings has the name of a model of plumbline" in output
+
+
 def test_a_data_set_without_path_is_one_of_the_catalogue(tmp_path):
     output = refused(tmp_path, "--input", write_sheet(tmp_path / "sheet.csv", "kang_deno,,,,,,,,"))
     assert "data set kang_deno has no path and is not in the catalogue" in output
@@ -71,10 +78,14 @@ def test_a_wrong_column_stops_the_run_with_a_hint(tiny_screen, tmp_path):
     assert not list((tmp_path / "results").rglob("counts.h5ad"))
 
 
-def test_a_sheet_from_a_spreadsheet_is_accepted(tiny_sheet, tmp_path):
-    """A byte-order mark, Windows line ends, quotes and spaces."""
-    text = tiny_sheet.read_text().replace("crispri", '"crispri"').replace("\n", "\r\n")
-    (tmp_path / "sheet.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+def test_a_sheet_from_a_spreadsheet_is_accepted(tiny_sheet, tiny_screen, tmp_path):
+    """A byte-order mark, Windows line ends, quotes, empty rows and columns; a path as people's disks have them."""
+    path = tmp_path / "Zoë screens" / "screen, 2nd (copy) & more; #1.h5ad"
+    path.parent.mkdir()
+    path.symlink_to(tiny_screen)
+    text = tiny_sheet.read_text().replace("crispri", '"crispri"').replace(str(tiny_screen), f'"{path}"')
+    rows = [f"{line},," for line in [*text.splitlines(), "," * 8]]
+    (tmp_path / "sheet.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
     run = plumb_run(tmp_path, "--input", tmp_path / "sheet.csv", "-profile", "test", "--models", "pca", "--tasks", "recall")
     assert run.code == 0, run.output
     assert (tmp_path / "results" / "multiqc_report.html").exists()
