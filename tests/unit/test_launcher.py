@@ -420,7 +420,7 @@ def test_a_signal_to_plumb_ends_its_child(number: signal.Signals, tmp_path: Path
         pytest.skip("only Linux tells a child that its parent is gone")
     script = f"echo $$ > {tmp_path}/pid; trap 'echo cleaned > {tmp_path}/end; exit 3' TERM INT HUP; while :; do sleep 0.1; done"
     start = f"import sys; sys.path[:0] = {[str(home.REPO), str(home.REPO / 'bin')]!r}; from launcher.launch import wait; "
-    code = f"{start}sys.exit(wait(['sh', '-c', {script!r}], {{}}))"
+    code = f"{start}sys.exit(wait(['sh', '-c', {script!r}], dict()))"
     listen = lambda: [signal.signal(number, signal.SIG_DFL) for number in launch.PASSED_ON]  # noqa: E731
     plumb = subprocess.Popen([sys.executable, "-c", code], preexec_fn=listen, start_new_session=True)
     wait_for(tmp_path / "pid")
