@@ -5,6 +5,7 @@ import argparse
 import json
 from pathlib import Path
 
+from plumbline.common.arguments import whole
 from plumbline.common.errors import UserError, run_script
 from plumbline.common.usage import duration
 
@@ -17,7 +18,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--costs", type=Path, required=True, help="steps.tsv of a run, or assets/costs.tsv")
     parser.add_argument("--catalogue", type=Path, required=True, help="assets/catalogue.csv: sizes of data sets to be fetched")
     parser.add_argument("--inputs", type=Path, help="folder with the data sets' files")
-    parser.add_argument("--cpus", type=int, default=1, help="processors that the run may use")
+    parser.add_argument("--cpus", type=whole(1), default=1, help="processors that the run may use")
     parser.add_argument("--output", type=Path, required=True, help="text file")
     return parser.parse_args()
 
