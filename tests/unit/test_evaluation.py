@@ -9,7 +9,8 @@ import pytest
 
 from plumbline import tasks
 from plumbline.data.splits import Split
-from plumbline.scoring.evaluation import embedded_part, evaluate, fitting_controls, item_frames, score_rows
+from plumbline.scoring.evaluation import embedded_part, evaluate, item_frames, score_rows
+from plumbline.scoring.parts import fitting_controls
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.screen import Screen, View
 
@@ -33,7 +34,7 @@ def make_view(facts: dict | None = None, n_dimensions: int = 3) -> View:
 def make_task(run, uses_split: bool = True, **more) -> SimpleNamespace:
     return SimpleNamespace(
         NAME="toy", VERSION="1", MAIN_METRIC="toy", METRICS={"toy": 1, "other": -1}, USES_SPLIT=uses_split, NEEDS_COUNTS=False,
-        COMPARES_CONTROLS=False,
+        COMPARES_CONTROLS=(),
         not_applicable=lambda facts: "" if facts["has_controls"] else "no controls", run=run, **more)  # fmt: skip
 
 

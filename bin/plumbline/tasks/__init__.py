@@ -2,9 +2,12 @@
 
 NAME, VERSION (strings; a change of meaning is a new version), MAIN_METRIC (the metric that selects a post-processing),
 METRICS: {metric: +1 if higher is better else -1}, BOUNDS: {metric: (lowest, highest value it can have)}, USES_SPLIT (it scores
-test cells, rather than all cells), NEEDS_COUNTS (it streams counts.h5ad), COMPARES_CONTROLS (the controls' own embeddings
-enter its score, so that `corrected` fits the post-processing on other controls), ``not_applicable(facts) -> str`` (a reason,
-or '') and ``run(view: View) -> list[Score]``: one Score per metric of METRICS, always.
+test cells, rather than all cells), NEEDS_COUNTS (it streams counts.h5ad), COMPARES_CONTROLS (the metrics to which the
+controls' own embeddings matter, so that `corrected` fits the post-processing on other controls; if they are only some of
+METRICS, ``run`` takes the cells for these from ``view.compared()``), optionally SCORES_CONTROLS (controls are among the
+scored cells) and CHOOSES_ON_TRAIN (the post-processing is chosen on train cells in place of test1),
+``not_applicable(facts) -> str`` (a reason, or '') and ``run(view: View) -> list[Score]``: one Score per metric of METRICS,
+always.
 """
 
 import importlib

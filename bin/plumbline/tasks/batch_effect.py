@@ -11,13 +11,15 @@ from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.screen import View
 
 NAME = "batch_effect"
-VERSION = "1"
+VERSION = "2"  # 2: all test batches are scored, the post-processing is chosen on train cells
 MAIN_METRIC = "ilisi_scaled"
 METRICS = {"ilisi_raw": 1, "ilisi_ratio": 1, "ilisi_scaled": 1, "ilisi_scib": 1}
 BOUNDS = {"ilisi_raw": (1, np.inf), "ilisi_ratio": (0, np.inf), "ilisi_scaled": (0, 1), "ilisi_scib": (0, 1)}
 USES_SPLIT = True
 NEEDS_COUNTS = False
-COMPARES_CONTROLS = True
+COMPARES_CONTROLS = tuple(METRICS)
+SCORES_CONTROLS = True  # controls are among the scored cells: the same ones under every post-processing
+CHOOSES_ON_TRAIN = True  # half of two test batches would leave nothing to mix: the train batches choose
 
 
 def not_applicable(facts: dict) -> str:

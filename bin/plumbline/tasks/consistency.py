@@ -1,25 +1,25 @@
 """Consistency: do the cells of a perturbation point the same way in the embedding? (protocol, task 3)
 
 The mean pairwise cosine of a perturbation's cells. `paper`: ranked among the perturbations of unexpressed genes.
-`corrected`: against random sets of as many other cells from the same batches, with Benjamini-Hochberg.
+`corrected`: against relabellings of the cells of the same batches, with Benjamini-Hochberg.
 """
 
 import numpy as np
 
 from plumbline.metrics.cosine import matched_null, mean_cosine
-from plumbline.metrics.groups import group_by
+from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
 NAME = "consistency"
-VERSION = "1"
+VERSION = "2"  # 2: the null relabels cells within batches; what too few relabellings could tell is not scored
 MAIN_METRIC = "consistency_pct"
 METRICS = {"consistency_pct": 1, "consistency_fdr_pct": 1}
 BOUNDS = dict.fromkeys(METRICS, (0, 100))
 USES_SPLIT = False
 NEEDS_COUNTS = False
-COMPARES_CONTROLS = True
+COMPARES_CONTROLS = tuple(METRICS)
 
 
 def not_applicable(facts: dict) -> str:
@@ -59,7 +59,8 @@ def _corrected(view: View) -> list[Score]:
     observed, null, _ = matched_null(*arrays, names, view.n_draws, view.seed, view.threads)
     scored = np.isfinite(observed)
     value, size = (array[groups.names != ""][scored] for array in (mean_cosine(view.embedding, groups), groups.sizes))
-    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than 2 cells beside other cells of the batch not scored"
+    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than 2 cells beside other cells of the batch, "
+    reason += f"or fewer than {MIN_RELABELLINGS} relabellings, not scored"
     p = draw_p_value(observed[scored], null[scored])
     parts = names[scored], p, value, size, reason if not scored.all() else ""
     return [significance("consistency_pct", *parts), significance("consistency_fdr_pct", *parts, fdr=True)]

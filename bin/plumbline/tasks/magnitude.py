@@ -7,19 +7,19 @@ perturbations of unexpressed genes. `corrected`: to controls of the same batches
 import numpy as np
 
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
-from plumbline.metrics.groups import group_by, seed_of
+from plumbline.metrics.groups import MIN_RELABELLINGS, group_by, seed_of
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
 NAME = "magnitude"
-VERSION = "1"
+VERSION = "2"  # 2: a perturbation that no relabelling can show at p <= 0.05 is not scored
 MAIN_METRIC = "magnitude_pct"
 METRICS = {"magnitude_pct": 1, "magnitude_fdr_pct": 1}
 BOUNDS = dict.fromkeys(METRICS, (0, 100))
 USES_SPLIT = False
 NEEDS_COUNTS = False
-COMPARES_CONTROLS = True
+COMPARES_CONTROLS = tuple(METRICS)
 PAPER_CONTROLS = 1000
 
 
@@ -73,7 +73,8 @@ def _corrected(view: View) -> list[Score]:
     arrays = view.embedding, screen.cell_id, screen.perturbation, screen.is_control, screen.batch
     result = matched_test(*arrays, names, view.n_draws, view.seed, view.threads)
     scored = np.isfinite(result.observed)
-    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than {MIN_CELLS} cells in batches with controls not scored"
+    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than {MIN_CELLS} cells in batches with controls, "
+    reason += f"or fewer than {MIN_RELABELLINGS} relabellings, not scored"
     p = draw_p_value(result.observed[scored], result.null[scored])
     parts = names[scored], p, result.observed[scored], result.n_cells[scored], reason if not scored.all() else ""
     return [significance("magnitude_pct", *parts), significance("magnitude_fdr_pct", *parts, fdr=True)]

@@ -26,7 +26,7 @@ BOUNDS = {"structural_integrity": (-np.inf, 1), "si_effect": (-np.inf, 1), "spea
           "mse": (0, np.inf), "mae": (0, np.inf), "r2": (-np.inf, 1)}  # fmt: skip
 USES_SPLIT = True
 NEEDS_COUNTS = True
-COMPARES_CONTROLS = False
+COMPARES_CONTROLS = ()
 PREDICTORS = ("no_effect", "mean_effect", "split_half")
 _ELEMENTS = 2**25  # cells x genes predicted at once: 128 MB for the truth and as much for the prediction
 _CACHE_BYTES = 2**30
