@@ -3,37 +3,29 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.scoring.stats import bh
+from plumbline.scoring.stats import n_units
+from plumbline.summary.calibration import calibrate
 from plumbline.summary.contest import Contest
 from plumbline.summary.tables import CHOSEN, ItemFiles, bounds, directions, main_metric
+from plumbline.summary.verdicts import decide, rank_intervals, verdict
 
 CONTROLS = ("floor", "ceiling", "predictor")  # roles that calibrate; they are not candidates and share no family of tests
-FDR = 0.05
 METHODS = ("none", "center", "center_scale", "tvn")
-# what a metric gives by chance alone, where theory says so; elsewhere the floor models say it
-CHANCE = {"auroc_control": 0.5, "structural_integrity": 0.5, "si_effect": 0.0, "ilisi_scaled": 0.0, "r2": 0.0, "pearson": 0.0,
-          "spearman": 0.0, "consistency_pct": 5.0, "magnitude_pct": 5.0, "consistency_fdr_pct": 0.0,
-          "magnitude_fdr_pct": 0.0}  # fmt: skip
+# what a metric gives by chance alone, where theory says so (NaN: noise has the best score, there is no floor); elsewhere the
+# floor models say it
+CHANCE = {"auroc_control": 0.5, "structural_integrity": 0.5, "si_effect": 0.0, "r2": 0.0, "pearson": 0.0, "spearman": 0.0,
+          "consistency_pct": 5.0, "magnitude_pct": 5.0, "consistency_fdr_pct": 0.0, "magnitude_fdr_pct": 0.0}  # fmt: skip
+CHANCE |= dict.fromkeys(("ilisi_raw", "ilisi_ratio", "ilisi_scaled", "ilisi_scib"), np.nan)
 SOURCES = ("corum", "humap", "reactome", "signor", "stringdb")
 CHANCE |= {f"recall_{source}": 0.1 for source in (*SOURCES, "mean")} | {f"recall_{source}_10": 0.2 for source in SOURCES}
 COLUMNS = [
     *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
     *("role", "status", "reason", "value", "ci_low", "ci_high", "n", "n_seeds", "sd_seeds", "baseline_value", "difference"),
-    *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "verdict", "floor", "ceiling", "calibrated"),
-    *("rank_low", "rank_high"),
+    *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "unit", "n_units", "detectable", "verdict", "note"),
+    *("floor", "ceiling", "calibrated", "why_not_calibrated", "rank_low", "rank_high"),
 ]
 _TESTED = [
-    "ci_low",
-    "ci_high",
-    "n",
-    "rank_low",
-    "rank_high",
-    "difference",
-    "diff_low",
-    "diff_high",
-    "p",
-    "n_shared",
-    "n_left_out",
+    *("ci_low", "ci_high", "n", "difference", "diff_low", "diff_high", "p", "n_shared", "n_left_out", "n_units", "detectable"),
 ]
 _GROUP = ["dataset", "task", "metric", "protocol"]
 
@@ -43,10 +35,13 @@ def compare(
 ) -> pd.DataFrame:
     """The comparison table (docs/results_format.md). ``roles``: variant -> role; ``facts``: data set -> its facts."""
     chosen = scores[(scores["postprocess"] == scores["protocol"].map(CHOSEN)) & (scores["metric"] != "")]
-    frames = []
+    frames, pairs, start = [], [], 0
     for (dataset, task, metric, protocol), part in chosen.groupby(_GROUP, sort=True):
         frame = _over_seeds(part)
+        frame.index += start  # a row keeps its number when the groups are joined
+        start += len(frame)
         frame["role"] = [roles.get(variant, "external") for variant in frame["variant"]]
+        frame["candidate"] = ~frame["role"].isin(CONTROLS)
         frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
         frame["direction"] = directions(task).get(metric, 1)
         parts = {}
@@ -55,10 +50,16 @@ def compare(
             if found:
                 parts[row.Index] = found
         contest = Contest.of(parts, n_boot, seed)
-        frames.append(_calibrate(_test(frame, contest, baseline, bounds(task, metric)), contest))
+        frame = _test(frame, contest, baseline, bounds(task, metric))
+        frames.append(calibrate(frame, contest, CHANCE.get(metric)))
+        # main metrics of a data set are one family: the headline and the ranks rest on the same tests
+        family = (dataset, protocol, *(("", "") if frame["main"].all() else (task, metric)))
+        both = contest.pairs([row for row in contest.parts if frame.loc[row, "candidate"]])
+        pairs.append(both.assign(family="\t".join(family), group=len(frames) - 1))
     if not frames:
         return pd.DataFrame(columns=COLUMNS)
-    return _verdicts(pd.concat(frames, ignore_index=True), baseline)[COLUMNS]
+    tests = pd.concat([part for part in pairs if len(part)] or pairs[:1], ignore_index=True)
+    return _with_verdicts(frames, tests, baseline).reset_index(drop=True)[COLUMNS]
 
 
 def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
@@ -84,30 +85,30 @@ def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _test(frame: pd.DataFrame, contest: Contest, baseline: str, possible: tuple[float, float]) -> pd.DataFrame:
-    """Intervals over the units of all seeds, differences to the baseline, rank intervals of the candidates.
+    """Intervals over the units of all seeds and differences to the baseline, on which units and how many.
 
-    An interval over few units may reach beyond the values that are ``possible``: it ends there.
+    An interval over few units may reach beyond the values that are ``possible``: it ends there. detectable: half the width
+    of the interval of a difference, the smallest that could have been told from none.
     """
     span = possible[1] - possible[0]
     home = baseline_row(frame, baseline)
-    roles, sign = frame["role"].to_dict(), frame["direction"].iloc[0]
-    ranks = contest.ranks([row for row in contest.parts if roles[row] not in CONTROLS], sign > 0, FDR)
     found = {}
-    for row in contest.parts:
+    for row, items in contest.pooled.items():
         low, high = np.clip(contest.interval(row), *possible)
-        found[row] = {"ci_low": low, "ci_high": high, "n": len(contest.pooled[row].unit)}
-        if row in ranks:
-            found[row] |= dict(zip(("rank_low", "rank_high"), ranks[row], strict=True))
+        found[row] = {"ci_low": low, "ci_high": high, "n": len(items.unit), "n_units": n_units(items)}
         if home in contest.parts and row != home:
             gap = contest.difference(row, home)
             low, high = np.clip((gap.low, gap.high), -span, span)
             found[row] |= {"difference": gap.value, "diff_low": low, "diff_high": high, "p": gap.p, "n_shared": gap.n_shared,
-                           "n_left_out": gap.n_left_out}  # fmt: skip
+                           "n_left_out": gap.n_left_out, "n_units": gap.n_units, "detectable": (high - low) / 2}  # fmt: skip
     table = pd.DataFrame.from_dict(found, orient="index").reindex(index=frame.index, columns=_TESTED).astype(float)
     for name in ("ci_low", "ci_high", "n"):  # a score without items keeps what its own row says
         table[name] = table[name].where(table.index.isin(list(found)), frame[name])
+    units = {row: "gene" if items.kind == "pair" else items.kind for row, items in contest.pooled.items()}
+    table["unit"] = [units.get(row, "") for row in frame.index]
     worth = np.nan if home is None else frame.loc[home, "value"]
-    return frame.drop(columns=["ci_low", "ci_high", "n"]).join(table).assign(baseline_value=worth)
+    least = possible[0] if frame["direction"].iloc[0] > 0 else possible[1]
+    return frame.drop(columns=["ci_low", "ci_high", "n"]).join(table).assign(baseline_value=worth, least=least)
 
 
 def baseline_row(frame: pd.DataFrame, baseline: str) -> int | None:
@@ -117,48 +118,22 @@ def baseline_row(frame: pd.DataFrame, baseline: str) -> int | None:
     return None if rows.empty else rows.index[0]
 
 
-def _calibrate(frame: pd.DataFrame, contest: Contest) -> pd.DataFrame:
-    """floor, ceiling and (value - floor) / (ceiling - floor), in the direction of the metric; nan where the two cannot be
-    told apart: a span of noise would make any score look far away."""
-    sign, metric = frame["direction"].iloc[0], frame["metric"].iloc[0]
-    good = frame[frame["status"] == "ok"]
-    floors = good[(good["role"] == "floor") | (good["variant"] == "no_effect")]["value"]
-    ceilings = good[good["variant"] == "split_half"]["value"]
-    ceilings = ceilings if len(ceilings) else good[good["role"] == "ceiling"]["value"]
-    lowest, highest = _extreme(sign, floors), _extreme(sign, ceilings)
-    floor = CHANCE.get(metric, np.nan) if lowest is None else floors[lowest]
-    ceiling = np.nan if highest is None else ceilings[highest]
-    apart = sign * (ceiling - floor) > 0 and _apart(frame, contest, lowest, highest, floor)
-    calibrated = (frame["value"] - floor) / (ceiling - floor) if apart else np.nan
-    return frame.assign(floor=floor, ceiling=ceiling, calibrated=calibrated)
-
-
-def _extreme(sign: int, values: pd.Series) -> int | None:
-    """The row of the best of ``values``; None if there is none."""
-    return None if values.empty else (sign * values).idxmax()
-
-
-def _apart(frame: pd.DataFrame, contest: Contest, lowest: int | None, highest: int, floor: float) -> bool:
-    """Whether the 95 % interval of ceiling - floor leaves 0 out (that of the ceiling alone, where the floor is a number);
-    also where there is no interval, as over one unit."""
-    low, high = frame.loc[highest, "ci_low"] - floor, frame.loc[highest, "ci_high"] - floor
-    if lowest in contest.parts and highest in contest.parts:
-        gap = contest.difference(highest, lowest)
-        low, high = gap.low, gap.high
-    return not low <= 0 <= high
-
-
-def _verdicts(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """q over the candidates' main metrics of a data set and protocol, and what it says: better, worse or tied."""
-    frame["q"], frame["verdict"] = np.nan, "not tested"
-    family = frame["main"] & ~frame["role"].isin(CONTROLS) & frame["p"].notna()
-    for _, rows in frame[family].groupby(["dataset", "protocol"]):
-        frame.loc[rows.index, "q"] = bh(rows["p"].to_numpy())
-    tested = frame["q"].notna()
-    ahead = frame["difference"] * frame["direction"] > 0
-    frame.loc[tested, "verdict"] = np.where(frame["q"] > FDR, "tied", np.where(ahead, "better", "worse"))[tested]
-    for _, rows in frame.groupby(_GROUP):
-        home = baseline_row(rows, baseline)
-        if home is not None:
-            frame.loc[home, "verdict"] = "baseline"
+def _with_verdicts(frames: list[pd.DataFrame], pairs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """q, verdict and its note of every candidate's main metric, and rank intervals of every metric, from one set of tests."""
+    frame = pd.concat(frames)
+    frame = frame.assign(q=np.nan, verdict="not tested", note="", rank_low=np.nan, rank_high=np.nan)
+    pairs = decide(pairs, frame)
+    for number, part in enumerate(frames):
+        own = pairs[pairs["group"] == number]
+        names = part.index[part["candidate"] & (part["unit"] != "")].tolist()
+        for row, ends in rank_intervals(names, own, part["direction"].iloc[0] > 0).items():
+            frame.loc[row, ["rank_low", "rank_high"]] = ends
+        home = baseline_row(part, baseline)
+        if home is None:
+            continue
+        frame.loc[home, "verdict"] = "baseline"
+        for pair in own[(own["a"] == home) | (own["b"] == home)].to_dict("records") if part["main"].all() else []:
+            row = pair["a"] if pair["b"] == home else pair["b"]
+            frame.loc[row, ["verdict", "note"]] = verdict(frame.loc[row], pair)
+            frame.loc[row, ["p", "q"]] = pair["p"], pair["q"]
     return frame
