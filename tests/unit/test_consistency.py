@@ -15,7 +15,7 @@ from plumbline.metrics import cosine
 from plumbline.metrics.cosine import matched_null, mean_cosine
 from plumbline.metrics.groups import group_by, group_means
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, unexpressed_null
-from plumbline.tasks import consistency
+from plumbline.tasks import consistency, magnitude
 
 
 def _screen(n_perturbations=30, n_cells=12, n_controls=100, n_batches=4, d=8, effect=0.0, seed=0):
@@ -225,6 +225,20 @@ def test_paper_ranks_among_unexpressed_genes():
     assert sorted(score.items.unit) == sorted(names[20:])
     assert "null: 20 perturbations" in score.reason
     assert fdr.status == "not_applicable"
+
+
+@pytest.mark.parametrize("task", [consistency, magnitude])
+def test_two_unexpressed_perturbations_are_no_null(task):
+    """Noise passes two of its own kind in one of three cases."""
+    x, labels, batch, names = _screen(30, d=16)
+    genes = pd.DataFrame({"gene_id": names, "symbol": names, "ensembl_id": "", "mean_count": 1.0})
+    genes.loc[:1, "mean_count"] = 0.01
+    facts = {"unexpressed_scale": "mean_count", "unexpressed_threshold": 0.15}
+    score, _ = task.run(view_of(x, labels, batch, protocol="paper", genes=genes, **facts))
+    assert score.status == "not_applicable"
+    assert "2 perturbations of unexpressed genes with" in score.reason
+    genes.loc[:18, "mean_count"] = 0.01
+    assert task.run(view_of(x, labels, batch, protocol="paper", genes=genes, **facts))[0].status == "ok"
 
 
 def test_absent_with_a_reason():

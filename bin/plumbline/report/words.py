@@ -9,7 +9,8 @@ TASKS = {
     "recall": ("Known biology", "Whether perturbations of genes that are known to work together lie together."),
     "reconstruction": (
         "Rebuilding expression",
-        "Whether the effect of unseen perturbations can be decoded from the embedding.",
+        "Whether the expression of cells with unseen perturbations, their own state and the effect together, can be decoded "
+        "from the embedding.",
     ),
     "consistency": ("Consistency", "Whether the cells of one perturbation agree more than chance."),
     "magnitude": ("Effect magnitude", "How many perturbations move away from the controls."),
@@ -31,6 +32,8 @@ METRICS = {
     "pearson": "Pearson per gene", "mse": "mean squared error",
     "mae": "mean absolute error", "r2": "R²",
 }  # fmt: skip
+TESTED = ("better", "worse", "tied", "cannot tell")  # verdicts of a test that was made
+SILENT = ("cannot tell", "too few units", "at the floor")  # verdicts that say nothing of a model
 METHODS = ("none", "center", "center_scale", "tvn")  # post-processings
 SOURCES = {"corum": "CORUM", "humap": "HuMAP", "reactome": "Reactome", "signor": "SIGNOR", "stringdb": "StringDB"}
 # symbol, word, colour (Okabe-Ito), tint: never colour alone
@@ -38,6 +41,9 @@ VERDICTS = {
     "better": ("▲", "better", "#0072B2", "#dcecf7"),
     "worse": ("▼", "worse", "#D55E00", "#fbe6d9"),
     "tied": ("=", "tied", "#555555", "#f0f0f0"),
+    "cannot tell": ("?", "cannot tell", "#555555", "#ffffff"),
+    "too few units": ("?", "too few units to tell", "#555555", "#ffffff"),
+    "at the floor": ("?", "at the floor", "#555555", "#ffffff"),
     "baseline": ("●", "baseline", "#000000", "#ffffff"),
     "not tested": ("·", "not tested", "#555555", "#ffffff"),
     "not_applicable": ("–", "not applicable", "#777777", "#ffffff"),

@@ -3,37 +3,39 @@
 import numpy as np
 import pandas as pd
 
+from plumbline.scoring.scores import counted
 from plumbline.scoring.stats import bh
 
 FDR = 0.05
 MIN_UNITS = 8  # perturbations, batches or genes below which nothing is said
-TESTED = ("better", "worse", "tied", "cannot tell")
 
 
 def decide(pairs: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """The pairs with columns why ('' or why nothing can be said), q and told (q <= FDR).
+    """The pairs with columns word and note ('' or the verdict and reason of what cannot be tested), q, and told (q <= FDR).
 
     pairs: a, b (rows of ``frame``), p, n_units, family. Benjamini-Hochberg over the pairs of a family that can be tested.
     """
-    why = [_why_not(frame.loc[pair.a], frame.loc[pair.b], pair) for pair in pairs.itertuples()]
-    pairs = pairs.assign(why=np.array(why, dtype=object), q=np.nan)
-    for _, rows in pairs[pairs["why"] == ""].groupby("family"):
+    found = [_not_testable(frame.loc[pair.a], frame.loc[pair.b], pair) for pair in pairs.itertuples()]
+    words, notes = zip(*found, strict=True) if found else ((), ())
+    pairs = pairs.assign(word=np.array(words, dtype=object), note=np.array(notes, dtype=object), q=np.nan)
+    for _, rows in pairs[pairs["word"] == ""].groupby("family"):
         pairs.loc[rows.index, "q"] = bh(rows["p"].to_numpy(dtype=float))
     return pairs.assign(told=pairs["q"] <= FDR)
 
 
-def _why_not(a: pd.Series, b: pd.Series, pair) -> str:
+def _not_testable(a: pd.Series, b: pd.Series, pair) -> tuple[str, str]:
     if a["unit"] == "cell":
-        return "too few units: cells of one perturbation are no repeats of the experiment"
+        return "too few units", "too few units to tell: cells of one perturbation are no repeats of the experiment"
     if pair.n_units < MIN_UNITS:
-        return f"too few units: {pair.n_units}, at least {MIN_UNITS} are needed"
+        units = counted(int(pair.n_units), a["unit"])
+        return "too few units", f"too few units to tell: {units}, at least {MIN_UNITS} are needed"
     if not np.isfinite(pair.p):
-        return "not tested: no spread over units"
+        return "not tested", "not tested: the score has no spread over its units"
     if not a["has_range"]:
-        return f"at the floor: {a['why_not_calibrated']}"
+        return "at the floor", a["why_not_calibrated"]
     if not (a["off_floor"] or b["off_floor"]):
-        return f"at the floor: neither is above it ({a['floor']:.3g})"
-    return ""
+        return "at the floor", f"neither score is above the floor ({a['floor']:.3g})"
+    return "", ""
 
 
 def rank_intervals(names: list, pairs: pd.DataFrame, higher_is_better: bool = True) -> dict[object, tuple[int, int]]:
@@ -56,9 +58,8 @@ def verdict(row: pd.Series, pair: dict) -> tuple[str, str]:
     'tied' says that a loss of half of what the baseline has above the floor (or above the least possible value) would have
     been seen; where it would not, the answer is 'cannot tell'.
     """
-    if pair["why"]:
-        word, _, _ = pair["why"].partition(":")
-        return word, pair["why"]
+    if pair["word"]:
+        return pair["word"], pair["note"]
     if pair["told"]:
         return ("better" if row["difference"] * row["direction"] > 0 else "worse"), ""
     height = abs(row["baseline_value"] - (row["floor"] if np.isfinite(row["floor"]) else row["least"]))

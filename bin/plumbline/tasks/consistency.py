@@ -8,7 +8,7 @@ import numpy as np
 
 from plumbline.metrics.cosine import matched_null, mean_cosine
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
-from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
+from plumbline.metrics.ranks import draw_p_value, null_too_small, paper_p_value, significance, unexpressed_null
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
@@ -43,8 +43,9 @@ def _paper(view: View) -> list[Score]:
     null, reason = unexpressed_null(groups.names, view.screen)
     scored = np.isfinite(value) & ~null
     pool = value[null & np.isfinite(value)]
-    if not len(pool):
-        return [Score.absent(metric, reason or "no perturbation of an unexpressed gene has two cells") for metric in METRICS]
+    reason = reason or null_too_small(len(pool), "with two cells or more")
+    if reason:
+        return [Score.absent(metric, reason) for metric in METRICS]
     p = paper_p_value(value[scored], pool, "left")
     reason = f"null: {len(pool)} perturbations of unexpressed genes"
     score = significance("consistency_pct", groups.names[scored], p, value[scored], groups.sizes[scored], reason)

@@ -8,7 +8,7 @@ import numpy as np
 
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by, seed_of
-from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
+from plumbline.metrics.ranks import draw_p_value, null_too_small, paper_p_value, significance, unexpressed_null
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
@@ -49,8 +49,8 @@ def _paper(view: View) -> list[Score]:
     null, reason = unexpressed_null(groups.names, screen)
     scored = np.isfinite(value) & ~null
     pool = value[null & np.isfinite(value)]
-    if not len(pool):
-        reason = reason or f"no perturbation of an unexpressed gene has {MIN_CELLS} cells"
+    reason = reason or null_too_small(len(pool), f"with {MIN_CELLS} cells or more")
+    if reason:
         return [Score.absent(metric, reason) for metric in METRICS]
     p = paper_p_value(value[scored], pool, "right")
     reason = f"null: {len(pool)} perturbations of unexpressed genes"

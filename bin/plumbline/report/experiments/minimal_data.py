@@ -91,7 +91,8 @@ def _sentences(run: Run, rows: pd.DataFrame) -> list[str]:
 
 def _enough(curve: pd.DataFrame) -> float | None:
     """The smallest share from which on no draw is worse than training on all train cells; None if there is none."""
-    worse = curve.groupby("share")["verdict"].agg(lambda verdicts: (verdicts == "worse").any()).sort_index(ascending=False)
+    short = ~curve["verdict"].isin(("better", "tied"))  # worse, or not to be told
+    worse = short.groupby(curve["share"]).any().sort_index(ascending=False)
     good = [share for share in worse.index if not worse[worse.index >= share].any()]
     return min(good) if good else None
 
