@@ -39,17 +39,22 @@ def _line(cells: np.ndarray, value: np.ndarray) -> tuple[float, float]:
     return float(base), float(per_cell)
 
 
-def estimate(fits: pd.DataFrame, work: pd.DataFrame) -> pd.DataFrame:
+def estimate(fits: pd.DataFrame, work: pd.DataFrame, module: dict[str, str] | None = None) -> pd.DataFrame:
     """``work`` (step, name, n_cells, n_tasks) with the columns seconds and cpu_seconds (all tasks), peak_memory_bytes (one).
 
-    known: whether the step was measured; one that was not (a model never run) is taken as the dearest of its step.
+    known: whether the step was measured; one that was not (a model never run) is taken as the most expensive measured one of
+    the same module, or of its step where its module was never measured. module: name -> module.
     """
+    kin = fits.assign(module=fits["name"].map(module or {}))
     joined = work.merge(fits.drop(columns="n_tasks"), on=["step", "name"], how="left")
     joined["known"] = joined["seconds_base"].notna()
+    own = pd.MultiIndex.from_arrays([joined["step"], joined["name"].map(module or {})])
     for scale in SCALES:
         for part in ("base", "per_cell"):
-            dearest = joined["step"].map(fits.groupby("step")[f"{scale}_{part}"].max())
-            joined[f"{scale}_{part}"] = joined[f"{scale}_{part}"].fillna(dearest)
+            column = f"{scale}_{part}"
+            alike = kin.groupby(["step", "module"])[column].max().reindex(own).to_numpy()
+            joined[column] = joined[column].fillna(pd.Series(alike, index=joined.index))
+            joined[column] = joined[column].fillna(joined["step"].map(fits.groupby("step")[column].max()))
         one = joined[f"{scale}_base"] + joined[f"{scale}_per_cell"] * joined["n_cells"]
         joined[scale] = one * (1 if scale == "peak_memory_bytes" else joined["n_tasks"])
     return joined[[*work.columns, *SCALES, "known"]]
