@@ -16,7 +16,7 @@ include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; taskFlags ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { paramsHelp ; validateParameters } from './subworkflows/local/utils_schema/main'
 
 workflow PLUMBLINE {
@@ -61,6 +61,7 @@ workflow PLUMBLINE {
     EMBED(ch_requests)
 
     def uses = requests.collectEntries { meta, _weights, wanted -> [meta.id, wanted] }
+    def flags = taskFlags()
     // one digest per task, so that editing a task repeats that task alone
     def digests = tasks.main.collectEntries { task -> [task, codeDigest(['evaluate_embedding.py', "plumbline/tasks/${task}.py"])] }
     ch_evaluations = EMBED.out.embeddings
@@ -68,16 +69,17 @@ workflow PLUMBLINE {
         .combine(ch_prepared, by: 0)
         .flatMap { _id, meta, embedding, provenance, counts, tables ->
             tasksFor(uses[meta.id], tasks).collect { task ->
-                [evaluateMeta(meta, task, digests[task], uses[meta.id], opts), embedding, provenance, tables, task == 'reconstruction' ? counts : []]
+                [evaluateMeta(meta, task, digests[task], uses[meta.id], opts), embedding, provenance, tables, flags[task].needs_counts ? counts : []]
             }
         }
     EVALUATE(ch_evaluations)
 
+    def records = flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
     def expected = expectedRuns(requests, tasks)
     ch_expected = channel.of(groovy.json.JsonOutput.toJson(expected)).collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
-        [baseline: opts.baseline, experiments: experiments, code: codeDigest(['summarise_scores.py'] + tasks.main.collect { task -> "plumbline/tasks/${task}.py" })],
+        [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
         EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
         EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
@@ -86,11 +88,11 @@ workflow PLUMBLINE {
         assets.resolve('models.csv'),
         assets.resolve('published_scores.csv'),
     )
-    REPORT([code: codeDigest(['report_scores.py'])], SUMMARISE.out.summary, EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]))
+    REPORT([code: codeDigest(['report_scores.py'] + records)], SUMMARISE.out.summary, EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]))
 
     ABOUT_RUN(opts)
     MULTIQC(
-        REPORT.out.sections.mix(ABOUT_RUN.out.sections).flatten().toSortedList { a, b -> a.name <=> b.name }.map { sections -> [[id: 'plumbline'], sections, assets.resolve('multiqc_config.yml'), assets.resolve('logo.svg'), [], []] }
+        REPORT.out.sections.mix(ABOUT_RUN.out.sections).flatten().toSortedList { a, b -> a.name <=> b.name }.map { sections -> [[id: 'plumbline'], sections] }.combine(REPORT.out.order).map { meta, sections, order -> [meta, sections, [assets.resolve('multiqc_config.yml'), order], assets.resolve('logo.svg'), [], []] }
     )
 
     emit:

@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         packages = install(Path(place) / "packages") if arguments.peers else ""
         chosen = {name: row for name, row in SETS.items() if arguments.only in name}
-        rows = [compare(name, Path(place), packages, arguments.threads, *row) for name, row in chosen.items()]
+        rows = [compare(name, Path(place), packages, arguments.threads, row) for name, row in chosen.items()]
     table = report(rows, arguments.threads)
     print(table)
     if not arguments.only:
@@ -70,8 +70,10 @@ def install(target: Path) -> str:
     return ""
 
 
-def compare(name: str, place: Path, packages: str, threads: int, kind: str, n: int, fewest: int, most: int) -> dict:
+def compare(name: str, place: Path, packages: str, threads: int, row: tuple[str, int, int, int]) -> dict:
     """Time both sides, each in a process of its own, the peer first, and check that they agree."""
+    kind, n, fewest, most = row
+
     folder = place / kind
     if not folder.exists():
         folder.mkdir()

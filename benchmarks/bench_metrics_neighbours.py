@@ -7,12 +7,13 @@
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before numpy reads it
 
-import numpy as np  # noqa: E402
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 
@@ -116,7 +117,7 @@ def _vote_case(points: np.ndarray, code: np.ndarray) -> dict:
         model = KNeighborsClassifier(251, weights=lambda distances: 1 / (distances + 1e-5), algorithm="brute")
         return model.fit(reduce.transform(points[train]), code[train]).predict_proba(reduce.transform(points[test]))
 
-    ours = lambda: knn_ranks(points[train], code[train], points[test], code[test], 251, 1, "cpu")  # noqa: E731
+    ours = partial(knn_ranks, points[train], code[train], points[test], code[test], 251, 1, "cpu")
     return _case("kNN vote, k = 251", len(points), ours, peer, "scikit-learn KNeighborsClassifier", None, 1.0)
 
 

@@ -4,12 +4,13 @@
 import argparse
 from pathlib import Path
 
+from plumbline.common.arguments import Parser
 from plumbline.common.errors import run_script
 from plumbline.common.threads import limit_threads
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--counts", type=Path, required=True, help="counts.h5ad, as PREPARE writes it")
     parser.add_argument("--tables", type=Path, required=True, help="tables/ beside it")
     parser.add_argument("--seed", type=int, default=42, help="the split whose test2 cells are predicted; seeds the draws too")

@@ -75,8 +75,8 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
     guessed = sorted(set(found.loc[~found["known"], "name"]))
     if guessed:
         lines.append(
-            "No timings available; assumed as slow as the slowest measured variant of the same model, or else of the same step: "
-            f"{', '.join(guessed)}."
+            "No timings available; assumed as slow as the slowest measured variant of the same model, or else of the same "
+            f"step: {', '.join(guessed)}."
         )
     if unknown:
         lines.append(f"Not counted, because their size is not known before they are fetched: {', '.join(unknown)}.")

@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+from plumbline.common.arguments import Parser
 from plumbline.common.errors import UserError, run_script
 from plumbline.common.threads import limit_threads
 
@@ -13,7 +14,7 @@ ABOUT = ("dataset", "model", "variant", "fit_on", "code")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--embedding", type=Path, required=True, help="embedding.npz (its JSON lies beside it)")
     parser.add_argument("--tables", type=Path, required=True, help="the tables folder that prepare_dataset.py wrote")
     parser.add_argument("--counts", type=Path, help="counts.h5ad; only the reconstruction task reads it")
@@ -32,30 +33,30 @@ def arguments() -> argparse.Namespace:
 
 def rows_of(args: argparse.Namespace) -> list:
     """Every row: scores where the task applies, reasons where it does not."""
-    import numpy as np
-
     from plumbline import tasks
     from plumbline.data.splits import read_split
     from plumbline.embedding.contract import align, read_embedding
-    from plumbline.scoring.evaluation import absent_rows, embedded_part, evaluate
-    from plumbline.scoring.screen import Screen, View, read_screen
+    from plumbline.scoring.evaluation import absent_rows, evaluate
+    from plumbline.scoring.screen import Subject, read_screen
 
     task, seeds, protocols = tasks.load(args.task), [int(seed) for seed in args.seeds.split(",")], args.protocols.split(",")
     screen, embedding = read_screen(args.tables), read_embedding(args.embedding)
     if embedding.provenance["status"] != "ok":
         return absent_rows(task, seeds, protocols, embedding.provenance["reason"])
-    if task.NEEDS_COUNTS and args.counts is None:
+    if task.needs_counts and args.counts is None:
         raise UserError(f"the task {args.task} reads expression: give --counts counts.h5ad.")
     values = align(embedding, screen.cell_id, str(args.embedding))
-    predictor = embedding.provenance.get("predictor", "")
-    splits = [read_split(args.tables, seed) for seed in seeds]
-
-    def view_of(part: Screen, array: np.ndarray, rows: np.ndarray) -> View:
-        return View(array, part, splits[0].take(rows), rows, protocols[0], seeds[0], args.counts, predictor, args.n_draws,
-                    args.threads, device_of(args.device))  # fmt: skip
-
-    view = embedded_part(view_of, screen, values)
-    return evaluate(view, task, [split.take(view.rows) for split in splits], protocols)
+    subject = Subject.of_embedded(
+        values,
+        screen,
+        counts=args.counts,
+        predictor=embedding.provenance.get("predictor", ""),
+        n_draws=args.n_draws,
+        threads=args.threads,
+        device=device_of(args.device),
+    )
+    splits = [read_split(args.tables, seed).take(subject.rows) for seed in seeds]
+    return evaluate(subject, task, splits, protocols)
 
 
 def device_of(option: str) -> str:
@@ -82,7 +83,7 @@ def write_tables(rows: list, args: argparse.Namespace, start: float) -> None:
 
     about = {name: getattr(args, name) for name in ABOUT} | {"task": args.task}
     task = tasks.load(args.task)
-    scores = pd.DataFrame(list(score_rows(rows, args.n_boot, task.BOUNDS))).assign(**about, task_version=task.VERSION)[COLUMNS]
+    scores = pd.DataFrame(list(score_rows(rows, task, args.n_boot))).assign(**about, task_version=task.version)[COLUMNS]
     frames = list(item_frames(rows))
     items = pd.concat(frames, ignore_index=True).assign(**about) if frames else pd.DataFrame({"task": []})
     # what the step cost travels in the metadata of its scores

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Fetch a data set by its name in the catalogue, or by URL, to one file; print its sha256."""
 
-import argparse
 from pathlib import Path
 
+from plumbline.common.arguments import Parser
 from plumbline.common.errors import run_script
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("name", help="name in the catalogue, or an http(s) URL")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument("--catalogue", type=Path, help="default: assets/catalogue.csv")

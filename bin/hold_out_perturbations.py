@@ -4,11 +4,12 @@
 import argparse
 from pathlib import Path
 
+from plumbline.common.arguments import Parser
 from plumbline.common.errors import NotApplicable, run_script
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--counts", type=Path, required=True, help="counts.h5ad, as prepare_dataset.py writes it")
     parser.add_argument("--tables", type=Path, required=True, help="its tables folder")
     parser.add_argument("--seed", type=int, required=True, help="the split whose held-out part (test2) is taken")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from plumbline.common.arguments import Parser
 from plumbline.common.errors import UserError, run_script
 
 
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--row", type=Path, required=True, help="JSON file: one row of the sheet, keys are its columns")
     parser.add_argument(
         "--input", type=Path, help="the counts: h5ad, 10x h5, 10x mtx folder, .tar or .zip (default: the row's path)"

@@ -12,18 +12,19 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--summary", type=Path, required=True, help="folder that summarise_scores.py wrote")
     parser.add_argument("--experiments", type=Path, help="folder with the experiments' own files")
-    parser.add_argument("--outdir", type=Path, required=True, help="gets *_mqc.json and summary.md")
+    parser.add_argument("--outdir", type=Path, required=True, help="gets *_mqc.json, multiqc_order.json and summary.md")
     return parser.parse_args()
 
 
 def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
-    """Write one *_mqc.json a section, and summary.md."""
+    """Write one *_mqc.json per section, their order, and summary.md."""
     from plumbline.common.files import whole_file
     from plumbline.report.closing import absent_section, methods_section
     from plumbline.report.costs import cost_sections
     from plumbline.report.data_section import data_section
     from plumbline.report.experiments import experiment_sections
     from plumbline.report.leaderboard import leaderboard_sections
+    from plumbline.report.order import section_order
     from plumbline.report.published import published_sections
     from plumbline.report.run import read_run
     from plumbline.report.sentences import summary_text
@@ -38,6 +39,8 @@ def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
     for part in sections:
         with whole_file(outdir / f"{part['id']}_mqc.json") as temporary:
             temporary.write_text(json.dumps(part, ensure_ascii=False, allow_nan=False))
+    with whole_file(outdir / "multiqc_order.json") as temporary:
+        temporary.write_text(json.dumps(section_order(sections)))
     with whole_file(outdir / "summary.md") as temporary:
         temporary.write_text(summary_text(run))
 

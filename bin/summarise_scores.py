@@ -4,11 +4,12 @@
 import argparse
 from pathlib import Path
 
+from plumbline.common.arguments import Parser
 from plumbline.common.errors import run_script
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--scores", type=Path, required=True, help="folder of score tables (parquet)")
     parser.add_argument("--items", type=Path, help="folder of item tables (parquet)")
     parser.add_argument("--provenance", type=Path, help="folder of the embeddings' JSON files")

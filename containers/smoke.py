@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
-MODULES = {"faiss-cpu": "faiss", "scikit-learn": "sklearn", "scvi-tools": "scvi"}  # packages that import under another name
+# packages that import under another name
+MODULES = {"faiss-cpu": "faiss", "pyyaml": "yaml", "scikit-learn": "sklearn", "scvi-tools": "scvi"}
 
 
 def main(name: str) -> None:
@@ -20,9 +21,12 @@ def main(name: str) -> None:
     )
     wrong = [f"{package} is not {version}" for package, version in pins if _version(package) != version]
     _check(f"{len(pins)} pinned packages", not wrong, "; ".join(wrong))
-    for package in wanted(name):
-        __import__(MODULES.get(package, package))
-    _check(f"imports: {', '.join(wanted(name))}")
+    modules = sorted(
+        module(package) for package, reason in asked(REPO / f"containers/{name}/requirements.in").items() if not reason
+    )
+    for imported in modules:
+        __import__(imported)
+    _check(f"imports: {', '.join(modules)}")
     for script in scripts(name):
         run = subprocess.run([sys.executable, REPO / "bin" / script, "--help"], capture_output=True, text=True)
         _check(f"{script} --help", run.returncode == 0, run.stderr)
@@ -32,13 +36,35 @@ def main(name: str) -> None:
         print(f"  GPU visible: {sys.modules['torch'].cuda.is_available()}")
 
 
-def wanted(name: str) -> list[str]:
-    """The packages an environment asks for by name."""
-    text = (REPO / f"containers/{name}/requirements.in").read_text()
-    names = re.findall(r"^([a-z][\w-]*)", text, re.M)
-    for other in re.findall(r"^-r \.\./(\w+)/", text, re.M):
-        names += wanted(other)
-    return sorted(set(names))
+def asked(path: Path, included: bool = True) -> dict[str, str]:
+    """What a requirements.in asks for.
+
+    Parameters
+    ----------
+    path
+        The file.
+    included
+        Whether what it includes (``-r``) counts as well.
+
+    Returns
+    -------
+    dict
+        {package: why it is here though nothing imports it; "" if something does}
+    """
+    found = {}
+    for line in path.read_text().splitlines():
+        entry, _, comment = line.partition("#")
+        if entry.startswith("-r "):
+            found |= asked(path.parent / entry.removeprefix("-r ").strip()) if included else {}
+        elif entry.strip():
+            reason = re.match(r"\s*not imported: (.+)", comment)
+            found[re.match(r"[\w.-]+", entry)[0]] = reason[1] if reason else ""
+    return found
+
+
+def module(package: str) -> str:
+    """The name a package is imported under."""
+    return MODULES.get(package, package.replace("-", "_"))
 
 
 def scripts(name: str) -> list[str]:

@@ -12,9 +12,9 @@ from plumbline.counts.reading import Counts, open_counts
 from plumbline.embedding.options import Options
 
 torch = pytest.importorskip("torch")
-from plumbline.models.cellplm import cellplm  # noqa: E402
-from plumbline.models.cellplm import checkpoints as cellplm_checkpoints  # noqa: E402
-from plumbline.models.cellplm import network as cellplm_network  # noqa: E402
+from plumbline.models.cellplm import cellplm
+from plumbline.models.cellplm import checkpoints as cellplm_checkpoints
+from plumbline.models.cellplm import network as cellplm_network
 
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}  # the fixtures' README; 2e-6 is reached
 BY = {"one_set": {}, "by_batch": {"set": "batch", "batch_column": "batch"}, "chunk16": {"set": "chunk", "chunk_size": 16}}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from plumbline.counts.reading import Counts, open_counts
 from plumbline.embedding.options import Options
 
 torch = pytest.importorskip("torch")
-from plumbline.models.uce import network as uce  # noqa: E402
-from plumbline.models.uce import tokens as uce_tokens  # noqa: E402
+from plumbline.models.uce import network as uce
+from plumbline.models.uce import tokens as uce_tokens
 
 ATOL = 1e-5  # the fixtures' README; float32 reaches 5e-7
 
@@ -211,7 +212,7 @@ def test_bad_weights(folder: Path, counts: Counts, tmp_path: Path) -> None:
 
 def test_bad_species_files(folder: Path, tmp_path: Path) -> None:
     weights = copy_of(folder, tmp_path / "w")
-    read = lambda: uce_tokens.read_genome(weights, "uce_4l", "human", np.array(["DAO"]), 749)  # noqa: E731
+    read = partial(uce_tokens.read_genome, weights, "uce_4l", "human", np.array(["DAO"]), 749)
     (weights / "species_offsets.pkl").unlink()
     assert len(read().columns) == 1  # the JSON copy
     (weights / "species_offsets.json").write_text('{"mouse": 4}')

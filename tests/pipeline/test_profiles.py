@@ -62,7 +62,7 @@ def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch,
 def test_a_gpu_goes_to_the_tasks_that_use_one(engine, tiny_sheet, tmp_path, monkeypatch):
     scripts = stub_run(f"test,{engine},gpu", tmp_path, tiny_sheet, monkeypatch)
     for task, script in scripts.items():
-        assert (GPU_FLAG[engine] in script) == ("EMBED_SCVI" in task), task
+        assert (GPU_FLAG[engine] in script) == ("EMBED_GPU" in task), task
         assert "plumbline-multiqc" in script if "MULTIQC" in task else "plumbline-" in script
 
 
@@ -73,10 +73,10 @@ def test_slurm_is_asked_for_a_gpu_and_the_container_sees_which_one(tiny_sheet, t
     for task, script in scripts.items():
         assert "#SBATCH --mem" in script
         assert "#SBATCH -p long" in script  # of the institution
-        assert ("#SBATCH --gres=gpu:a100:1" in script) == ("EMBED_SCVI" in task), task
-        assert ("--nv" in script) == ("EMBED_SCVI" in task), task
+        assert ("#SBATCH --gres=gpu:a100:1" in script) == ("EMBED_GPU" in task), task
+        assert ("--nv" in script) == ("EMBED_GPU" in task), task
         # the label's memory, cut to that of the test profile; without its label it would be 2 GB
-        assert "EMBED_SCVI" not in task or "#SBATCH --mem 3072M" in script
+        assert "EMBED_GPU" not in task or "#SBATCH --mem 3072M" in script
         assert "CUDA_VISIBLE_DEVICES" in script
 
 

@@ -1,16 +1,21 @@
 """A made run with known answers: score tables, items, provenance and data sets, as the pipeline would leave them."""
 
 import json
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 
+from plumbline import tasks
+from plumbline.scoring.protocol import POSTPROCESSINGS
+from plumbline.scoring.records import Task
 from plumbline.scoring.scores import COLUMNS, Items, Score
 
+REAL = tasks.records()
 TASKS = {
     "batch_effect": ("ilisi_ratio", ["ilisi_raw", "ilisi_ratio", "ilisi_scaled"], "batch"),
     "separability": ("linear_top1", ["linear_top1", "linear_top5", "knn_top1", "auroc_control"], "perturbation"),
@@ -25,10 +30,10 @@ MODELS = {
     "scvi": ("scvi", "trained", 1.2), "scvi_nb": ("scvi", "trained", 1.0), "hvg": ("expression", "baseline", -1.0),
     "geneformer_v1": ("geneformer", "foundation", -1.5), "scgpt_human": ("scgpt", "foundation", -0.9),
     "uce_33": ("uce", "foundation", 0.0), "my_model": ("external", "external", 0.6),
-    "random": ("control", "floor", -3.0), "scrambled_pca": ("control", "floor", -3.0),
-    "label_oracle": ("control", "ceiling", 5.0),
-    "no_effect": ("control", "predictor", -3.0), "mean_effect": ("control", "predictor", 0.5),
-    "split_half": ("control", "predictor", 5.0),
+    "random": ("reference", "floor", -3.0), "scrambled_pca": ("reference", "floor", -3.0),
+    "label_oracle": ("reference", "ceiling", 5.0),
+    "no_effect": ("reference", "predictor", -3.0), "mean_effect": ("reference", "predictor", 0.5),
+    "split_half": ("reference", "predictor", 5.0),
 }  # fmt: skip
 DATASETS = {
     "replogle_k562": ("Replogle K562 genome-wide", "replogle_K562_GWPS", 24, 300, 210000),
@@ -39,28 +44,27 @@ DATASETS = {
 LOST = ("vcc_h1", "scgpt_human")  # this embedding failed: nothing of it is left
 REFUSED = ("kang_pbmc", "geneformer_v1")  # this model does not apply
 EXTRA = {0.05: -2.5, 0.5: 0.0}  # share of the train cells: what scVI's quality loses by it
-POSTS = ("none", "center", "center_scale", "tvn")
 BASE, NOISE = 0.35, 0.06
 
 
-def fake_task(name: str) -> tuple[SimpleNamespace, str]:
-    """What ``plumbline.summary.tables._task`` gives, for the made tasks."""
-    if name not in TASKS:
-        return None, ""
-    main, metrics, _ = TASKS[name]
-    directions = {m: -1 if m in ("mse", "mae") else 1 for m in metrics}
-    bounds = {m: (0, 100) for m in metrics if m.endswith("_pct")}
-    module = SimpleNamespace(METRICS=directions, BOUNDS=bounds, MAIN_METRIC=main)
-    if name == "separability":
-        module.main_metric = lambda facts: "auroc_control" if facts["n_perturbations"] < 3 else main
-    return module, "1"
+def made_records() -> dict[str, Task]:
+    """The records of the made tasks, to stand in for ``plumbline.tasks.records``: fewer metrics, other main metrics."""
+    return {name: _made_record(REAL[name], main, metrics) for name, (main, metrics, _) in TASKS.items()}
+
+
+def _made_record(real: Task, main: str, metrics: list[str]) -> Task:
+    some = tuple(real.metric(name) for name in metrics)
+    # but for percentages, no metric has bounds: made scores lie where they may
+    free = tuple(m if m.unit == "%" else replace(m, lowest=-np.inf, highest=np.inf) for m in some)
+    choose = (lambda facts: "auroc_control" if facts["n_perturbations"] < 3 else main) if real.choose_main else None
+    return replace(real, main_metric=main, metrics=free, choose_main=choose)
 
 
 def make_run(
     folder: Path,
     datasets: tuple[str, ...] = tuple(DATASETS),
     seeds: tuple[int, ...] = (42, 43),
-    posts: tuple[str, ...] = POSTS,
+    posts: tuple[str, ...] = POSTPROCESSINGS,
     variants: tuple[str, ...] = tuple(MODELS),
     experiments: bool = False,
 ) -> None:
@@ -69,6 +73,10 @@ def make_run(
     experiments: also runs of minimal_data (EXTRA: less quality with less data) and of transfer.
     """
     rng, of_experiments, expected = np.random.default_rng(7), np.random.default_rng(8), []
+    choices = {"paper": "best", "corrected": "selected"}
+    grid = [
+        (seed, protocol, chosen, post) for seed in seeds for protocol, chosen in choices.items() for post in (*posts, chosen)
+    ]
     for name in ("scores", "items", "provenance"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for dataset in datasets:
@@ -87,7 +95,7 @@ def make_run(
             random = of_experiments if experiment else rng  # the main run is the same with and without
             _provenance(random, folder, about, embedding, dataset)
             for task in TASKS:
-                rows, items = _rows(random, about, role, quality, task, truth[task], seeds, posts)
+                rows, items = _rows(random, about, role, quality, task, truth[task], grid)
                 _write_scores(rows, folder / "scores" / f"{embedding}.{task}.scores.parquet", DATASETS[dataset][4])
                 items = pd.concat(items) if items else pd.DataFrame({"task": []})
                 items.to_parquet(folder / "items" / f"{embedding}.{task}.items.parquet")
@@ -136,7 +144,7 @@ def _units(rng, dataset, task):
     return kind, np.array([f"{kind}{i}" for i in range(n)]), None, rng.normal(0, 0.1, n)
 
 
-def _rows(rng, about, role, quality, task, units, seeds, posts):
+def _rows(rng, about, role, quality, task, units, grid):
     metrics = TASKS[task][1]
     rows, tables = [], []
     reason = units if isinstance(units, str) else ""
@@ -144,20 +152,17 @@ def _rows(rng, about, role, quality, task, units, seeds, posts):
         reason = "Geneformer knows human genes only"
     if role == "predictor" and task != "reconstruction":
         reason = "a predictor has no embedding"
-    for seed in seeds:
-        for protocol, chosen in (("paper", "best"), ("corrected", "selected")):
-            for post in (*posts, chosen):
-                for metric in metrics:
-                    if reason and post != chosen:
-                        continue
-                    score = Score.absent(metric, reason) if reason else _score(rng, metric, quality, units, post)
-                    why = "center_scale: chosen on the validation part" if post == chosen and not reason else score.reason
-                    key = {**about, "postprocess": post, "seed": seed, "protocol": protocol, "task": task, "metric": metric}
-                    rows.append({**key, "task_version": "1", "value": score.value, "ci_low": score.value - 0.02,
-                                 "ci_high": score.value + 0.02,
-                                 "n": score.n, "status": score.status, "reason": why, "code": "abc123"})  # fmt: skip
-                    if score.items:
-                        tables.append(_frame(score.items, key))
+    for (seed, protocol, chosen, post), metric in product(grid, metrics):
+        if reason and post != chosen:
+            continue
+        score = Score.absent(metric, reason) if reason else _score(rng, metric, quality, units, post)
+        why = "center_scale: chosen on the validation part" if post == chosen and not reason else score.reason
+        key = {**about, "postprocess": post, "seed": seed, "protocol": protocol, "task": task, "metric": metric}
+        rows.append({**key, "task_version": "1", "value": score.value, "ci_low": score.value - 0.02,
+                     "ci_high": score.value + 0.02,
+                     "n": score.n, "status": score.status, "reason": why, "code": "abc123"})  # fmt: skip
+        if score.items:
+            tables.append(_frame(score.items, key))
     return rows, tables
 
 

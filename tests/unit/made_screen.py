@@ -50,13 +50,13 @@ def write_screen(
 
 
 def options(
-    tables: Path | None = None, fit_on: str = "all", seed: int = 42, embedding: Path | None = None, **settings
+    tables: Path | None = None, fit_on: str = "all", seed: int = 42, weights: Path | None = None, **settings
 ) -> Options:
     """Options with the given settings."""
     text = {name: str(value) for name, value in settings.items()}
     return Options(
         variant="variant",
-        weights=None,
+        weights=weights,
         tables=tables,
         fit_on=fit_on,
         seed=seed,
@@ -64,7 +64,6 @@ def options(
         batch_size=0,
         threads=1,
         settings=text,
-        embedding=embedding,
     )
 
 

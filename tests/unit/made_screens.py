@@ -8,7 +8,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from plumbline.data.splits import Split
-from plumbline.scoring.screen import Screen, View
+from plumbline.scoring.screen import Screen, Subject, View
+
+SEED = 42
 
 
 def view_of(
@@ -17,9 +19,7 @@ def view_of(
     batch: np.ndarray,
     control: str = "ctrl",
     protocol: str = "corrected",
-    seed: int = 42,
     genes: pd.DataFrame | None = None,
-    n_draws: int = 199,
     **facts: object,
 ) -> View:
     """A view over all cells of an embedding, without counts or a split."""
@@ -28,8 +28,8 @@ def view_of(
     genes = pd.DataFrame({"gene_id": [], "symbol": [], "ensembl_id": []}, dtype=str) if genes is None else genes
     known = {"n_perturbations": len(np.unique(perturbation[~is_control])), "has_controls": bool(is_control.any()), **facts}
     screen = Screen(ids, perturbation.astype(str), is_control, batch.astype(str), genes, known)
-    split = Split(seed, "batch", *np.zeros((4, n), dtype=bool))
-    return View(embedding.astype(np.float32), screen, split, np.arange(n), protocol, seed, n_draws=n_draws)
+    split = Split(SEED, "batch", *np.zeros((4, n), dtype=bool))
+    return View(embedding.astype(np.float32), screen, split, np.arange(n), protocol, SEED, n_draws=199)
 
 
 def counts_view(
@@ -59,3 +59,8 @@ def counts_view(
         base.embedding, base.screen, Split(42, "batch", *masks), np.arange(n_cells), "corrected", 42, folder / "counts.h5ad"
     )
     return view.take(rows), expression[rows]
+
+
+def subject_of(view: View) -> Subject:
+    """What a view is made from: its cells before any split."""
+    return Subject(**{name: getattr(view, name) for name in Subject.__dataclass_fields__})

@@ -37,8 +37,8 @@ def values_of(scores) -> dict:
 
 
 def test_every_metric_once():
-    assert [score.metric for score in batch_effect.run(view())] == list(batch_effect.METRICS)
-    assert batch_effect.MAIN_METRIC in batch_effect.METRICS
+    assert [score.metric for score in batch_effect.run(view())] == [m.name for m in batch_effect.TASK.metrics]
+    assert batch_effect.TASK.metric(batch_effect.TASK.main_metric)
 
 
 def test_mixed_batches_of_a_random_embedding():

@@ -98,9 +98,9 @@ def test_a_script_of_ones_own_finds_plumbline_from_anywhere(tmp_path: Path, monk
 @pytest.mark.parametrize(("model", "arguments", "fitted"), [
     ("pca", ["--fit-on", "all", "--set", "n_components=8"], True),
     ("expression", ["--fit-on", "all"], True),
-    ("control", ["--fit-on", "none"], False),
-    ("control", ["--fit-on", "none", "--set", "kind=label_oracle"], False),
-    ("control", ["--fit-on", "none", "--set", "kind=no_effect"], False),
+    ("reference", ["--fit-on", "none"], False),
+    ("reference", ["--fit-on", "none", "--set", "kind=label_oracle"], False),
+    ("reference", ["--fit-on", "none", "--set", "kind=no_effect"], False),
 ])  # fmt: skip
 def test_models_without_weights(kit: Callable, model: str, arguments: list[str], fitted: bool) -> None:
     verdicts = conformance.check(kit(model, *arguments, fitted=fitted))

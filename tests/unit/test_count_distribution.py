@@ -227,7 +227,7 @@ def test_cells_and_offset_that_are_chosen(tmp_path, depth):
     assert choose(read_screen(folder / "tables"), depth).offset == "depth (fewer than 20 cells a batch)"
 
 
-@pytest.mark.parametrize(("change", "reason"), [("log", "log values"), (0.5, "no counts"), (-1, "no counts"), (0, "no gene")])
+@pytest.mark.parametrize(("change", "reason"), [("log", "log values"), (0.5, "not counts"), (-1, "not counts"), (0, "no gene")])
 def test_where_the_question_does_not_apply(tmp_path, depth, monkeypatch, change, reason):
     x = np.ones((N, 2))
     x[3, 1] = change if change in (0.5, -1) else 1

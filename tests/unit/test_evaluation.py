@@ -1,20 +1,21 @@
 """The driver: which cells a task sees under which protocol, which post-processing is chosen, what is reported."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_screens import counts_view
+from made_screens import counts_view, subject_of
 
 from plumbline import tasks
 from plumbline.data.splits import Split, make_split
 from plumbline.genes.relationships import known_pairs
-from plumbline.scoring.evaluation import embedded_part, evaluate, item_frames, score_rows
+from plumbline.scoring import evaluation
+from plumbline.scoring.evaluation import item_frames, score_rows
 from plumbline.scoring.parts import fitting_controls
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score
-from plumbline.scoring.screen import Screen, View
+from plumbline.scoring.screen import Screen, Subject, View
 
 N = 120
 
@@ -33,11 +34,21 @@ def make_view(facts: dict | None = None, n_dimensions: int = 3) -> View:
     return View(values, screen, split, np.arange(N), "paper", 7)
 
 
-def make_task(run, uses_split: bool = True, **more) -> SimpleNamespace:
-    return SimpleNamespace(
-        NAME="toy", VERSION="1", MAIN_METRIC="toy", METRICS={"toy": 1, "other": -1}, USES_SPLIT=uses_split, NEEDS_COUNTS=False,
-        COMPARES_CONTROLS=(),
-        not_applicable=lambda facts: "" if facts["has_controls"] else "no controls", run=run, **more)  # fmt: skip
+METRICS = (
+    Metric(name="toy", title="toy", lowest=-np.inf, highest=np.inf),
+    Metric(name="other", title="other", lowest=-np.inf, highest=np.inf, higher_is_better=False),
+)
+
+
+def make_task(run, uses_split: bool = True, metrics: tuple[Metric, ...] = METRICS, **more) -> Task:
+    return Task(name="toy", version="1", title="Toy", question="", order=0, metrics=metrics, main_metric="toy", run=run,
+                not_applicable=lambda facts: "" if facts["has_controls"] else "no controls", uses_split=uses_split,
+                **more)  # fmt: skip
+
+
+def evaluate(view: View, task: Task, splits: list[Split], protocols: list[str]) -> list[evaluation.Row]:
+    """The driver, on the embedding of a view."""
+    return evaluation.evaluate(subject_of(view), task, splits, protocols)
 
 
 def toy_scores(view: View, mask: np.ndarray) -> list[Score]:
@@ -88,8 +99,7 @@ def test_the_choice_is_made_on_validation_and_reported_on_the_rest(direction: in
         items = Items("cell", np.array(["x", "y"]), np.array([value, value], dtype=float), np.ones(2))
         return [Score.of("toy", items), Score.of("other", items)]
 
-    task = make_task(run)
-    task.METRICS = {"toy": direction, "other": 1}
+    task = make_task(run, metrics=(replace(METRICS[0], higher_is_better=direction > 0), METRICS[1]))
     rows = evaluate(view, task, [view.split], ["corrected"])
     selected = next(row for row in rows if row.postprocess == "selected" and row.score.metric == "toy")
     assert selected.score.value == direction * -3
@@ -123,6 +133,16 @@ def test_not_applicable_is_a_row_for_every_metric_with_its_reason():
     assert {row.score.reason for row in rows} == {"no controls"}
 
 
+def test_a_predictor_is_scored_by_the_tasks_that_say_so_alone():
+    view = replace(make_view(), predictor="no_effect")
+    task = make_task(lambda v: toy_scores(v, v.split.test1))
+    assert {row.score.reason for row in evaluate(view, task, [view.split], ["paper"])} == {
+        "no_effect predicts expression; it is not an embedding"
+    }
+    scored = evaluate(view, replace(task, scores_predictors=True), [view.split], ["paper"])
+    assert {row.score.status for row in scored} == {"ok"}
+
+
 def test_without_controls_only_the_plain_embedding_is_scored_and_the_rest_say_why():
     view = make_view()
     view = replace(view, screen=replace(view.screen, is_control=np.zeros(N, dtype=bool)))
@@ -135,7 +155,7 @@ def test_cells_the_model_could_not_embed_are_left_out():
     view = make_view()
     values = view.embedding.copy()
     values[[3, 50]] = np.nan
-    part = embedded_part(lambda s, v, r: replace(view, embedding=v, screen=s, rows=r), view.screen, values)
+    part = Subject.of_embedded(values, view.screen)
     assert len(part.rows) == N - 2
     assert not np.isin(["c3", "c50"], part.screen.cell_id).any()
 
@@ -149,16 +169,13 @@ def test_items_add_up_to_the_score_in_every_row():
         {"numerator": "sum", "denominator": "sum", "offset": "first", "scale": "first"}
     )
     rebuilt = sums.offset + sums.scale * sums.numerator / sums.denominator
-    scores = pd.DataFrame(
-        list(score_rows(rows, n_boot=200, bounds=dict.fromkeys(("toy", "other"), (-np.inf, np.inf))))
-    ).set_index(keys)
+    scores = pd.DataFrame(list(score_rows(rows, make_task(None), n_boot=200))).set_index(keys)
     pd.testing.assert_series_equal(rebuilt.sort_index(), scores.value.sort_index(), check_names=False)
     assert (scores.ci_low <= scores.value).all()
     assert (scores.value <= scores.ci_high).all()
     worst = scores.value.max()
-    narrow = pd.DataFrame(
-        list(score_rows(rows, n_boot=200, bounds=dict.fromkeys(("toy", "other"), (-np.inf, worst))))
-    ).set_index(keys)
+    bounded = make_task(None, metrics=tuple(replace(metric, highest=worst) for metric in METRICS))
+    narrow = pd.DataFrame(list(score_rows(rows, bounded, n_boot=200))).set_index(keys)
     assert (scores.ci_high > worst).any()
     np.testing.assert_array_equal(narrow.ci_high, scores.ci_high.clip(upper=worst))
 
@@ -217,7 +234,7 @@ def test_every_metric_of_noise_is_at_chance_under_every_post_processing(name):
     view = noise_view()
     rows = [row for row in evaluate(view, tasks.load(name), [view.split], ["corrected"]) if row.score.metric in CHANCE]
     assert {row.postprocess for row in rows} == {"none", "center", "center_scale", "tvn", "selected"}
-    assert {row.score.metric for row in rows} == set(tasks.load(name).METRICS) & set(CHANCE)
+    assert {row.score.metric for row in rows} == {metric.name for metric in tasks.load(name).metrics} & set(CHANCE)
     for row in rows:
         chance, error = CHANCE[row.score.metric]
         assert row.score.value == pytest.approx(chance, abs=error), (row.postprocess, row.score.metric)
@@ -267,7 +284,7 @@ def test_the_train_cells_that_choose_for_batch_mixing_are_no_more_than_those_sco
         sizes.append((len(cells), bool(np.isin(cells, view.screen.cell_id[view.split.test1]).any())))
         return toy_scores(v, v.split.test1)
 
-    evaluate(view, make_task(run, CHOOSES_ON_TRAIN=True), [view.split], ["corrected"])
+    evaluate(view, make_task(run, chooses_on_train=True), [view.split], ["corrected"])
     n = int(view.split.test1.sum())
     assert sizes == [(n, False)] * 4 + [(n, True)] * 4
 
@@ -282,8 +299,8 @@ def test_without_post_processing_all_controls_are_compared_with(compares):
         seen.append(int(cells.screen.is_control.sum()))
         return toy_scores(v, np.ones(len(v.rows), dtype=bool))
 
-    task = make_task(run, uses_split=False)
-    task.COMPARES_CONTROLS = compares
+    metrics = tuple(replace(metric, compares_controls=metric.name in compares) for metric in METRICS)
+    task = make_task(run, uses_split=False, metrics=metrics)
     evaluate(view, task, [view.split], ["corrected"])
     n, spared = int(view.screen.is_control.sum()), int((view.screen.is_control & ~fitting_controls(view.screen, 7)).sum())
     validation = view.split.validation & view.screen.is_control

@@ -9,11 +9,12 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
-from made_scores import fake_task, make_run
+from made_scores import made_records, make_run
 from made_screen import made_counts, write_screen
 from scipy.stats import friedmanchisquare
 
 import summarise_scores
+from plumbline import tasks
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import open_counts
 from plumbline.data.harmonise import known_symbols
@@ -22,7 +23,6 @@ from plumbline.experiments.generality import concordance, kendalls_w
 from plumbline.experiments.hold_out import held_out_rows
 from plumbline.report.experiments import generality, minimal_data, transfer
 from plumbline.report.run import read_run
-from plumbline.summary import tables
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def run(tmp_path_factory):
     about |= {"expected": where / "expected.json", "models": where / "models.csv", "published": None, "baseline": "pca"}
     about |= {"experiments": "minimal_data,transfer,generality,cost", "data_reports": where / "tables"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "_task", fake_task)
+        patch.setattr(tasks, "records", made_records)
         summarise_scores.summarise(Namespace(**about, n_boot=200, seed=0, outdir=where / "summary"))
     return read_run(where / "summary")
 

@@ -60,7 +60,7 @@ def write(folder, kind, ids, values):
 )
 def test_every_format_is_joined_by_cell_id(tmp_path, counts, shuffled, kind):
     path, settings = write(tmp_path, kind, *shuffled)
-    result = external.embed(counts, options(embedding=path, **settings))
+    result = external.embed(counts, options(weights=path, **settings))
     np.testing.assert_array_equal(result.values, EXPECTED)
     assert result.values.dtype == np.float32
     assert result.extra["source"] == path.name
@@ -71,40 +71,40 @@ def test_missing_and_extra_cells_are_errors(tmp_path, counts, shuffled):
     ids, values = shuffled
     path, _ = write(tmp_path, "npz", ids[1:], values[1:])
     with pytest.raises(UserError, match=f"1 missing.*{ids[0]}.*0 extra"):
-        external.embed(counts, options(embedding=path))
+        external.embed(counts, options(weights=path))
     path, _ = write(tmp_path, "npz", np.append(ids, "stranger"), np.vstack([values, values[:1]]))
     with pytest.raises(UserError, match=r"0 missing, 1 extra.*stranger"):
-        external.embed(counts, options(embedding=path))
-    result = external.embed(counts, options(embedding=path, extra="drop"))
+        external.embed(counts, options(weights=path))
+    result = external.embed(counts, options(weights=path, extra="drop"))
     np.testing.assert_array_equal(result.values, EXPECTED)
     assert result.extra["extra_cells_left_out"] == 1
     with pytest.raises(UserError, match="expected error or drop"):
-        external.embed(counts, options(embedding=path, extra="ignore"))
+        external.embed(counts, options(weights=path, extra="ignore"))
 
 
 def test_extra_cells_that_were_filtered_out_are_left_out(tmp_path, counts, shuffled):
     ids, values = shuffled
     (tmp_path / "tables" / "dropped_cells.txt").write_text("empty1\nempty2\n")
     path, _ = write(tmp_path, "npz", np.append(ids, "empty1"), np.vstack([values, values[:1]]))
-    result = external.embed(counts, options(tmp_path / "tables", embedding=path))
+    result = external.embed(counts, options(tmp_path / "tables", weights=path))
     np.testing.assert_array_equal(result.values, EXPECTED)
     assert result.extra["extra_cells_left_out"] == 1
     path, _ = write(tmp_path, "npz", np.append(ids, "stranger"), np.vstack([values, values[:1]]))
     with pytest.raises(UserError, match="1 extra"):
-        external.embed(counts, options(tmp_path / "tables", embedding=path))
+        external.embed(counts, options(tmp_path / "tables", weights=path))
 
 
 def test_duplicate_ids_and_bad_values_are_errors(tmp_path, counts, shuffled):
     ids, values = shuffled
     twice, _ = write(tmp_path, "npz", np.append(ids, ids[:1]), np.vstack([values, values[:1]]))
     with pytest.raises(UserError, match="more than once"):
-        external.embed(counts, options(embedding=twice))
+        external.embed(counts, options(weights=twice))
     values = values.copy()
     values[3, 2], values[5, 0] = np.nan, np.inf
     bad, _ = write(tmp_path, "parquet", ids, values)
     first = min((ids[3], ids[5]), key=lambda name: int(name[4:]))
     with pytest.raises(UserError, match=f"2 rows hold NaN or infinite values.*'{first}'"):
-        external.embed(counts, options(embedding=bad))
+        external.embed(counts, options(weights=bad))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_duplicate_ids_and_bad_values_are_errors(tmp_path, counts, shuffled):
 def test_wrong_keys_and_columns_are_explained(tmp_path, counts, shuffled, kind, settings, message):
     path, _ = write(tmp_path, kind, *shuffled)
     with pytest.raises(UserError, match=message):
-        external.embed(counts, options(embedding=path, **settings))
+        external.embed(counts, options(weights=path, **settings))
 
 
 @pytest.mark.parametrize("kind", ["h5ad", "npz", "parquet", "npy-txt"])
@@ -128,31 +128,31 @@ def test_truncated_files_are_explained(tmp_path, counts, shuffled, kind):
     path, settings = write(tmp_path, kind, *shuffled)
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UserError, match=path.name):
-        external.embed(counts, options(embedding=path, **settings))
+        external.embed(counts, options(weights=path, **settings))
 
 
 def test_files_that_hold_something_else_are_explained(tmp_path, counts, shuffled):
     ids, values = shuffled
     with pytest.raises(UserError, match="no such file"):
-        external.embed(counts, options(embedding=tmp_path / "absent.npz"))
+        external.embed(counts, options(weights=tmp_path / "absent.npz"))
     (tmp_path / "a.csv").write_text("x\n")
     with pytest.raises(UserError, match=r"unknown format 'csv'.*h5ad, npz, parquet, npy"):
-        external.embed(counts, options(embedding=tmp_path / "a.csv"))
+        external.embed(counts, options(weights=tmp_path / "a.csv"))
     np.savez(tmp_path / "names.npz", cells=ids, embedding=values)
     with pytest.raises(UserError, match="needs the arrays cell_id and embedding"):
-        external.embed(counts, options(embedding=tmp_path / "names.npz"))
+        external.embed(counts, options(weights=tmp_path / "names.npz"))
     pd.DataFrame({"cell_id": ids, "label": ids}).to_parquet(tmp_path / "text.parquet")
     with pytest.raises(UserError, match="columns label are not numeric"):
-        external.embed(counts, options(embedding=tmp_path / "text.parquet"))
+        external.embed(counts, options(weights=tmp_path / "text.parquet"))
     pd.DataFrame(values, columns=list("abcdefg")).to_parquet(tmp_path / "noid.parquet")
     with pytest.raises(UserError, match="holds no cell ids"):
-        external.embed(counts, options(embedding=tmp_path / "noid.parquet"))
+        external.embed(counts, options(weights=tmp_path / "noid.parquet"))
     np.save(tmp_path / "alone.npy", values)
     with pytest.raises(UserError, match=r"alone\.txt or alone\.csv"):
-        external.embed(counts, options(embedding=tmp_path / "alone.npy"))
+        external.embed(counts, options(weights=tmp_path / "alone.npy"))
     (tmp_path / "alone.txt").write_text("\n".join(ids[:-3]))
     with pytest.raises(UserError, match="37 cell ids, and values of shape"):
-        external.embed(counts, options(embedding=tmp_path / "alone.npy"))
+        external.embed(counts, options(weights=tmp_path / "alone.npy"))
 
 
 def test_the_example_sheet_fits_its_schema(root):

@@ -1,5 +1,6 @@
 """The repository itself: formatted, free of lint, and free of what belongs to one machine."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,17 @@ def test_ruff(command: list[str]):
     files = sorted({*tracked("*.py"), *scripts})
     run = subprocess.run([sys.executable, "-m", "ruff", *command, *files], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_types():
+    """The rooms that [tool.mypy] of pyproject.toml lists."""
+    run = subprocess.run([sys.executable, "-m", "mypy", "--no-incremental"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_pre_commit_has_the_pinned_ruff():
+    pinned = re.search(r"^ruff==(\S+)", (ROOT / "tests/requirements.txt").read_text(), re.MULTILINE).group(1)
+    assert f"rev: v{pinned}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
 
 
 def test_scripts_are_executable():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def slow_build(tmp_path: Path, seconds: float) -> subprocess.Popen:
     }
     command = [sys.executable, "-c", SLOW_BUILD.format(seconds=seconds, **names)]
     # a suite started in the background of a shell ignores SIGINT, and its children would too
-    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=listen)
 
 

@@ -15,8 +15,8 @@ from plumbline.models.pca import pca
 from plumbline.models.shared.fitting import fitting_part
 
 torch = pytest.importorskip("torch")
-from plumbline.models.objectives import objective  # noqa: E402
-from plumbline.models.objectives.head import embed_with_head  # noqa: E402
+from plumbline.models.objectives import objective
+from plumbline.models.objectives.head import embed_with_head
 
 
 def brute_force_contrastive(z, code, batch, t):

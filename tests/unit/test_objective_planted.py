@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_screen import options
-from made_screens import view_of
+from made_screens import subject_of, view_of
 
 from plumbline.counts.reading import open_counts
 from plumbline.data.simulate import CONTROL, Design, simulate
@@ -48,7 +48,7 @@ def held_out_items(screen, values, task, metric, protocol, postprocess):
     _, _, cells, rows = screen
     part = cells.iloc[rows]
     view = view_of(values, *(part[name].to_numpy(dtype=str) for name in ("perturbation", "batch")), control=CONTROL)
-    found = evaluate(view, task, [Split(42, "batch", *np.zeros((4, len(rows)), dtype=bool))], [protocol])
+    found = evaluate(subject_of(view), task.TASK, [Split(42, "batch", *np.zeros((4, len(rows)), dtype=bool))], [protocol])
     return next(row.score for row in found if row.postprocess == postprocess and row.score.metric == metric).items
 
 

@@ -13,7 +13,7 @@ from plumbline.counts.reading import open_counts
 from plumbline.embedding.options import Options
 from plumbline.genes import orthologs, relationships
 from plumbline.genes.relationships import SOURCES, perturbed_genes
-from plumbline.models import reference as control
+from plumbline.models import reference
 from plumbline.tasks import recall
 
 
@@ -109,7 +109,7 @@ def test_the_label_oracle_of_a_mouse_is_that_of_its_human_twin(screen, tmp_path)
         empty = pd.DataFrame({"ensembl_id": ["", ""], "symbol": ["a", "b"]})
         empty.to_parquet(folder / "genes.parquet")
         (folder / "dataset.json").write_text(json.dumps({"organism": organism}))
-        made[organism] = control.label_oracle(
+        made[organism] = reference.label_oracle(
             counts,
             Options(
                 variant="label_oracle",

@@ -10,9 +10,10 @@ from sklearn.preprocessing import StandardScaler
 
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.scoring import postprocess as module
-from plumbline.scoring.postprocess import METHODS, MIN_CONTROLS, postprocess
+from plumbline.scoring.postprocess import MIN_CONTROLS, postprocess
+from plumbline.scoring.protocol import POSTPROCESSINGS
 
-ALIGNING = METHODS[1:]
+ALIGNING = POSTPROCESSINGS[1:]
 
 
 def cells(n: int = 600, d: int = 12, n_batches: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,7 +86,7 @@ def test_dimensions_in_which_controls_do_not_vary(method):
     assert np.abs(out).max() < 1e3
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", POSTPROCESSINGS)
 def test_fewer_controls_than_dimensions(method):
     values, control, batch = cells(n=40, d=64, n_batches=2)
     out, _ = postprocess(values, control, batch, method)
@@ -101,7 +102,7 @@ def test_none_gives_the_values_back_with_or_without_controls():
     assert (out.dtype, info["n_controls"], info["n_batches_fallback"]) == (np.float32, 0, 0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", POSTPROCESSINGS)
 def test_no_dimensions_pass_through(method):
     out, _ = postprocess(np.zeros((5, 0), np.float32), np.ones(5, bool), np.full(5, "a"), method)
     assert out.shape == (5, 0)

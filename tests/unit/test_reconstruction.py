@@ -26,7 +26,7 @@ def made(tmp_path_factory):
 
 def _scores(view):
     scores = {score.metric: score for score in reconstruction.run(view)}
-    assert set(scores) == set(reconstruction.METRICS)
+    assert set(scores) == {m.name for m in reconstruction.TASK.metrics}
     return scores
 
 
@@ -168,7 +168,7 @@ def test_decoder_learns_what_the_embedding_knows(made):
     noise = np.random.default_rng(0).normal(size=(len(values), 20)).astype(np.float32)
     ladder = [noise, _pca(view, values, d=2), _pca(view, values, d=20), values.astype(np.float32)]
     scores = [_scores(replace(view, embedding=embedding)) for embedding in ladder]
-    for metric, sign in reconstruction.METRICS.items():
+    for metric, sign in [(m.name, m.direction) for m in reconstruction.TASK.metrics]:
         assert (np.diff([sign * score[metric].value for score in scores]) > 0).all(), metric
     assert scores[0]["si_effect"].value < 0.01
     assert abs(scores[0]["pearson"].value) < 0.1

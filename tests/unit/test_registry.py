@@ -32,7 +32,7 @@ def test_the_shipped_table_is_valid_and_its_scripts_exist(root):
         assert (root / "bin" / f"embed_{variant.model}.py").is_file(), variant.id
 
 
-@pytest.mark.parametrize("name", ["pca", "scvi", "expression", "control"])
+@pytest.mark.parametrize("name", ["pca", "scvi", "expression", "reference"])
 def test_settings_of_the_table_are_settings_of_the_scripts(root, name):
     script = (root / "bin" / f"embed_{name}.py").read_text() + str(list(HEAD_SETTINGS)).replace("'", '"')
     for variant in (v for v in read_variants().values() if v.model == name):

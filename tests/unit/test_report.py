@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_scores import LOST, REFUSED, TASKS, fake_task, make_run
+from made_scores import LOST, REFUSED, TASKS, made_records, make_run
 
 import report_scores
 import summarise_scores
+from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.report.figures import spaced
+from plumbline.report.order import LAST, section_order
 from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import per_task, summary_text
 from plumbline.report.verdicts import verdict_cell
 from plumbline.report.words import listed, number, with_interval
-from plumbline.summary import tables
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def summary(tmp_path_factory) -> Path:
              "experiments": "minimal_data,transfer,generality,cost",
              "data_reports": where / "tables", "n_boot": 200, "seed": 0, "outdir": where / "summary"}  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "_task", fake_task)
+        patch.setattr(tasks, "records", made_records)
         summarise_scores.summarise(Namespace(**about))
     return where / "summary"
 
@@ -58,10 +59,19 @@ def test_every_part_is_there(sections):
     assert set(sections) == {f"plumbline_{name}" for name in expected}
 
 
-def test_order_of_the_report_names_every_top_level_section(root, sections):
-    config = (root / "assets" / "multiqc_config.yml").read_text()
-    for part in sections.values():
-        assert re.search(rf"^  {part.get('parent_id', part['id'])}: {{ order:", config, re.M), part["id"]
+def test_order_of_the_report_names_every_top_level_section(sections):
+    order = section_order(list(sections.values()))["report_section_order"]
+    assert {part.get("parent_id", part["id"]) for part in sections.values()} <= set(order)
+    assert order["plumbline_methods"]["order"] < min(order[name]["order"] for name in order if name not in LAST)
+
+
+def test_the_report_reads_verdict_first_and_tasks_in_the_order_of_their_records(summary, tmp_path):
+    report_scores.report(summary, None, tmp_path)
+    order = json.loads((tmp_path / "multiqc_order.json").read_text())["report_section_order"]
+    read = sorted(order, key=lambda name: -order[name]["order"])
+    assert read[:2] == ["plumbline_verdict", "plumbline_leaderboard"]
+    assert [name for name in read if "_task_" in name] == [f"plumbline_task_{name}" for name in tasks.records()]
+    assert read[-4:] == list(LAST)
 
 
 def test_parts_of_a_task_are_read_in_alphabetical_order(sections):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from made_screens import subject_of
 from sklearn.covariance import oas
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
@@ -12,15 +13,16 @@ from sklearn.metrics import roc_auc_score
 from plumbline.data.splits import make_split
 from plumbline.metrics import control_auroc as auroc
 from plumbline.metrics.control_auroc import Cells, control_auroc
-from plumbline.scoring.evaluation import evaluate
-from plumbline.scoring.postprocess import METHODS
+from plumbline.scoring import evaluation
+from plumbline.scoring.protocol import POSTPROCESSINGS
+from plumbline.scoring.records import Task
 from plumbline.scoring.screen import Screen, View
 from plumbline.tasks import separability
 
 ACCURACIES = ("linear_top1", "linear_top5", "linear_balanced", "knn_top1", "knn_top5")
 
 
-def view(signal=1.0, n=2000, d=20, n_perturbations=20, n_batches=6, share=0.2, protocol="corrected", seed=0) -> View:
+def view(signal=1.0, n=2000, d=20, n_perturbations=20, n_batches=6, share=0.2, seed=0) -> View:
     random = np.random.default_rng(seed)
     control = random.random(n) < share
     code, number = random.integers(0, n_perturbations, n), random.integers(0, n_batches, n)
@@ -33,7 +35,7 @@ def view(signal=1.0, n=2000, d=20, n_perturbations=20, n_batches=6, share=0.2, p
     facts = {"n_perturbations": n_perturbations, "has_controls": bool(control.any()), "n_batches": n_batches}
     screen = Screen(np.arange(n).astype(str), name, control, batch, pd.DataFrame(), facts)
     split = make_split(name, control, batch, 42, "batch" if n_batches > 1 else "cell")
-    return View(values, screen, split, np.arange(n), protocol, 42)
+    return View(values, screen, split, np.arange(n), "corrected", 42)
 
 
 def scores(given: View) -> dict:
@@ -42,9 +44,9 @@ def scores(given: View) -> dict:
 
 @pytest.mark.parametrize("protocol", ["paper", "corrected"])
 def test_every_metric_once(protocol):
-    found = separability.run(view(protocol=protocol))
-    assert {score.metric for score in found} == set(separability.METRICS)
-    assert len(found) == len(separability.METRICS)
+    found = separability.run(replace(view(), protocol=protocol))
+    assert {score.metric for score in found} == {m.name for m in separability.TASK.metrics}
+    assert len(found) == len(separability.TASK.metrics)
 
 
 def test_perfect_labels():
@@ -61,18 +63,22 @@ def test_random_embedding_is_at_chance():
     assert found["auroc_control"].value == pytest.approx(0.5, abs=0.02)
 
 
+def evaluate(given: View, task: Task) -> list[evaluation.Row]:
+    return evaluation.evaluate(subject_of(given), task, [given.split], ["corrected"])
+
+
 def test_no_alignment_on_controls_makes_noise_differ_from_them(monkeypatch):
     """300 controls in 256 dimensions: compared with the controls that fitted TVN, noise has an AUROC of 0.58."""
     for part in ("_linear", "_knn"):
         monkeypatch.setattr(separability, part, lambda view, values: [])
-    monkeypatch.setattr(separability, "MAIN_METRIC", "auroc_control")
+    task = replace(separability.TASK, choose_main=lambda facts: "auroc_control")
     found = []
     for seed in range(8):
         given = view(signal=0, n=3000, d=256, share=0.1, n_batches=3, seed=seed)
-        rows = evaluate(given, separability, [given.split], ["corrected"])
+        rows = evaluate(given, task)
         found += [{"postprocess": row.postprocess, "seed": seed, "value": row.score.value} for row in rows]
     means = pd.DataFrame(found).groupby("postprocess")["value"].mean()
-    assert set(means.index) == {*METHODS, "selected"}
+    assert set(means.index) == {*POSTPROCESSINGS, "selected"}
     assert means.drop("selected").to_numpy() == pytest.approx(0.5, abs=0.04)  # four standard errors
 
 
@@ -81,14 +87,14 @@ def test_cells_in_another_order_are_the_same_cells():
     order = np.random.default_rng(4).permutation(1200)
 
     def scored(of: View) -> list:
-        rows = evaluate(of, separability, [of.split], ["corrected"])
+        rows = evaluate(of, separability.TASK)
         return [(row.postprocess, row.score.metric, row.score.value, row.score.reason) for row in rows]
 
     assert scored(given.take(order)) == scored(given)
 
 
 def test_paper_keeps_the_controls_in_knn_only():
-    given = view(signal=0, share=0.6, n=4000, protocol="paper")
+    given = replace(view(signal=0, share=0.6, n=4000), protocol="paper")
     found = scores(given)
     test = given.split.test1
     share = given.screen.is_control[test].mean()
@@ -105,7 +111,7 @@ def test_corrected_does_not_see_the_scale_of_features():
     given = view(signal=0.7)
     scaled = replace(given, embedding=given.embedding * np.float32([1000] * 10 + [0.001] * 10))
     a, b = scores(given), scores(scaled)
-    for metric in separability.METRICS:
+    for metric in [m.name for m in separability.TASK.metrics]:
         assert a[metric].value == pytest.approx(b[metric].value, abs=0.01), metric
 
 

@@ -10,9 +10,10 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
-from made_scores import LOST, MODELS, REFUSED, TASKS, fake_task, make_run
+from made_scores import LOST, MODELS, REFUSED, TASKS, made_records, make_run
 
 import summarise_scores
+from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.scoring.scores import COLUMNS, Items
 from plumbline.summary import tables
@@ -32,7 +33,7 @@ def folder(tmp_path_factory):
     where = tmp_path_factory.mktemp("run")
     make_run(where, ("vcc_h1", "kang_pbmc"), posts=("none",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "_task", fake_task)
+        patch.setattr(tasks, "records", made_records)
         summarise_scores.summarise(_arguments(where))
     return where
 
@@ -328,7 +329,7 @@ def test_costs_know_their_data_set(folder):
 
 
 def test_two_summaries_are_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_task", fake_task)
+    monkeypatch.setattr(tasks, "records", made_records)
     make_run(tmp_path, ("kang_pbmc",), seeds=(42,), posts=(), variants=("pca", "scvi", "random"))
     for name in ("one", "two"):
         summarise_scores.summarise(_arguments(tmp_path, outdir=tmp_path / name, n_boot=50))
@@ -422,7 +423,7 @@ def test_expected_runs_are_read_in_every_form(tmp_path):
 
 
 def test_a_refitted_model_that_fails_on_one_seed_is_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_task", fake_task)
+    monkeypatch.setattr(tasks, "records", made_records)
     run = {"dataset": "d", "model": "pca", "variant": "pca", "fit_on": "train", "task": "recall", "role": "baseline"}
     (tmp_path / "expected.json").write_text(json.dumps([run | {"seeds": "42", "id": "a"}, run | {"seeds": "43", "id": "b"}]))
     have = pd.DataFrame([{**dict.fromkeys(COLUMNS, ""), **run, "seed": 42, "protocol": "corrected"}])

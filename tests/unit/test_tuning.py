@@ -17,10 +17,10 @@ from plumbline.counts.reading import Counts, open_counts
 from plumbline.embedding.options import Source
 
 torch = pytest.importorskip("torch")
-from plumbline.models.objectives import objective  # noqa: E402
-from plumbline.models.objectives.head import embed_with_head  # noqa: E402
-from plumbline.models.objectives.tuning import adapt, free_weights  # noqa: E402
-from plumbline.models.runtime.encoder import Encoder  # noqa: E402
+from plumbline.models.objectives import objective
+from plumbline.models.objectives.head import embed_with_head
+from plumbline.models.objectives.tuning import adapt, free_weights
+from plumbline.models.runtime.encoder import Encoder
 
 SCRIPTS = {"scgpt": embed_scgpt, "geneformer_v1": embed_geneformer}
 KINDS = ("last", "lora")

@@ -20,12 +20,12 @@ import embed_scgpt
 import embed_uce
 import report_scores
 import summarise_scores
+from plumbline import tasks
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import Counts, open_counts
 from plumbline.embedding.options import Options, Result
 from plumbline.embedding.variants import read_variants
 from plumbline.models.shared.untrained import is_untrained
-from plumbline.summary import tables
 
 torch = pytest.importorskip("torch")
 
@@ -97,7 +97,7 @@ def test_embedding_is_finite_known_in_full_and_says_untrained(untrained, counts,
 
 @pytest.mark.parametrize("model", SCRIPTS)
 def test_it_is_the_ordinary_model_with_the_made_checkpoint(untrained, counts, model, tmp_path):
-    module = __import__(f"plumbline.models.{model}_untrained", fromlist=["make_checkpoint"])
+    module = __import__(f"plumbline.models.{model}.untrained", fromlist=["make_checkpoint"])
     module.make_checkpoint(tmp_path, counts, told(model))
     ordinary = SCRIPTS[model].embed(counts, told(model, weights=tmp_path))
     np.testing.assert_array_equal(ordinary.values, untrained(model).values)
@@ -188,7 +188,7 @@ def test_rows_are_floors_without_weights_whose_titles_say_untrained(root):
 
 
 def test_report_never_lists_them_among_the_candidates(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_task", made_scores.fake_task)
+    monkeypatch.setattr(tasks, "records", made_scores.made_records)
     monkeypatch.setitem(made_scores.MODELS, "scgpt_untrained", ("scgpt", "floor", -2.0))
     made_scores.make_run(tmp_path, ("vcc_h1",), (42,), ("none",), ("pca", "scvi", "random", "label_oracle", "scgpt_untrained"))
     files = {name: tmp_path / name for name in ("scores", "items", "provenance")}

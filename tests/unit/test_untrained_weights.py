@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from plumbline.models.cellplm import untrained as cellplm_untrained  # noqa: E402
-from plumbline.models.geneformer import untrained as geneformer_untrained  # noqa: E402
-from plumbline.models.geneformer.network import rename  # noqa: E402
-from plumbline.models.scgpt import untrained as scgpt_untrained  # noqa: E402
-from plumbline.models.shared.untrained import vocabulary  # noqa: E402
-from plumbline.models.uce import untrained as uce_untrained  # noqa: E402
+from plumbline.models.cellplm import untrained as cellplm_untrained
+from plumbline.models.geneformer import untrained as geneformer_untrained
+from plumbline.models.geneformer.network import rename
+from plumbline.models.scgpt import untrained as scgpt_untrained
+from plumbline.models.shared.untrained import vocabulary
+from plumbline.models.uce import untrained as uce_untrained
 
 
 def test_scgpt_starts_as_its_authors_start_it():

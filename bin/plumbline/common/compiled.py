@@ -1,11 +1,12 @@
 """Loops compiled by numba, kept on disk: a pipeline starts hundreds of processes that would compile the same ones again."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numba
 
 
-def compiled(**options: bool) -> Callable[[Callable], Callable]:
+def compiled(**options: Any) -> Callable[[Callable], Callable]:
     """A decorator: ``numba.njit`` with these options, cached on disk where a cache folder is writable (NUMBA_CACHE_DIR, or
     beside the source; in a read-only container there may be none)."""
 

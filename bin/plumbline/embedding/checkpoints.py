@@ -5,14 +5,13 @@ folder, ';' between them; a file that lies elsewhere below the source is written
 as many entries, empty where not known. A source that only a browser can open (MANUAL_HOSTS) gives instructions instead.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.embedding.variants import TABLE, read_rows
 
-MODELS = Path(__file__).with_name("models.csv")  # assets/models.csv is a link to it: only bin/ travels with a task
 MANUAL_HOSTS = ("drive.google.com", "www.dropbox.com")
 
 
@@ -41,15 +40,12 @@ class Checkpoint:
         return urlparse(self.source).hostname in MANUAL_HOSTS
 
 
-def known_checkpoints(table: Path = MODELS) -> dict[str, Checkpoint]:
-    """Variant id -> checkpoint, for the rows of models.csv that name weights. Empty where the table does not travel along."""
-    if not table.exists():
-        return {}
-    with open(table, newline="") as stream:
-        return {row["id"]: _checkpoint(row) for row in csv.DictReader(stream) if row.get("weights_files")}
+def known_checkpoints(table: Path = TABLE) -> dict[str, Checkpoint]:
+    """Variant id -> checkpoint, for the rows of models.csv that name weights."""
+    return {row["id"]: _checkpoint(row) for row in read_rows(table) if row.get("weights_files")}
 
 
-def known_checkpoint(variant: str, table: Path = MODELS) -> Checkpoint:
+def known_checkpoint(variant: str, table: Path = TABLE) -> Checkpoint:
     """The checkpoint of ``variant``. Raises UserError, with close names, if models.csv has none."""
     known = known_checkpoints(table)
     if variant not in known:
@@ -74,7 +70,7 @@ def _checkpoint(row: dict[str, str]) -> Checkpoint:
         KnownFile(path, f"{row['weights_source']}/{remote}" if remote else f"{base}/{path}", sha, int(size or 0))
         for (path, _, remote), sha, size in zip(pairs, hashes, sizes, strict=True)
     )
-    return Checkpoint(row["id"], row.get("weights_dir") or row["model"], row["weights_source"], files)
+    return Checkpoint(row["id"], row["model"], row["weights_source"], files)
 
 
 def _column(row: dict[str, str], name: str, n: int) -> list[str]:

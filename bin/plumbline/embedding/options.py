@@ -21,7 +21,6 @@ class Source:
 class Options:
     """What a model is told. ``settings`` are the --set pairs; ``tables`` is PREPARE's folder (None outside the pipeline).
 
-    embedding: the file of --embedding, which only a script that ``run``s with ``takes_embedding`` has.
     source: what --source gave to fit on in place of the data set itself.
     """
 
@@ -34,7 +33,6 @@ class Options:
     batch_size: int
     threads: int
     settings: dict[str, str]
-    embedding: Path | None = None
     source: Source | None = None
 
     def get(self, name: str, default: str | int | float | bool) -> str | int | float | bool:

@@ -12,6 +12,7 @@ ALLOWED = {
     "fit_on": ("none", "train", "all"),
     "seeded": ("true", "false"),
     "x_kind": ("counts", "any"),
+    "device": ("cpu", "gpu"),
 }
 REQUIRED = ("id", "model", "title", "env", *ALLOWED)
 
@@ -32,15 +33,19 @@ class Variant:
 
 def read_variants(path: Path = TABLE) -> dict[str, Variant]:
     """All variants by id. Raises UserError that names the row and column of the first mistake."""
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
     variants: dict[str, Variant] = {}
-    for row in rows:
+    for row in read_rows(path):
         variant = _variant(row, path.name)
         if variant.id in variants:
             raise UserError(f"{path.name}: the id {variant.id!r} occurs twice. An id names one variant.")
         variants[variant.id] = variant
     return variants
+
+
+def read_rows(path: Path = TABLE) -> list[dict[str, str]]:
+    """The rows of the table as text, unchecked: the one place that opens it."""
+    with open(path, newline="", encoding="utf-8-sig") as stream:
+        return list(csv.DictReader(stream))
 
 
 def find_variant(name: str, variants: dict[str, Variant]) -> Variant:

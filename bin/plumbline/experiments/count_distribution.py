@@ -94,9 +94,10 @@ def fit(counts: Path, screen: Screen, chosen: Chosen, depth: np.ndarray, threads
     mean = moments.total.sum(axis=1) / n
     tested = (mean >= MIN_MEAN) & (moments.n_nonzero >= MIN_NONZERO)
     out = np.full((len(mean), 9), np.nan)
-    shared = grid.low, grid.step, grid.cells, grid.counts, grid.nonzero, moments.square, moments.tally, LARGE, moments.tail, out
+
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: fit_genes(part, *shared), np.array_split(np.flatnonzero(tested), 8 * threads)))
+        parts = np.array_split(np.flatnonzero(tested), 8 * threads)
+        list(pool.map(lambda part: fit_genes(part, moments, grid, LARGE, out), parts))
     with np.errstate(divide="ignore", invalid="ignore"):
         at_rates = np.where(moments.total > 0, moments.total * np.log(grid.rate), 0.0).sum(axis=1)
     out[:, :3] += (moments.y_log_depth + at_rates - moments.log_factorial)[:, None]
@@ -116,7 +117,7 @@ def _compare(table: pd.DataFrame, out: np.ndarray, zeros: np.ndarray, n: int, n_
     """
     from plumbline.experiments.count_likelihoods import LEAST_PHI
 
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for place, model in enumerate(MODELS):
         k = n_rates + place
         likelihood = out[:, place]

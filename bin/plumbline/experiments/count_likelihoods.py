@@ -2,11 +2,12 @@
 
 mu_c = exp(a) depth_c rate_b is the mean of cell c; NB has variance mu + phi mu^2 (Hilbe 2011, NB2) and ZINB is 0 with
 probability pi beside it (Greene 1994). a corrects the rates, which are the Poisson fit's. Parameters are theta = (a, log phi,
-logit pi); Newton's method with Levenberg's damping, analytic derivatives, from several starts. Arrays are those of one gene
-(count_statistics). Importing this module imports numba.
+logit pi); Newton's method with Levenberg's damping, analytic derivatives, from several starts. Importing this module imports
+numba.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,22 @@ from plumbline.common.compiled import compiled
 LEAST_PHI, MOST_PHI = 1e-8, 1e4  # the least stands for the Poisson limit: it is reported as 0
 _LOW, _HIGH = math.log(LEAST_PHI), math.log(MOST_PHI)
 _LOGIT = 16.0  # |logit pi| stays below
+
+
+class GeneCounts(NamedTuple):
+    """Sufficient statistics of one gene (count_statistics), a tuple because compiled code takes those.
+
+    mu, cells, counts, nonzero: expected count, cells, sum of counts and non-zero cells of each grid point. above[j]: cells with
+    more than j counts; large, tail: counts that were not tallied one by one, and the number of cells with each.
+    """
+
+    mu: np.ndarray
+    cells: np.ndarray
+    counts: np.ndarray
+    nonzero: np.ndarray
+    above: np.ndarray
+    large: np.ndarray
+    tail: np.ndarray
 
 
 @compiled(inline="always")
@@ -31,8 +48,7 @@ def _rising(u, phi):
 @compiled(nogil=True)
 def _counts_term(phi, above, large, tail):
     """Sum over cells of log Gamma(y + 1/phi) - log Gamma(1/phi) + y log phi = sum over j < y of log(1 + phi j), and two
-    derivatives by log phi. above[j]: number of cells with more than j counts; large, tail: counts that were not
-    tallied one by one, and the number of cells at each."""
+    derivatives by log phi."""
     value, first, second = 0.0, 0.0, 0.0
     for j in range(1, len(above)):
         if above[j] == 0.0:
@@ -52,11 +68,12 @@ def _counts_term(phi, above, large, tail):
 
 
 @compiled(nogil=True)
-def log_likelihood(theta, inflated, mu0, cells, counts, nonzero, above, large, tail, g, h):
-    """Log-likelihood less its constant (sum of y log mu0 - log y!); fills gradient g (3,) and Hessian h (3, 3).
+def log_likelihood(theta, inflated, gene, g, h):
+    """Log-likelihood minus its constant (sum of y log mu - log y!); fills gradient g (3,) and Hessian h (3, 3).
 
-    mu0, cells, counts, nonzero: on the gene's grid. inflated False: NB; theta[2] is ignored.
+    inflated False: NB; theta[2] is ignored.
     """
+    mu0, cells, counts, nonzero, above, large, tail = gene
     a, phi, u = theta[0], math.exp(theta[1]), theta[2]
     pi = 1 / (1 + math.exp(-u)) if inflated else 0.0
     value, first, second = _counts_term(phi, above, large, tail)
@@ -103,11 +120,11 @@ def log_likelihood(theta, inflated, mu0, cells, counts, nonzero, above, large, t
 
 
 @compiled(nogil=True)
-def maximise(theta, inflated, mu0, cells, counts, nonzero, above, large, tail):
-    """The maximum reached from ``theta``, which becomes its place: Newton steps, damped until the likelihood rises."""
+def maximise(theta, inflated, gene):
+    """The maximum reached from ``theta``, which is set to its position: Newton steps, damped until the likelihood rises."""
     size = 3 if inflated else 2
     g, h, g1, h1 = np.zeros(3), np.zeros((3, 3)), np.zeros(3), np.zeros((3, 3))
-    best = log_likelihood(theta, inflated, mu0, cells, counts, nonzero, above, large, tail, g, h)
+    best = log_likelihood(theta, inflated, gene, g, h)
     damping = 1e-3
     for _ in range(200):
         left = -h[:size, :size].copy()
@@ -121,7 +138,7 @@ def maximise(theta, inflated, mu0, cells, counts, nonzero, above, large, tail):
         trial[:size] += step * min(1.0, 2.0 / max(longest, 1e-300))
         trial[1] = min(max(trial[1], _LOW), _HIGH)
         trial[2] = min(max(trial[2], -_LOGIT), _LOGIT)
-        value = log_likelihood(trial, inflated, mu0, cells, counts, nonzero, above, large, tail, g1, h1)
+        value = log_likelihood(trial, inflated, gene, g1, h1)
         if value > best:
             gain, best = value - best, value
             theta[:], g[:], h[:, :] = trial, g1, h1
@@ -136,47 +153,58 @@ def maximise(theta, inflated, mu0, cells, counts, nonzero, above, large, tail):
 
 
 @compiled(nogil=True)
-def expected_zeros(theta, pi, mu0, cells):
+def expected_zeros(theta, pi, gene):
     """Expected number of zeros among the cells on the grid."""
     phi, total = math.exp(theta[1]), 0.0
-    for k in range(len(mu0)):
-        none = math.exp(-math.log1p(phi * mu0[k] * math.exp(theta[0])) / phi)
-        total += cells[k] * (pi + (1 - pi) * none)
+    for k in range(len(gene.mu)):
+        none = math.exp(-math.log1p(phi * gene.mu[k] * math.exp(theta[0])) / phi)
+        total += gene.cells[k] * (pi + (1 - pi) * none)
     return total
 
 
 @compiled(nogil=True)
-def fit_genes(genes, low, step, cells, counts, nonzero, square, tally, large, tail, out):
-    """Fit the genes numbered ``genes``. out (g, 9): log-likelihood less constant of Poisson, NB, ZINB; phi of NB and of ZINB;
-    pi; zeros expected under each."""
-    points = np.arange(cells.shape[1])
-    for gene in genes:
-        mu0 = np.exp(low[gene] + step[gene] * points)
-        data = cells[gene], counts[gene], nonzero[gene]
-        above = np.zeros(tally.shape[1])
-        running = tail[gene].sum()
-        for j in range(len(above) - 1, -1, -1):
-            above[j] = running
-            running += tally[gene, j]
-        total, squares = counts[gene].sum(), (cells[gene] * mu0 * mu0).sum()
-        spread = square[gene] - 2 * (counts[gene] * mu0).sum() + squares - total
-        theta = np.array([0.0, math.log(min(max(spread / squares, 1e-4), 100.0)), 0.0])
-        flat = np.array([0.0, _LOW, 0.0])
-        poisson = -total
-        nb = maximise(theta, False, mu0, *data, above, large, tail[gene])
-        if nb <= poisson:
-            nb, theta = poisson, flat.copy()
-        best, found, pi = nb, theta.copy(), 0.0
-        none = expected_zeros(flat, 0.0, mu0, cells[gene]) / cells[gene].sum()
-        extra = ((cells[gene] - nonzero[gene]).sum() / cells[gene].sum() - none) / max(1 - none, 1e-12)
-        extra = min(max(extra, 0.02), 0.95)
-        starts = np.array([[theta[0], theta[1], -3.0], [-math.log(1 - extra), math.log(0.02), math.log(extra / (1 - extra))]])
-        for start in starts:
-            value = maximise(start, True, mu0, *data, above, large, tail[gene])
-            if value > best:
-                best, found, pi = value, start.copy(), 1 / (1 + math.exp(-start[2]))
-        out[gene, 0], out[gene, 1], out[gene, 2] = poisson, nb, best
-        out[gene, 3], out[gene, 4], out[gene, 5] = math.exp(theta[1]), math.exp(found[1]), pi
-        out[gene, 6] = none * cells[gene].sum()
-        out[gene, 7] = expected_zeros(theta, 0.0, mu0, cells[gene])
-        out[gene, 8] = expected_zeros(found, pi, mu0, cells[gene])
+def cells_above(tally, n_tail):
+    """above[j]: number of cells with more than j counts, where tally[j] have j and ``n_tail`` more than all of these."""
+    above = np.zeros(len(tally))
+    running = n_tail
+    for j in range(len(above) - 1, -1, -1):
+        above[j] = running
+        running += tally[j]
+    return above
+
+
+@compiled(nogil=True)
+def fit_gene(gene, square, out):
+    """Fit one gene. square: sum of squared counts. out (9,): log-likelihood minus its constant of Poisson, NB, ZINB; phi of NB
+    and of ZINB; pi; expected zeros under each."""
+    total, squares, n_cells = gene.counts.sum(), (gene.cells * gene.mu * gene.mu).sum(), gene.cells.sum()
+    spread = square - 2 * (gene.counts * gene.mu).sum() + squares - total
+    theta = np.array([0.0, math.log(min(max(spread / squares, 1e-4), 100.0)), 0.0])
+    flat = np.array([0.0, _LOW, 0.0])
+    poisson = -total
+    nb = maximise(theta, False, gene)
+    if nb <= poisson:
+        nb, theta = poisson, flat.copy()
+    best, place, pi = nb, theta.copy(), 0.0
+    none = expected_zeros(flat, 0.0, gene) / n_cells
+    extra = ((gene.cells - gene.nonzero).sum() / n_cells - none) / max(1 - none, 1e-12)
+    extra = min(max(extra, 0.02), 0.95)
+    starts = np.array([[theta[0], theta[1], -3.0], [-math.log(1 - extra), math.log(0.02), math.log(extra / (1 - extra))]])
+    for start in starts:
+        value = maximise(start, True, gene)
+        if value > best:
+            best, place, pi = value, start.copy(), 1 / (1 + math.exp(-start[2]))
+    out[0], out[1], out[2] = poisson, nb, best
+    out[3], out[4], out[5] = math.exp(theta[1]), math.exp(place[1]), pi
+    out[6], out[7], out[8] = none * n_cells, expected_zeros(theta, 0.0, gene), expected_zeros(place, pi, gene)
+
+
+@compiled(nogil=True)
+def fit_genes(genes, moments, grid, large, out):
+    """Fit the genes numbered ``genes`` into the rows of out (g, 9) (``fit_gene``). large: the counts of ``moments.tail``."""
+    points = np.arange(grid.cells.shape[1])
+    for i in genes:
+        mu = np.exp(grid.low[i] + grid.step[i] * points)
+        above = cells_above(moments.tally[i], moments.tail[i].sum())
+        gene = GeneCounts(mu, grid.cells[i], grid.counts[i], grid.nonzero[i], above, large, moments.tail[i])
+        fit_gene(gene, moments.square[i], out[i])

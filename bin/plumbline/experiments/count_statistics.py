@@ -1,15 +1,17 @@
-"""What the likelihood of a gene's counts needs to know of them: two passes, and memory that ignores the number of cells.
+"""Sufficient statistics for per-gene count likelihoods: two passes, memory independent of the number of cells.
 
-The expected count of cell c is mu = depth x rate of its batch. Three summaries of a gene suffice for Poisson, negative
+The expected count of cell c is mu = depth x rate of its batch. Three statistics per gene suffice for Poisson, negative
 binomial and zero-inflated fits: how often each count occurs; the sum of counts, and the number of non-zero cells, by log mu.
-The last two live on a grid of GRID points a gene; a value between two points is shared out with the weights of quadratic
+The last two lie on a grid of GRID points per gene; a value between two points is distributed with the weights of quadratic
 interpolation, so that the sum of any smooth function over the cells is a sum over the grid, up to the fourth power of the
-grid's step: log-likelihoods are right to about 1e-7 of their size.
+grid's step: the relative error of log-likelihoods is about 1e-7.
 Importing this module imports numba.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,17 +29,16 @@ LARGE = EXACT * np.exp(STEP * np.arange(TAIL))
 
 @dataclass(frozen=True)
 class Depths:
-    """The cells of the description: depth relative to their mean (n,), batch numbers (n,), and how many batches."""
+    """The described cells: depth relative to their mean (n,), batch numbers (n,), and number of batches."""
 
     relative: np.ndarray
     batch: np.ndarray
     n_batches: int
 
 
-@dataclass(frozen=True)
-class Moments:
-    """First pass, per gene: counts a batch (g, b); n_nonzero, squares, sum of y log depth, sum of log y! (g,); and how often
-    each count occurs, (g, EXACT) and, for the larger ones, on the logarithmic grid (g, TAIL)."""
+class Moments(NamedTuple):
+    """First pass, per gene: counts per batch (g, b); n_nonzero, sum of squares, of y log depth, of log y! (g,); and how often
+    each count occurs, (g, EXACT) and, for the larger ones, on the logarithmic grid (g, TAIL). A tuple for compiled code."""
 
     total: np.ndarray
     n_nonzero: np.ndarray
@@ -48,8 +49,7 @@ class Moments:
     tail: np.ndarray
 
 
-@dataclass(frozen=True)
-class OnGrid:
+class OnGrid(NamedTuple):
     """Second pass, per gene: rate of each batch (g, b), first point and step of its grid (g,), and on the grid (g, GRID) the
     number of all cells, the sum of counts and the number of non-zero cells. Cells of a batch with rate 0 are on no grid."""
 
@@ -61,39 +61,51 @@ class OnGrid:
     nonzero: np.ndarray
 
 
+class Block(NamedTuple):
+    """A block of cells: CSR counts (indptr, indices, data), log depth and batch of each cell."""
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+    log_depth: np.ndarray
+    batch: np.ndarray
+
+
 def gather(counts: Counts, rows: np.ndarray, depths: Depths) -> tuple[Moments, OnGrid]:
-    """Both passes over ``rows`` of counts.h5ad. Raises NotApplicable where the values are no counts."""
+    """Both passes over ``rows`` of counts.h5ad. Raises NotApplicable where the values are not counts."""
     moments = _first_pass(counts, rows, depths)
     depth = np.bincount(depths.batch, depths.relative, minlength=depths.n_batches)
     rate = moments.total / depth
     low, step = _grids(np.log(depths.relative), depths, rate)
-    found = OnGrid(rate, low, step, *np.zeros((3, len(rate), GRID)))
+    sums = dict(zip(("cells", "counts", "nonzero"), np.zeros((3, len(rate), GRID)), strict=True))
+    grid = OnGrid(rate=rate, low=low, step=step, **sums)
     with np.errstate(divide="ignore"):
         log_rate = np.log(rate)
-    _spread_cells(*_nodes(depths), log_rate, low, step, found.cells)
+    _spread_cells(*_nodes(depths), log_rate, grid)
+    for block in _blocks(counts, rows, depths):
+        _spread_counts(block, log_rate, grid)
+    return moments, grid
+
+
+def _blocks(counts: Counts, rows: np.ndarray, depths: Depths) -> Iterator[Block]:
     start, log_depth = 0, np.log(depths.relative)
     for chunk, block in counts.blocks(rows):
         cells = slice(start, start + len(chunk))
-        place = log_depth[cells], depths.batch[cells], log_rate, low, step
-        _spread_counts(block.indptr, block.indices, block.data, *place, found.counts, found.nonzero)
+        yield Block(
+            indptr=block.indptr, indices=block.indices, data=block.data, log_depth=log_depth[cells], batch=depths.batch[cells]
+        )
         start += len(chunk)
-    return moments, found
 
 
 def _first_pass(counts: Counts, rows: np.ndarray, depths: Depths) -> Moments:
     n = counts.shape[1]
-    found = Moments(np.zeros((n, depths.n_batches)), *np.zeros((4, n)), np.zeros((n, EXACT)), np.zeros((n, TAIL)))
-    start, log_depth = 0, np.log(depths.relative)
-    for chunk, block in counts.blocks(rows):
+    per_gene = dict(zip(("n_nonzero", "square", "y_log_depth", "log_factorial"), np.zeros((4, n)), strict=True))
+    moments = Moments(total=np.zeros((n, depths.n_batches)), tally=np.zeros((n, EXACT)), tail=np.zeros((n, TAIL)), **per_gene)
+    for block in _blocks(counts, rows, depths):
         if len(block.data) and (block.data.min() < 0 or (block.data != np.rint(block.data)).any()):
-            raise NotApplicable("X holds negative or fractional values, which are no counts")
-        cells = slice(start, start + len(chunk))
-        place = log_depth[cells], depths.batch[cells]
-        _tally(
-            block.indptr, block.indices, block.data, *place, *(getattr(found, name) for name in Moments.__annotations__), STEP
-        )
-        start += len(chunk)
-    return found
+            raise NotApplicable("X holds negative or fractional values, which are not counts")
+        _tally(block, moments)
+    return moments
 
 
 def _grids(log_depth: np.ndarray, depths: Depths, rate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,29 +152,29 @@ def _spread(x, row, low, step, out):
 
 
 @compiled(nogil=True)
-def _spread_cells(x, batch, weight, log_rate, low, step, out):
+def _spread_cells(x, batch, weight, log_rate, grid):
     """All cells, gene by gene, on the gene's grid of log mu."""
-    last = out.shape[1] - 1
+    out, last = grid.cells, grid.cells.shape[1] - 1
     for gene in range(len(out)):
         for i in range(len(x)):
             rate = log_rate[gene, batch[i]]
             if rate == -np.inf:
                 continue
-            k, left, own, right = _share((x[i] + rate - low[gene]) / step[gene], last)
+            k, left, own, right = _share((x[i] + rate - grid.low[gene]) / grid.step[gene], last)
             out[gene, k - 1] += weight[i] * left
             out[gene, k] += weight[i] * own
             out[gene, k + 1] += weight[i] * right
 
 
 @compiled(nogil=True)
-def _spread_counts(indptr, indices, data, log_depth, batch, log_rate, low, step, counts, nonzero):
-    last = counts.shape[1] - 1
-    for cell in range(len(indptr) - 1):
-        for entry in range(indptr[cell], indptr[cell + 1]):
-            gene, y = indices[entry], float(data[entry])
+def _spread_counts(block, log_rate, grid):
+    counts, nonzero, last = grid.counts, grid.nonzero, grid.counts.shape[1] - 1
+    for cell in range(len(block.indptr) - 1):
+        for entry in range(block.indptr[cell], block.indptr[cell + 1]):
+            gene, y = block.indices[entry], float(block.data[entry])
             if y == 0.0:
                 continue
-            place = (log_depth[cell] + log_rate[gene, batch[cell]] - low[gene]) / step[gene]
+            place = (block.log_depth[cell] + log_rate[gene, block.batch[cell]] - grid.low[gene]) / grid.step[gene]
             k, left, own, right = _share(place, last)
             counts[gene, k - 1] += y * left
             counts[gene, k] += y * own
@@ -173,29 +185,32 @@ def _spread_counts(indptr, indices, data, log_depth, batch, log_rate, low, step,
 
 
 @compiled(nogil=True)
-def _tally(
-    indptr, indices, data, log_depth, batch, total, n_nonzero, square, y_log_depth, log_factorial, tally, tail, tail_step
-):  # fmt: skip
-    small, last = tally.shape[1], tail.shape[1] - 1
-    for cell in range(len(indptr) - 1):
-        for entry in range(indptr[cell], indptr[cell + 1]):
-            gene, y = indices[entry], float(data[entry])
+def _tally(block, moments):
+    for cell in range(len(block.indptr) - 1):
+        for entry in range(block.indptr[cell], block.indptr[cell + 1]):
+            gene, y = block.indices[entry], float(block.data[entry])
             if y == 0.0:
                 continue
-            total[gene, batch[cell]] += y
-            n_nonzero[gene] += 1
-            square[gene] += y * y
-            y_log_depth[gene] += y * log_depth[cell]
-            log_factorial[gene] += math.lgamma(y + 1.0)
-            if y < small:
-                tally[gene, int(y)] += 1
-                continue
-            place = min(math.log(y / small) / tail_step, float(last))
-            k = min(max(int(place), 2), last - 3)
-            f = place - k
-            for i in range(6):  # the sums are of the size of y log y: Lagrange's weights of fifth order
-                weight = 1.0
-                for j in range(6):
-                    if j != i:
-                        weight *= (f + 2 - j) / (i - j)
-                tail[gene, k - 2 + i] += weight
+            moments.total[gene, block.batch[cell]] += y
+            moments.n_nonzero[gene] += 1
+            moments.square[gene] += y * y
+            moments.y_log_depth[gene] += y * block.log_depth[cell]
+            moments.log_factorial[gene] += math.lgamma(y + 1.0)
+            if y < EXACT:
+                moments.tally[gene, int(y)] += 1
+            else:
+                _tally_large(y, moments.tail[gene])
+
+
+@compiled(nogil=True)
+def _tally_large(y, tail):
+    """A count of EXACT or more, distributed over the logarithmic grid."""
+    place = min(math.log(y / EXACT) / STEP, float(len(tail) - 1))
+    k = min(max(int(place), 2), len(tail) - 4)
+    f = place - k
+    for i in range(6):  # the sums are of the size of y log y: Lagrange's weights of fifth order
+        weight = 1.0
+        for j in range(6):
+            if j != i:
+                weight *= (f + 2 - j) / (i - j)
+        tail[k - 2 + i] += weight

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from plumbline.common.arguments import Parser
 from plumbline.common.errors import NotApplicable, UserError, run_script
 from plumbline.common.threads import limit_threads
 from plumbline.common.usage import usage
@@ -48,9 +49,7 @@ def run(
 def _main(
     model: str, embed: Callable[[Counts, Options], Result], known_settings: tuple[str, ...], takes_embedding: bool
 ) -> None:
-    parser = _parser(model, known_settings)
-    if takes_embedding:
-        parser.add_argument("--embedding", type=Path, required=True, help="file that holds the embedding, keyed by cell id")
+    parser = _parser(model, known_settings, takes_embedding)
     arguments = parser.parse_args()
     options = _options(arguments, known_settings)
     limit_threads(options.threads)
@@ -87,13 +86,14 @@ def _embed(embed: Callable[[Counts, Options], Result], counts: Counts, options: 
     return embed_with_head(embed, counts, options)
 
 
-def _parser(model: str, known_settings: tuple[str, ...]) -> argparse.ArgumentParser:
+def _parser(model: str, known_settings: tuple[str, ...], takes_embedding: bool) -> argparse.ArgumentParser:
     settings = f" Known: {', '.join(known_settings)}." if known_settings else ""
     heads = "Settings of a head: " + "; ".join(f"{name}: {text}" for name, text in HEAD_SETTINGS.items()) + "."
-    parser = argparse.ArgumentParser(description=f"Embed the cells of a raw-count h5ad with {model}.", epilog=heads)
+    parser = Parser(description=f"Embed the cells of a raw-count h5ad with {model}.", epilog=heads)
     parser.add_argument("--counts", "--input", type=Path, required=True, help="h5ad with raw counts in X")
     parser.add_argument("--output", type=Path, required=True, help="embedding.npz; provenance goes to embedding.json beside it")
-    parser.add_argument("--weights", type=Path, help="folder of the authors' checkpoint files")
+    own = "file that holds the embedding, keyed by cell id" if takes_embedding else "folder of the authors' checkpoint files"
+    parser.add_argument("--weights", "--embedding", type=Path, required=takes_embedding, help=own)
     parser.add_argument("--variant", default=model, help="a row of assets/models.csv")
     parser.add_argument("--tables", type=Path, help="PREPARE's tables (splits, cells); needed to fit on the train split")
     parser.add_argument("--fit-on", default="all", help="cells a trained model is fitted on: train, all, train@0.05#1, ...")
@@ -117,19 +117,8 @@ def _options(arguments: argparse.Namespace, known: tuple[str, ...]) -> Options:
     headless = [name for name in settings if name.startswith("head_") and "head" not in settings]
     if headless:
         raise UserError(f"--set {headless[0]}={settings[headless[0]]}: there is no head. Add --set head=contrastive.")
-    a = arguments
-    return Options(
-        variant=a.variant,
-        weights=a.weights,
-        tables=a.tables,
-        fit_on=a.fit_on,
-        seed=a.seed,
-        device=a.device,
-        batch_size=a.batch_size,
-        threads=a.threads,
-        settings=settings,
-        embedding=getattr(a, "embedding", None),
-    )
+    names = ("variant", "weights", "tables", "fit_on", "seed", "device", "batch_size", "threads")
+    return Options(settings=settings, **{name: getattr(arguments, name) for name in names})
 
 
 def _on_shared_genes(counts: Counts, options: Options, folder: Path) -> tuple[Counts, Options]:

@@ -24,7 +24,7 @@ def embed(counts: Counts, options: Options) -> Result:
 
     Extra cells that PREPARE filtered out of the data set are left out and counted; so are all others with ``extra=drop``.
     """
-    path = options.embedding
+    path = options.weights
     if path is None or not path.is_file():
         raise UserError(f"--embedding {path}: no such file.")
     embedding = read(path, str(options.get("key", "")), str(options.get("id_column", "")))

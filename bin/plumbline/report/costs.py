@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from plumbline.report.figures import OKABE_ITO, cost_axis, image, spaced
-from plumbline.report.run import CONTROLS, Run
+from plumbline.report.run import Run
 from plumbline.report.words import escape, number, section, table
+from plumbline.scoring.protocol import REFERENCES
 
 PARENT = {
     "parent_id": "plumbline_cost",
@@ -24,7 +25,7 @@ def cost_sections(run: Run) -> list[dict]:
 
 def _quality(run: Run, cost: pd.DataFrame) -> dict | None:
     """One point a model: means over the data sets, the time per 10,000 cells, so that data sets of any size add up."""
-    shown = run.headline[~run.headline["role"].isin(CONTROLS)]
+    shown = run.headline[~run.headline["role"].isin(REFERENCES)]
     quality = shown.groupby(["dataset", "label"])["calibrated"].mean().dropna()
     seconds = (1e4 / cost["cells_per_second"]).groupby([cost["dataset"], cost["label"]]).mean().rename("seconds")
     both = pd.concat([quality, seconds], axis=1, join="inner").groupby(level="label").mean().dropna()

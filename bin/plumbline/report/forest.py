@@ -3,16 +3,17 @@
 import pandas as pd
 
 from plumbline.report.figures import image, panels, wrapped
-from plumbline.report.run import CONTROLS, Run
+from plumbline.report.run import Run
 from plumbline.report.sentences import units
 from plumbline.report.words import SILENT, VERDICTS, metric_title
+from plumbline.scoring.protocol import REFERENCES
 
 MARKERS = {"better": "^", "worse": "v", "tied": "s", "not tested": "D"} | dict.fromkeys(SILENT, "o")
 
 
 def forest(run: Run, rows: pd.DataFrame) -> str:
     """An <img> with one panel a data set: difference to the baseline (better is right), 95 % interval; '' if none."""
-    shown = rows[rows["difference"].notna() & (~rows["role"].isin(CONTROLS) | (rows["variant"] == "mean_effect"))]
+    shown = rows[rows["difference"].notna() & (~rows["role"].isin(REFERENCES) | (rows["variant"] == "mean_effect"))]
     shown = shown[shown["diff_low"].notna()]
     if shown.empty:
         return ""

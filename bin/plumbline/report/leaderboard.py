@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from plumbline.report.run import CONTROLS, Run
+from plumbline.report.run import Run
 from plumbline.report.words import SILENT, escape, section, table, task_title
+from plumbline.scoring.protocol import REFERENCES
 
 PARENT = {
     "parent_id": "plumbline_leaderboard",
@@ -19,7 +20,7 @@ def leaderboard_sections(run: Run) -> list[dict]:
 
 
 def _table(run: Run) -> dict:
-    shown = run.headline[~run.headline["role"].isin(CONTROLS)]
+    shown = run.headline[~run.headline["role"].isin(REFERENCES)]
     data = {}
     for label in [name for name in run.models if name in set(shown["label"])]:
         rows = shown[shown["label"] == label]
@@ -78,7 +79,7 @@ def _headers(base: str, tasks: list[str]) -> dict[str, dict]:
 
 
 def _ranks(run: Run) -> dict:
-    shown = run.headline[~run.headline["role"].isin(CONTROLS) & run.headline["rank_low"].notna()]
+    shown = run.headline[~run.headline["role"].isin(REFERENCES) & run.headline["rank_low"].notna()]
     parts = []
     for dataset in run.datasets:
         rows = shown[shown["dataset"] == dataset]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from plumbline import tasks
 from plumbline.common.errors import UserError
-from plumbline.report.words import TASK_ORDER
+from plumbline.scoring.protocol import REFERENCES
 
-CONTROLS = ("floor", "ceiling", "predictor")
 _TEXT = ["experiment", "dataset", "task", "metric", "model", "variant", "fit_on", "reason", "chosen", "role", "status",
          "verdict", "step", "name"]  # fmt: skip
 
@@ -61,7 +61,7 @@ class Run:
     def tasks(self) -> list[str]:
         """Tasks of this run, in the order of the report."""
         found = set(self.comparisons["task"])
-        return [task for task in TASK_ORDER if task in found] + sorted(found - set(TASK_ORDER))
+        return [task for task in tasks.records() if task in found] + sorted(found - set(tasks.names()))
 
     def title(self, dataset: str) -> str:
         """A data set's title, or its name where it has none or shares it with another."""
@@ -80,7 +80,7 @@ class Run:
         table = self.headline if len(self.headline) else self.comparisons
         worth = table["verdict"].map({"better": 1.0, "worse": -1.0}).fillna(0.0)
         order = pd.DataFrame({"label": table["label"], "worth": worth, "calibrated": table["calibrated"]})
-        order["group"] = table["role"].isin(CONTROLS).astype(int) + 1
+        order["group"] = table["role"].isin(REFERENCES).astype(int) + 1
         order.loc[table["variant"] == self.about["baseline"], "group"] = 0
         ranked = order.groupby("label").agg({"group": "max", "worth": "sum", "calibrated": "mean"}).reset_index()
         return ranked.sort_values(["group", "worth", "calibrated", "label"], ascending=[True, False, False, True])[

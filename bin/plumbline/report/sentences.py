@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from plumbline.report.run import CONTROLS, Run
-from plumbline.report.words import METHODS, SILENT, TESTED, listed, metric_title, number, task_title, with_interval
+from plumbline.report.run import Run
+from plumbline.report.words import SILENT, TESTED, listed, metric_title, number, task_title, with_interval
+from plumbline.scoring.protocol import POSTPROCESSINGS, REFERENCES
 from plumbline.scoring.scores import counted
 
 
@@ -29,7 +30,7 @@ def overall(run: Run) -> list[str]:
         text.append(f"Never better than {base}: {listed(never.index.tolist(), 10)}.")
     if silent:
         text.append(f"Of {counted(silent + int((~tested['verdict'].isin(SILENT)).sum()), 'comparison')}, {_silence(silent)}.")
-    lost = run.headline[(run.headline["status"] == "failed") & ~run.headline["role"].isin(CONTROLS)]
+    lost = run.headline[(run.headline["status"] == "failed") & ~run.headline["role"].isin(REFERENCES)]
     if len(lost):
         are = "is" if len(lost) == 1 else "are"
         text.append(f"{counted(len(lost), 'comparison')} {are} missing because a step failed (marked ✖).")
@@ -59,7 +60,7 @@ def per_task(run: Run, dataset: str) -> list[tuple[str, str]]:
 def _sentence(rows: pd.DataFrame, base: str) -> str:
     tested = rows[rows["verdict"].isin(TESTED)]
     if tested.empty:
-        return _untested(rows[~rows["role"].isin(CONTROLS)], base)
+        return _untested(rows[~rows["role"].isin(REFERENCES)], base)
     better, n = tested[tested["verdict"] == "better"], units(tested)
     better = better.loc[(better["difference"] * better["direction"]).sort_values(ascending=False).index]
     if better.empty:
@@ -126,7 +127,7 @@ def _standing(others: pd.DataFrame, base: str) -> str:
 def plain_reason(reason: str) -> str:
     """A reason without the note on post-processing that may stand before it ('none: ...; reason')."""
     note, _, rest = reason.partition("; ")
-    return rest if rest and note.partition(":")[0] in METHODS else reason
+    return rest if rest and note.partition(":")[0] in POSTPROCESSINGS else reason
 
 
 def summary_text(run: Run) -> str:

@@ -2,11 +2,13 @@
 
 import pandas as pd
 
+from plumbline import tasks
 from plumbline.report.forest import forest
-from plumbline.report.run import CONTROLS, Run
-from plumbline.report.words import METRICS, TASKS, escape, metric_title, number, section, table, task_title, with_interval
+from plumbline.report.run import Run
+from plumbline.report.words import escape, metric_title, number, section, table, task_question, task_title, with_interval
+from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
 
-POSTS = ["selected", "best", "none", "center", "center_scale", "tvn"]
+POSTS = [*reversed(CHOSEN.values()), *POSTPROCESSINGS]
 CIVIDIS = [[0, "#00224e"], [0.25, "#434e6c"], [0.5, "#7d7c78"], [0.75, "#bcae6c"], [1, "#fee838"]]
 
 
@@ -18,8 +20,7 @@ def task_sections(run: Run, task: str) -> list[dict]:
 
 
 def _parent(task: str) -> dict:
-    about = f"{TASKS.get(task, ('', ''))[1]}"
-    return {"parent_id": f"plumbline_task_{task}", "parent_name": task_title(task), "parent_description": about}
+    return {"parent_id": f"plumbline_task_{task}", "parent_name": task_title(task), "parent_description": task_question(task)}
 
 
 def _heatmap(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
@@ -30,7 +31,7 @@ def _heatmap(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
     sets = [name for name in run.datasets if name in set(good["dataset"])]
     values = good.pivot_table(index="label", columns="dataset", values="value").reindex(index=models, columns=sets)
     data = [[None if pd.isna(value) else round(float(value), 4) for value in line] for line in values.to_numpy()]
-    candidates = good[~good["role"].isin(CONTROLS)]["value"]
+    candidates = good[~good["role"].isin(REFERENCES)]["value"]
     limits = {"min": float(candidates.min()), "max": float(candidates.max())} if candidates.nunique() > 1 else {}
     config = {"id": f"plumbline_{task}_heatmap_plot", "title": f"{task_title(task)}: score", "xlab": "Data set",
               "ylab": "Model", "square": False, "tt_decimals": 1 if good["metric"].str.endswith("_pct").all() else 3,
@@ -90,7 +91,7 @@ def _all_metrics(run: Run, task: str) -> dict | None:
     scores = run.scores[(run.scores["task"] == task) & (run.scores["status"] == "ok")]
     if scores.empty:
         return None
-    metrics = [name for name in METRICS if name in set(scores["metric"])]
+    metrics = [name for name in tasks.metrics() if name in set(scores["metric"])]
     metrics += sorted(set(scores["metric"]) - set(metrics))
     parts = []
     for dataset in [name for name in run.datasets if name in set(scores["dataset"])]:

@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from plumbline.report.run import CONTROLS, Run
+from plumbline.report.run import Run
 from plumbline.report.sentences import overall, per_task
-from plumbline.report.words import SILENT, TASKS, VERDICTS, escape, metric_title, number, section, table, task_title
+from plumbline.report.words import SILENT, VERDICTS, escape, metric_title, number, section, table, task_question, task_title
+from plumbline.scoring.protocol import REFERENCES
 from plumbline.scoring.scores import counted
 
 STYLE = """<style>
@@ -46,9 +47,9 @@ def verdict_section(run: Run) -> dict:
 
 def overview(run: Run) -> str:
     """Models x tasks over all data sets: on how many a model is better, tied, worse."""
-    shown = run.headline[~run.headline["role"].isin(CONTROLS) & (run.headline["variant"] != run.about["baseline"])]
+    shown = run.headline[~run.headline["role"].isin(REFERENCES) & (run.headline["variant"] != run.about["baseline"])]
     present = set(shown["label"])
-    head = ["Model"] + [f'<span title="{escape(TASKS.get(t, ("", ""))[1])}">{escape(task_title(t))}</span>' for t in run.tasks]
+    head = ["Model"] + [f'<span title="{escape(task_question(t))}">{escape(task_title(t))}</span>' for t in run.tasks]
     body = [
         [f"<b>{escape(label)}</b>", *(_tally(shown[(shown["label"] == label) & (shown["task"] == task)]) for task in run.tasks)]
         for label in run.models
@@ -90,7 +91,7 @@ def _key(run: Run) -> str:
 
 def matrix(run: Run, rows: pd.DataFrame) -> str:
     """Models x tasks: symbol, word, difference to the baseline and its interval."""
-    shown = rows[~rows["role"].isin(CONTROLS)]
+    shown = rows[~rows["role"].isin(REFERENCES)]
     scored = set(shown[shown["status"] != "not_applicable"]["task"])  # the sentences say why the others are not there
     tasks = [task for task in run.tasks if task in scored]
     head = ["Model"] + [_task_head(shown[shown["task"] == task], task) for task in tasks]
@@ -106,7 +107,7 @@ def matrix(run: Run, rows: pd.DataFrame) -> str:
 
 def _task_head(rows: pd.DataFrame, task: str) -> str:
     metric = rows["metric"].iloc[0]
-    question = escape(TASKS.get(task, ("", ""))[1])
+    question = escape(task_question(task))
     under = f'<small class="pl-grey">{escape(metric_title(metric))}</small>'
     return f'<span title="{question}">{escape(task_title(task))}</span><br>{under}'
 

@@ -3,39 +3,10 @@
 import math
 from html import escape
 
-TASK_ORDER = ["separability", "recall", "reconstruction", "consistency", "magnitude", "batch_effect"]
-TASKS = {
-    "separability": ("Telling perturbations apart", "Whether cells of one perturbation can be told from cells of the others."),
-    "recall": ("Known biology", "Whether perturbations of genes that are known to work together lie together."),
-    "reconstruction": (
-        "Rebuilding expression",
-        "Whether the expression of cells with unseen perturbations, their own state and the effect together, can be decoded "
-        "from the embedding.",
-    ),
-    "consistency": ("Consistency", "Whether the cells of one perturbation agree more than chance."),
-    "magnitude": ("Effect magnitude", "How many perturbations move away from the controls."),
-    "batch_effect": (
-        "Batch mixing",
-        "Whether cells of different batches mix. Read it beside the tasks on biology: noise mixes perfectly.",
-    ),
-}
-METRICS = {
-    "ilisi_raw": "iLISI (effective number of batches)", "ilisi_ratio": "iLISI / shuffled", "ilisi_scaled": "iLISI, 0..1",
-    "ilisi_scib": "iLISI (scib-metrics)", "linear_top1": "linear probe, top-1 accuracy",
-    "linear_top5": "linear probe, top-5 accuracy", "knn_top1": "kNN, top-1 accuracy", "knn_top5": "kNN, top-5 accuracy",
-    "linear_balanced": "linear probe, balanced accuracy", "auroc_control": "AUROC against controls",
-    "consistency_pct": "percent of perturbations, p ≤ 0.05", "consistency_fdr_pct": "percent of perturbations, q ≤ 0.05",
-    "magnitude_pct": "percent of perturbations, p ≤ 0.05", "magnitude_fdr_pct": "percent of perturbations, q ≤ 0.05",
-    "recall_mean": "recall, mean of sources", "corum_ks": "CORUM complexes (KS)",
-    "structural_integrity": "structural integrity",
-    "si_effect": "structural integrity of the effect", "spearman": "Spearman per gene",
-    "pearson": "Pearson per gene", "mse": "mean squared error",
-    "mae": "mean absolute error", "r2": "R²",
-}  # fmt: skip
+from plumbline import tasks
+
 TESTED = ("better", "worse", "tied", "cannot tell")  # verdicts of a test that was made
 SILENT = ("cannot tell", "too few units", "at the floor")  # verdicts that say nothing of a model
-METHODS = ("none", "center", "center_scale", "tvn")  # post-processings
-SOURCES = {"corum": "CORUM", "humap": "HuMAP", "reactome": "Reactome", "signor": "SIGNOR", "stringdb": "StringDB"}
 # symbol, word, colour (Okabe-Ito), tint: never colour alone
 VERDICTS = {
     "better": ("▲", "better", "#0072B2", "#dcecf7"),
@@ -53,18 +24,20 @@ VERDICTS = {
 
 def task_title(task: str) -> str:
     """A task's name for readers."""
-    return TASKS.get(task, (task.replace("_", " ").capitalize(), ""))[0]
+    record = tasks.records().get(task)
+    return record.title if record else task.replace("_", " ").capitalize()
+
+
+def task_question(task: str) -> str:
+    """What a task asks; '' for one that this version does not have."""
+    record = tasks.records().get(task)
+    return record.question if record else ""
 
 
 def metric_title(metric: str) -> str:
     """A metric's name for readers."""
-    if metric in METRICS:
-        return METRICS[metric]
-    kind, _, source = metric.partition("_")
-    name, _, band = source.partition("_")
-    if kind in ("recall", "precision") and name in SOURCES:
-        return f"{kind}, {SOURCES[name]}" + (f" ({band} % band)" if band else "")
-    return metric.replace("_", " ")
+    record = tasks.metrics().get(metric)
+    return record.title if record else metric.replace("_", " ")
 
 
 def number(value: float, metric: str = "", sign: bool = False) -> str:

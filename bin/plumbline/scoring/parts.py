@@ -1,12 +1,12 @@
 """Which cells fit a post-processing, which choose one, and which are reported on."""
 
 from dataclasses import dataclass, replace
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 
 from plumbline.scoring.postprocess import postprocess
+from plumbline.scoring.records import Task
 from plumbline.scoring.scores import Score
 from plumbline.scoring.screen import Screen, View
 
@@ -36,7 +36,7 @@ class Parts:
     """
 
     base: View
-    task: ModuleType
+    task: Task
     fit: np.ndarray | None
     whole: bool
     processed: dict[str, np.ndarray]
@@ -44,12 +44,7 @@ class Parts:
     @property
     def can_choose(self) -> bool:
         """Whether there are cells that a post-processing may be chosen on."""
-        return bool((self.base.split.train if self.chooses_on_train else self.base.split.validation).any())
-
-    @property
-    def chooses_on_train(self) -> bool:
-        """Whether the post-processing is chosen on train cells, and all test cells are reported on."""
-        return getattr(self.task, "CHOOSES_ON_TRAIN", False)
+        return bool((self.base.split.train if self.task.chooses_on_train else self.base.split.validation).any())
 
     def run(self, method: str, part: str) -> list[Score]:
         """Scores of one post-processing on a part of the cells: 'validation', 'report' or 'all'.
@@ -59,7 +54,7 @@ class Parts:
         """
         view = replace(self.base, embedding=self.processed[method])
         spares = self.fit is not None
-        if method == "none" and part != "validation" and not getattr(self.task, "SCORES_CONTROLS", False):
+        if method == "none" and part != "validation" and not self.task.scores_controls:
             spares = False
         if spares and self.whole:
             view = view.take(np.flatnonzero(~self.fit))
@@ -77,12 +72,12 @@ class Parts:
 
     def _part(self, view: View, part: str) -> View:
         split = view.split
-        if part == "all" or (part == "report" and self.chooses_on_train):
+        if part == "all" or (part == "report" and self.task.chooses_on_train):
             return view
-        if self.chooses_on_train:
+        if self.task.chooses_on_train:
             return replace(view, split=replace(split, test1=_as_many(split.train, int(split.test1.sum()), split.seed)))
         keep = split.validation if part == "validation" else ~split.validation
-        if not self.task.USES_SPLIT:
+        if not self.task.uses_split:
             return view.take(np.flatnonzero(keep))
         return replace(view, split=replace(split, test1=split.test1 & keep, test2=split.test2 & keep))
 

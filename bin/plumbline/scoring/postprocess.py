@@ -6,13 +6,14 @@ some 5 times); fewer than 2 for TVN's covariance, which the added 0.5 I keeps wi
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import NotApplicable, UserError, did_you_mean
+from plumbline.scoring.protocol import POSTPROCESSINGS
 
-METHODS = ("none", "center", "center_scale", "tvn")
 MIN_CONTROLS = {"none": 0, "center": 1, "center_scale": 5, "tvn": 2}
 REGULARISATION = 0.5  # TVN adds this to the diagonal of a batch's control covariance
 BLOCK = 65_536  # rows transformed at a time: bounds the temporary memory
@@ -26,12 +27,12 @@ def postprocess(embedding: np.ndarray, is_control: np.ndarray, batch: np.ndarray
     Dimensions in which the controls do not vary are centred and keep their scale. Statistics are float64.
     Raises NotApplicable without any control, UserError for an unknown method.
     """
-    if method not in METHODS:
-        raise UserError(f"unknown post-processing {method!r}.{did_you_mean(method, list(METHODS))}")
+    if method not in POSTPROCESSINGS:
+        raise UserError(f"unknown post-processing {method!r}.{did_you_mean(method, list(POSTPROCESSINGS))}")
     values, controls = np.asarray(embedding, dtype=np.float32), np.asarray(is_control, dtype=bool)
     code, names = pd.factorize(np.asarray(batch, dtype=object))
     few = np.bincount(code[controls], minlength=len(names)) < MIN_CONTROLS[method]
-    info = {
+    info: dict[str, Any] = {
         "method": method,
         "n_controls": int(controls.sum()),
         "n_batches": len(names),

@@ -11,7 +11,6 @@ import numpy as np
 
 KEYS = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "task_version", "metric"]
 COLUMNS = [*KEYS, "value", "ci_low", "ci_high", "n", "status", "reason", "code"]
-PROTOCOLS = ("paper", "corrected")
 
 
 def counted(n: int, noun: str) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,35 @@ class Screen:
         """A subset of the cells; genes and facts stay."""
         parts = {name: getattr(self, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch")}
         return replace(self, **parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """An embedding to be evaluated: its cells, before any split or post-processing.
+
+    embedding: (n_cells, d), float32, without NaN. rows: for each cell its row in counts.h5ad. predictor: the name of a
+    predictor, whose embedding has no column. n_draws: size of permutation nulls.
+    """
+
+    embedding: np.ndarray
+    screen: Screen
+    rows: np.ndarray
+    counts: Path | None = None
+    predictor: str = ""
+    n_draws: int = 1000
+    threads: int = 1
+    device: str = "cpu"
+
+    @staticmethod
+    def of_embedded(values: np.ndarray, screen: Screen, **more: Any) -> "Subject":
+        """The cells of ``screen`` that the model could embed: rows of ``values`` (n_cells, d) that are not NaN."""
+        rows = np.flatnonzero(np.isfinite(values).all(axis=1))
+        return Subject(embedding=values[rows], screen=screen.take(rows), rows=rows, **more)
+
+    def view(self, split: Split, protocol: str) -> "View":
+        """What a task sees of it under one split and protocol. ``split`` holds the cells of this subject."""
+        shared = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return View(**shared, split=split, protocol=protocol, seed=split.seed)
 
 
 @dataclass(frozen=True)
@@ -53,8 +83,8 @@ class View:
 
     def take(self, rows: np.ndarray) -> "View":
         """The view on a subset of its cells (index array or mask)."""
-        cells = {"screen": self.screen.take(rows), "split": self.split.take(rows)}
-        return replace(self, embedding=self.embedding[rows], rows=self.rows[rows], **cells)
+        screen, split = self.screen.take(rows), self.split.take(rows)
+        return replace(self, embedding=self.embedding[rows], rows=self.rows[rows], screen=screen, split=split)
 
 
 def read_screen(tables: Path | str) -> Screen:

@@ -112,8 +112,8 @@ def canonical(items: Items) -> Items:
         unit, unit2 = np.where(swap, other, unit), np.where(swap, unit, other)
     bare = Items(items.kind, unit, numerator, np.asarray(items.denominator, dtype=float), unit2)
     _, first, group = np.unique(_names(bare), return_index=True, return_inverse=True)
-    sums = [np.bincount(group, values, minlength=len(first)) for values in (bare.numerator, bare.denominator)]
-    return Items(items.kind, unit[first], *sums, None if unit2 is None else unit2[first])
+    top, bottom = (np.bincount(group, values, minlength=len(first)) for values in (bare.numerator, bare.denominator))
+    return Items(items.kind, unit[first], top, bottom, None if unit2 is None else unit2[first])
 
 
 def pool(parts: Sequence[Items]) -> Items:
@@ -129,8 +129,10 @@ def pool(parts: Sequence[Items]) -> Items:
     if not scaled:
         return canonical(parts[0])
     unit2 = None if scaled[0].unit2 is None else np.concatenate([part.unit2 for part in scaled])
-    columns = (np.concatenate([getattr(p, name) for p in scaled]) for name in ("unit", "numerator", "denominator"))
-    return canonical(Items(scaled[0].kind, *columns, unit2))
+    unit, numerator, denominator = (
+        np.concatenate([getattr(part, name) for part in scaled]) for name in ("unit", "numerator", "denominator")
+    )
+    return canonical(Items(scaled[0].kind, unit, numerator, denominator, unit2))
 
 
 def shared(a: Items, b: Items) -> tuple[Items, Items]:

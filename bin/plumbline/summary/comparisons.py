@@ -3,21 +3,14 @@
 import numpy as np
 import pandas as pd
 
+from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
+from plumbline.scoring.records import Metric
 from plumbline.scoring.stats import n_units
 from plumbline.summary.calibration import calibrate
 from plumbline.summary.contest import Contest
-from plumbline.summary.tables import CHOSEN, ItemFiles, bounds, directions, main_metric
+from plumbline.summary.tables import ItemFiles, known_metric, main_metric
 from plumbline.summary.verdicts import decide, rank_intervals, verdict
 
-CONTROLS = ("floor", "ceiling", "predictor")  # roles that calibrate; they are not candidates and share no family of tests
-METHODS = ("none", "center", "center_scale", "tvn")
-# what a metric gives by chance alone, where theory says so (NaN: noise has the best score, there is no floor); elsewhere the
-# floor models say it
-CHANCE = {"auroc_control": 0.5, "structural_integrity": 0.5, "si_effect": 0.0, "r2": 0.0, "pearson": 0.0, "spearman": 0.0,
-          "consistency_pct": 5.0, "magnitude_pct": 5.0, "consistency_fdr_pct": 0.0, "magnitude_fdr_pct": 0.0}  # fmt: skip
-CHANCE |= dict.fromkeys(("ilisi_raw", "ilisi_ratio", "ilisi_scaled", "ilisi_scib"), np.nan)
-SOURCES = ("corum", "humap", "reactome", "signor", "stringdb")
-CHANCE |= {f"recall_{source}": 0.1 for source in (*SOURCES, "mean")} | {f"recall_{source}_10": 0.2 for source in SOURCES}
 COLUMNS = [
     *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
     *("role", "status", "reason", "value", "ci_low", "ci_high", "n", "n_seeds", "sd_seeds", "baseline_value", "difference"),
@@ -41,17 +34,17 @@ def compare(
         frame.index += start  # a row keeps its number when the groups are joined
         start += len(frame)
         frame["role"] = [roles.get(variant, "external") for variant in frame["variant"]]
-        frame["candidate"] = ~frame["role"].isin(CONTROLS)
+        frame["candidate"] = ~frame["role"].isin(REFERENCES)
         frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
-        frame["direction"] = directions(task).get(metric, 1)
+        frame["direction"] = known_metric(metric).direction
         parts = {}
         for row in frame[frame["status"] == "ok"].itertuples():
             found = items.read(dataset, row.variant, row.fit_on, task, metric, protocol)
             if found:
                 parts[row.Index] = found
         contest = Contest.of(parts, n_boot, seed)
-        frame = _test(frame, contest, baseline, bounds(task, metric))
-        frames.append(calibrate(frame, contest, CHANCE.get(metric)))
+        frame = _test(frame, contest, baseline, known_metric(metric).bounds)
+        frames.append(calibrate(frame, contest, _chance(known_metric(metric))))
         # main metrics of a data set are one family: the headline and the ranks rest on the same tests
         family = (dataset, protocol, *(("", "") if frame["main"].all() else (task, metric)))
         both = contest.pairs([row for row in contest.parts if frame.loc[row, "candidate"]])
@@ -60,6 +53,13 @@ def compare(
         return pd.DataFrame(columns=COLUMNS)
     tests = pd.concat([part for part in pairs if len(part)] or pairs[:1], ignore_index=True)
     return _with_verdicts(frames, tests, baseline).reset_index(drop=True)[COLUMNS]
+
+
+def _chance(metric: Metric) -> float | None:
+    """What ``calibrate`` asks of a metric: its chance level, None where it is not known, NaN where there is no floor."""
+    if metric.noise_scores_best:
+        return np.nan
+    return None if np.isnan(metric.chance) else metric.chance
 
 
 def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +75,7 @@ def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
         rows.append({
             **{name: runs[name].iloc[0] for name in (*_GROUP, "postprocess")},
             "model": model, "variant": variant, "fit_on": fit_on, "status": status, "reason": reason,
-            "chosen": ", ".join(sorted({text.partition(":")[0] for text in good["reason"]} & set(METHODS))),
+            "chosen": ", ".join(sorted({text.partition(":")[0] for text in good["reason"]} & set(POSTPROCESSINGS))),
             "value": good["value"].mean(), "n_seeds": good["seed"].nunique(), "n": int(good["n"].max()) if len(good) else 0,
             "sd_seeds": good["value"].std(ddof=1) if len(good) > 1 else np.nan,
             "ci_low": good["ci_low"].iloc[0] if one_seed else np.nan,

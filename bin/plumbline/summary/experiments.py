@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from plumbline.summary.comparisons import CONTROLS
+from plumbline.scoring.protocol import REFERENCES
 from plumbline.summary.tables import RUN
 
 Compare = Callable[[pd.DataFrame, str], pd.DataFrame]
@@ -24,7 +24,7 @@ def with_experiments(scores: pd.DataFrame, expected: pd.DataFrame, compare: Comp
     main = runs[runs["experiment"] == ""]
     frames = [compare(scores[key.isin(_keys(main)) | ~key.isin(_keys(runs))], baseline)]
     frames[0] = frames[0].assign(experiment="", compared_with=baseline)
-    controls = runs[runs["role"].isin(CONTROLS)]
+    controls = runs[runs["role"].isin(REFERENCES)]
     for (experiment, reference), part in runs[runs["experiment"] != ""].groupby(["experiment", "compared_with"], sort=True):
         of_interest = _keys(part)
         others = pd.concat([main[main["variant"] == reference], controls, part])

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from plumbline.genes.relationships import SOURCES
+
 COLUMNS = [
     *("dataset", "published_as", "task", "metric", "postprocess", "published_model", "published_metric", "published"),
     *(
@@ -36,7 +38,7 @@ METRICS = {
     "struct_integrity": ("reconstruction", ["structural_integrity"], 1.0),
     "spearman": ("reconstruction", ["spearman"], 1.0),
     "inv(mean spearman,SI)": ("reconstruction", ["spearman", "structural_integrity"], 0.01),
-} | {name: ("recall", [f"recall_{name.lower()}"], 1.0) for name in ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")}
+} | {name: ("recall", [f"recall_{name.lower()}"], 1.0) for name in SOURCES}
 # consistency_p01 (p <= 0.01) and avg6 have no counterpart here
 POSTPROCESS = {"raw": "none", "centering": "center", "center_scale": "center_scale", "tvn": "tvn", "best_per_task": "best"}
 # published name -> (our module, the variant that answers to it, whether the paper states all its settings)
@@ -46,7 +48,7 @@ MODELS = {
     "UCE": ("uce", "uce_33l", False), "UCE [CELLxGENE]": ("uce", "uce_33l", False),
     "cellPLM": ("cellplm", "cellplm", False), "CellPLM": ("cellplm", "cellplm", False),
     "scGPT": ("scgpt", "scgpt", False), "scGPT [CELLxGENE]": ("scgpt", "scgpt", False),
-    "RandLabels": ("control", "random", False), "Random label shuffle": ("control", "random", False),
+    "RandLabels": ("reference", "random", False), "Random label shuffle": ("reference", "random", False),
 }  # fmt: skip
 
 
@@ -90,6 +92,6 @@ def _beside(record: dict, dataset: str, task: str, post: str, ours: pd.DataFrame
 def _counterparts(found: pd.DataFrame, module: str, variant: str) -> pd.DataFrame:
     """The variant that answers to the published one if this run has it, else every variant of the same model."""
     exact = found[found["variant"] == variant]
-    if len(exact) or module == "control":
+    if len(exact) or module == "reference":
         return exact
     return found[found["model"] == module]

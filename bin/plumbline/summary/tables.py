@@ -4,17 +4,18 @@ import glob
 import json
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 
 from plumbline import tasks
 from plumbline.common.errors import UserError
-from plumbline.scoring.scores import COLUMNS, PROTOCOLS, Items
+from plumbline.embedding.variants import read_rows
+from plumbline.scoring.protocol import CHOSEN, PROTOCOLS
+from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.scores import COLUMNS, Items
 
 RUN = ["dataset", "variant", "fit_on", "task"]
-CHOSEN = {"paper": "best", "corrected": "selected"}  # the post-processing that stands for a model under each protocol
 _ITEM_COLUMNS = ["metric", "protocol", "seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale", "p"]
 _SMALL = 100_000  # rows of an item table that is read once and kept, rather than once a metric
 _TEXT = [name for name in COLUMNS if name not in ("seed", "value", "ci_low", "ci_high", "n")]
@@ -36,7 +37,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
 
 def read_models(path: Path) -> pd.DataFrame:
     """assets/models.csv, indexed by variant id; columns at least model, title, role."""
-    models = pd.read_csv(path, dtype=str, keep_default_na=False)
+    models = pd.DataFrame(read_rows(path))
     missing = [name for name in ("id", "model", "title", "role") if name not in models]
     if missing:
         raise UserError(f"{path}: the list of models lacks the column {', '.join(missing)}.")
@@ -102,40 +103,28 @@ def missing_rows(scores: pd.DataFrame, expected: pd.DataFrame, provenance: pd.Da
 
 
 def _failed(run: dict, protocols: list[str]) -> list[dict]:
-    task, version = _task(run["task"])
+    task = known_task(run["task"])
     about = {name: run[name] for name in ("dataset", "model", "variant", "fit_on", "task")}
-    about |= {"task_version": version, "n": 0, "status": "failed", "code": ""}
+    about |= {"task_version": task.version if task else "", "n": 0, "status": "failed", "code": ""}
     about |= dict.fromkeys(("value", "ci_low", "ci_high"), np.nan)
-    metrics = list(task.METRICS) if task else [""]
+    metrics = [metric.name for metric in task.metrics] if task else [""]
     return [{**about, "protocol": p, "postprocess": CHOSEN[p], "metric": m} for p in protocols for m in metrics]
 
 
-def directions(task: str) -> dict[str, int]:
-    """metric -> +1 where higher is better, else -1; empty for a task this version does not have."""
-    module, _ = _task(task)
-    return dict(module.METRICS) if module else {}
+def known_task(name: str) -> Task | None:
+    """The record of a task; None for one that this version does not have."""
+    return tasks.records().get(name)
 
 
-def bounds(task: str, metric: str) -> tuple[float, float]:
-    """The lowest and highest value of a metric; of one that this version does not have, any."""
-    module, _ = _task(task)
-    return module.BOUNDS.get(metric, (-np.inf, np.inf)) if module else (-np.inf, np.inf)
+def known_metric(name: str) -> Metric:
+    """The record of a metric; of one that this version does not have, a record without bounds."""
+    return tasks.metrics().get(name) or Metric(name=name, title=name, lowest=-np.inf, highest=np.inf)
 
 
 def main_metric(task: str, facts: dict) -> str:
     """The metric that ranks models on a data set; '' for a task this version does not have."""
-    module, _ = _task(task)
-    if module is None:
-        return ""
-    choose = getattr(module, "main_metric", None)
-    return choose(facts) if choose and facts else module.MAIN_METRIC
-
-
-def _task(name: str) -> tuple[ModuleType | None, str]:
-    if name not in tasks.names():
-        return None, ""
-    module = tasks.load(name)
-    return module, str(module.VERSION)
+    record = known_task(task)
+    return record.main(facts) if record else ""
 
 
 class ItemFiles:

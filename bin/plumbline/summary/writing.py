@@ -9,7 +9,7 @@ import pandas as pd
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.common.files import whole_file, write_json, write_parquet
 from plumbline.summary.schema import load_schema
-from plumbline.summary.tables import directions, main_metric
+from plumbline.summary.tables import known_task, main_metric
 
 _KEYS = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "metric"]
 
@@ -65,7 +65,7 @@ def about(scores: pd.DataFrame, models: pd.DataFrame, datasets: dict, args: argp
     tasks = {}
     for name, part in scores.groupby("task"):
         main = {dataset: main_metric(name, facts.get(dataset, {})) for dataset in sorted(set(part["dataset"]))}
-        tasks[name] = {"version": part["task_version"].max(), "metrics": directions(name), "main_metric": main}
+        tasks[name] = {"version": part["task_version"].max(), "metrics": _directions(name), "main_metric": main}
     return {
         "schema_version": load_schema()["version"],
         "baseline": args.baseline,
@@ -76,6 +76,11 @@ def about(scores: pd.DataFrame, models: pd.DataFrame, datasets: dict, args: argp
         "models": {name: models.loc[name].to_dict() for name in variants if name in models.index},
         "datasets": datasets,
     }
+
+
+def _directions(task: str) -> dict[str, int]:
+    record = known_task(task)
+    return {metric.name: metric.direction for metric in record.metrics} if record else {}
 
 
 def write_json_nan(path: Path, value: dict) -> None:

@@ -7,23 +7,21 @@ import numpy as np
 import pandas as pd
 
 from plumbline.metrics.lisi import MIN_K, SCIB_NEIGHBOURS, ilisi, ilisi_scib, k_for
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.screen import View
 
-NAME = "batch_effect"
-VERSION = "2"  # 2: all test batches are scored, the post-processing is chosen on train cells
-MAIN_METRIC = "ilisi_scaled"
-METRICS = {"ilisi_raw": 1, "ilisi_ratio": 1, "ilisi_scaled": 1, "ilisi_scib": 1}
-BOUNDS = {"ilisi_raw": (1, np.inf), "ilisi_ratio": (0, np.inf), "ilisi_scaled": (0, 1), "ilisi_scib": (0, 1)}
-USES_SPLIT = True
-NEEDS_COUNTS = False
-COMPARES_CONTROLS = tuple(METRICS)
-SCORES_CONTROLS = True  # controls are among the scored cells: the same ones under every post-processing
-CHOOSES_ON_TRAIN = True  # half of two test batches would leave nothing to mix: the train batches choose
+NOISE_MIXES = {"noise_scores_best": True, "compares_controls": True}
+METRICS = (
+    Metric(name="ilisi_raw", title="iLISI (effective number of batches)", lowest=1, highest=np.inf, **NOISE_MIXES),
+    Metric(name="ilisi_ratio", title="iLISI / shuffled", highest=np.inf, **NOISE_MIXES),
+    Metric(name="ilisi_scaled", title="iLISI, 0..1", **NOISE_MIXES),
+    Metric(name="ilisi_scib", title="iLISI (scib-metrics)", **NOISE_MIXES),
+)
 
 
 def not_applicable(facts: dict) -> str:
-    """A reason why a data set cannot be scored, or ''."""
+    """Why the task does not apply to this data set; '' if it does."""
     return "" if facts["has_batches"] and facts["n_batches"] > 1 else "the data set has no batches to mix"
 
 
@@ -38,7 +36,7 @@ def run(view: View) -> list[Score]:
     k = k_for(len(cells))
     reason = _why_not(view, len(names), k)
     if reason:
-        return [Score.absent(metric, reason) for metric in METRICS]
+        return TASK.absent(reason)
     points = view.embedding[cells]
     random = np.random.default_rng(view.seed)
     labels = np.stack([batch, random.permutation(batch), _shuffled_within(batch, view.screen.perturbation[cells], random)])
@@ -92,3 +90,19 @@ def _score(
     n_cells = np.bincount(batch).astype(float)
     items = Items("batch", names.astype(str), np.bincount(batch, weights=values), n_cells, offset=offset, scale=scale)
     return Score.of(metric, items, n=len(values), reason=reason)
+
+
+TASK = Task(
+    name="batch_effect",
+    version="2",  # 2: all test batches are scored, the post-processing is chosen on train cells
+    title="Batch mixing",
+    question="Whether cells of different batches mix. Read it next to the tasks on biology: noise mixes perfectly.",
+    order=60,
+    metrics=METRICS,
+    main_metric="ilisi_scaled",
+    not_applicable=not_applicable,
+    run=run,
+    scores_controls=True,
+    chooses_on_train=True,  # half of two test batches would leave nothing to mix
+    uses_split=True,
+)

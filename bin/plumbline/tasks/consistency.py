@@ -9,21 +9,19 @@ import numpy as np
 from plumbline.metrics.cosine import matched_null, mean_cosine
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.ranks import draw_p_value, null_too_small, paper_p_value, significance, unexpressed_null
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
-NAME = "consistency"
-VERSION = "2"  # 2: the null relabels cells within batches; what too few relabellings could tell is not scored
-MAIN_METRIC = "consistency_pct"
-METRICS = {"consistency_pct": 1, "consistency_fdr_pct": 1}
-BOUNDS = dict.fromkeys(METRICS, (0, 100))
-USES_SPLIT = False
-NEEDS_COUNTS = False
-COMPARES_CONTROLS = tuple(METRICS)
+PERCENT = {"unit": "%", "highest": 100, "compares_controls": True}
+METRICS = (
+    Metric(name="consistency_pct", title="percent of perturbations, p ≤ 0.05", chance=5.0, **PERCENT),
+    Metric(name="consistency_fdr_pct", title="percent of perturbations, q ≤ 0.05", chance=0.0, **PERCENT),
+)
 
 
 def not_applicable(facts: dict) -> str:
-    """A reason why the question cannot be asked of this data set, or ''."""
+    """Why the task does not apply to this data set; '' if it does."""
     if facts["n_perturbations"] < 1:
         return "the data set has no perturbation"
     return ""
@@ -31,8 +29,6 @@ def not_applicable(facts: dict) -> str:
 
 def run(view: View) -> list[Score]:
     """Share of perturbations (percent) that are more consistent than chance, at p <= 0.05 and (corrected) at q <= 0.05."""
-    if view.predictor:
-        return [Score.absent(metric, f"{view.predictor} predicts expression; it is no embedding") for metric in METRICS]
     return _paper(view) if view.protocol == "paper" else _corrected(view)
 
 
@@ -45,7 +41,7 @@ def _paper(view: View) -> list[Score]:
     pool = value[null & np.isfinite(value)]
     reason = reason or null_too_small(len(pool), "with two cells or more")
     if reason:
-        return [Score.absent(metric, reason) for metric in METRICS]
+        return TASK.absent(reason)
     p = paper_p_value(value[scored], pool, "left")
     reason = f"null: {len(pool)} perturbations of unexpressed genes"
     score = significance("consistency_pct", groups.names[scored], p, value[scored], groups.sizes[scored], reason)
@@ -65,3 +61,16 @@ def _corrected(view: View) -> list[Score]:
     p = draw_p_value(observed[scored], null[scored])
     parts = names[scored], p, value, size, reason if not scored.all() else ""
     return [significance("consistency_pct", *parts), significance("consistency_fdr_pct", *parts, fdr=True)]
+
+
+TASK = Task(
+    name="consistency",
+    version="2",  # 2: the null relabels cells within batches; what too few relabellings could tell is not scored
+    title="Consistency",
+    question="Whether the cells of one perturbation agree more than chance.",
+    order=40,
+    metrics=METRICS,
+    main_metric="consistency_pct",
+    not_applicable=not_applicable,
+    run=run,
+)

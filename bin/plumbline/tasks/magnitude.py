@@ -9,22 +9,20 @@ import numpy as np
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by, seed_of
 from plumbline.metrics.ranks import draw_p_value, null_too_small, paper_p_value, significance, unexpressed_null
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
-NAME = "magnitude"
-VERSION = "2"  # 2: a perturbation that no relabelling can show at p <= 0.05 is not scored
-MAIN_METRIC = "magnitude_pct"
-METRICS = {"magnitude_pct": 1, "magnitude_fdr_pct": 1}
-BOUNDS = dict.fromkeys(METRICS, (0, 100))
-USES_SPLIT = False
-NEEDS_COUNTS = False
-COMPARES_CONTROLS = tuple(METRICS)
+PERCENT = {"unit": "%", "highest": 100, "compares_controls": True}
+METRICS = (
+    Metric(name="magnitude_pct", title="percent of perturbations, p ≤ 0.05", chance=5.0, **PERCENT),
+    Metric(name="magnitude_fdr_pct", title="percent of perturbations, q ≤ 0.05", chance=0.0, **PERCENT),
+)
 PAPER_CONTROLS = 1000
 
 
 def not_applicable(facts: dict) -> str:
-    """A reason why the question cannot be asked of this data set, or ''."""
+    """Why the task does not apply to this data set; '' if it does."""
     if facts["n_perturbations"] < 1:
         return "the data set has no perturbation"
     if not facts["has_controls"]:
@@ -34,10 +32,8 @@ def not_applicable(facts: dict) -> str:
 
 def run(view: View) -> list[Score]:
     """Share of perturbations (percent) that move cells more than chance, at p <= 0.05 and (corrected) at q <= 0.05."""
-    if view.predictor:
-        return [Score.absent(metric, f"{view.predictor} predicts expression; it is no embedding") for metric in METRICS]
     if not view.screen.is_control.any():
-        return [Score.absent(metric, "no control cell is among the scored cells") for metric in METRICS]
+        return TASK.absent("no control cell is among the scored cells")
     return _paper(view) if view.protocol == "paper" else _corrected(view)
 
 
@@ -51,7 +47,7 @@ def _paper(view: View) -> list[Score]:
     pool = value[null & np.isfinite(value)]
     reason = reason or null_too_small(len(pool), f"with {MIN_CELLS} cells or more")
     if reason:
-        return [Score.absent(metric, reason) for metric in METRICS]
+        return TASK.absent(reason)
     p = paper_p_value(value[scored], pool, "right")
     reason = f"null: {len(pool)} perturbations of unexpressed genes"
     score = significance("magnitude_pct", groups.names[scored], p, value[scored], groups.sizes[scored], reason)
@@ -78,3 +74,16 @@ def _corrected(view: View) -> list[Score]:
     p = draw_p_value(result.observed[scored], result.null[scored])
     parts = names[scored], p, result.observed[scored], result.n_cells[scored], reason if not scored.all() else ""
     return [significance("magnitude_pct", *parts), significance("magnitude_fdr_pct", *parts, fdr=True)]
+
+
+TASK = Task(
+    name="magnitude",
+    version="2",  # 2: a perturbation that no relabelling can show at p <= 0.05 is not scored
+    title="Effect magnitude",
+    question="How many perturbations move away from the controls.",
+    order=50,
+    metrics=METRICS,
+    main_metric="magnitude_pct",
+    not_applicable=not_applicable,
+    run=run,
+)

@@ -22,20 +22,20 @@ from plumbline.metrics.recall import (
     precision_by_gene,
     recalled,
 )
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import Screen, View
 from plumbline.scoring.stats import bh
 
-NAME = "recall"
-VERSION = "1"
-MAIN_METRIC = "recall_mean"
-_PAPER = [*(f"recall_{source.lower()}" for source in SOURCES), "recall_mean"]
-_EXTRA = [*(f"recall_{s.lower()}_10" for s in SOURCES), *(f"precision_{s.lower()}" for s in SOURCES), "corum_ks"]
-METRICS = dict.fromkeys([*_PAPER, *_EXTRA], 1)
-BOUNDS = dict.fromkeys(METRICS, (0, 1))
-USES_SPLIT = False
-NEEDS_COUNTS = False
-COMPARES_CONTROLS = ()
+_PAPER = (
+    *(Metric(name=f"recall_{s.lower()}", title=f"recall, {s}", chance=0.1) for s in SOURCES),
+    Metric(name="recall_mean", title="recall, mean of sources", chance=0.1),
+)
+_EXTRA = (
+    *(Metric(name=f"recall_{s.lower()}_10", title=f"recall, {s} (10 % band)", chance=0.2) for s in SOURCES),
+    *(Metric(name=f"precision_{s.lower()}", title=f"precision, {s}") for s in SOURCES),
+    Metric(name="corum_ks", title="CORUM complexes (KS)"),
+)
 MIN_PAIRS = 10  # known pairs below which a source is not scored
 MIN_MEMBERS = 10  # perturbed members below which a complex is not scored, as EFAAR
 MIN_COMPLEXES = 3
@@ -44,7 +44,7 @@ CHEMICALS = ("chemical", "compound", "drug", "small molecule")
 
 
 def not_applicable(facts: dict) -> str:
-    """A reason why the question cannot be asked of this data set, or ''."""
+    """Why the task does not apply to this data set; '' if it does."""
     if facts.get("perturbation_type", "").lower() in CHEMICALS:
         return "known relationships are between genes, and the perturbations are compounds"
     if facts.get("organism", "human").lower() not in ("human", "homo sapiens", "", *MOUSE):
@@ -56,11 +56,9 @@ def not_applicable(facts: dict) -> str:
 
 def run(view: View) -> list[Score]:
     """Recall per source and its mean; in `corrected` also the wider band, the precision and the complexes."""
-    if view.predictor:
-        return [Score.absent(metric, f"{view.predictor} predicts expression; it is no embedding") for metric in METRICS]
     names, means = gene_means(view.embedding, view.screen)
     if len(names) < 5:
-        return [Score.absent(metric, f"only {len(names)} perturbed genes are among the scored cells") for metric in METRICS]
+        return TASK.absent(f"only {len(names)} perturbed genes are among the scored cells")
     similarities = pairwise_cosines(means)
     found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
     band = in_band(similarities.values, 0.05)
@@ -68,7 +66,7 @@ def run(view: View) -> list[Score]:
     narrow = [_recall(source, "", names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
     scores = [*narrow, _mean(narrow, _ortholog_note(names, view.screen.facts))]
     if view.protocol == "paper":
-        return scores + [Score.absent(metric, "a metric of the corrected protocol") for metric in _EXTRA]
+        return scores + [Score.absent(metric.name, "a metric of the corrected protocol") for metric in _EXTRA]
     wide = in_band(similarities.values, 0.10)
     scores += [_recall(source, "_10", names, similarities, pairs, wide, n_genes) for source, pairs in found.items()]
     scores += [_precision(source, names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
@@ -180,3 +178,16 @@ def _complexes(names: np.ndarray, means: np.ndarray) -> Score:
     extra = {"p": p, "q": q, "value": statistic, "n_cells": np.array([len(rows) for rows in members.values()])}
     hit = ((q <= ALPHA) & (gap > 0)).astype(float)
     return Score.of("corum_ks", Items("complex", np.array(list(members)), hit, np.ones(len(hit)), extra=extra))
+
+
+TASK = Task(
+    name="recall",
+    version="1",
+    title="Known biology",
+    question="Whether perturbations of genes that are known to work together lie together.",
+    order=20,
+    metrics=(*_PAPER, *_EXTRA),
+    main_metric="recall_mean",
+    not_applicable=not_applicable,
+    run=run,
+)

@@ -15,18 +15,19 @@ from plumbline.counts.expression import ShuffledExpression, read_expression, wei
 from plumbline.metrics.decoder import Decoder, plan, train_decoder
 from plumbline.metrics.effects import ControlMean, SplitHalf, mean_effect_weights
 from plumbline.metrics.integrity import Reconstruction
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score
 from plumbline.scoring.screen import View
 
-NAME = "reconstruction"
-VERSION = "1"
-MAIN_METRIC = "structural_integrity"
-METRICS = {"structural_integrity": 1, "si_effect": 1, "spearman": 1, "pearson": 1, "mse": -1, "mae": -1, "r2": 1}
-BOUNDS = {"structural_integrity": (-np.inf, 1), "si_effect": (-np.inf, 1), "spearman": (-1, 1), "pearson": (-1, 1),
-          "mse": (0, np.inf), "mae": (0, np.inf), "r2": (-np.inf, 1)}  # fmt: skip
-USES_SPLIT = True
-NEEDS_COUNTS = True
-COMPARES_CONTROLS = ()
+METRICS = (
+    Metric(name="structural_integrity", title="structural integrity", lowest=-np.inf, chance=0.5),
+    Metric(name="si_effect", title="structural integrity of the effect", lowest=-np.inf, chance=0.0),
+    Metric(name="spearman", title="Spearman per gene", lowest=-1, chance=0.0),
+    Metric(name="pearson", title="Pearson per gene", lowest=-1, chance=0.0),
+    Metric(name="mse", title="mean squared error", higher_is_better=False, highest=np.inf),
+    Metric(name="mae", title="mean absolute error", higher_is_better=False, highest=np.inf),
+    Metric(name="r2", title="R²", lowest=-np.inf, chance=0.0),
+)
 PREDICTORS = ("no_effect", "mean_effect", "split_half")
 _ELEMENTS = 2**25  # cells x genes predicted at once: 128 MB for the truth and as much for the prediction
 _CACHE_BYTES = 2**30
@@ -36,7 +37,7 @@ Predict = Callable[[slice, np.ndarray], np.ndarray]
 
 
 def not_applicable(facts: dict) -> str:
-    """A reason why the question cannot be asked of this data set, or ''."""
+    """Why the task does not apply to this data set; '' if it does."""
     if not facts["has_controls"]:
         return "effects are measured from control cells, and the data set has none"
     if facts["n_perturbations"] < 2:
@@ -48,7 +49,7 @@ def run(view: View) -> list[Score]:
     """Structural integrity, its effect form, correlations over cells and errors, on all of test2."""
     reason = _cannot(view)
     if reason:
-        return [Score.absent(metric, reason) for metric in METRICS]
+        return TASK.absent(reason)
     rows = np.flatnonzero(view.split.test2)
     rows = rows[np.lexsort((view.screen.cell_id[rows], view.screen.batch[rows]))]
     truth = read_expression(view.counts, view.rows[rows], view.screen.facts["x_kind"]).tocsc()
@@ -143,3 +144,20 @@ def _scores(view: View, sums: Reconstruction, note: str) -> list[Score]:
         "r2": (sums.r2(), ""),
     }
     return [Score.of(metric, items, reason="; ".join(filter(None, (why, note)))) for metric, (items, why) in found.items()]
+
+
+TASK = Task(
+    name="reconstruction",
+    version="1",
+    title="Rebuilding expression",
+    question="Whether the expression of cells with unseen perturbations, their own state and the effect together, can be "
+    "decoded from the embedding.",
+    order=30,
+    metrics=METRICS,
+    main_metric="structural_integrity",
+    not_applicable=not_applicable,
+    run=run,
+    needs_counts=True,
+    uses_split=True,
+    scores_predictors=True,
+)

@@ -8,24 +8,25 @@ import pandas as pd
 from plumbline.data.splits import n_train
 from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc, placements
 from plumbline.metrics.probe import Layer, corrected_schedule, fit_linear, knn_k, knn_ranks, paper_schedule
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View
 
-NAME = "separability"
-VERSION = "2"  # 2: auroc_control compares with controls that did not fit the post-processing, and counts batches, not cells
-MAIN_METRIC = "linear_top1"
-METRICS = {"linear_top1": 1, "linear_top5": 1, "knn_top1": 1, "knn_top5": 1, "linear_balanced": 1, "auroc_control": 1}
-BOUNDS = dict.fromkeys(METRICS, (0, 1))
-USES_SPLIT = True
-NEEDS_COUNTS = False
-COMPARES_CONTROLS = ("auroc_control",)
+METRICS = (
+    Metric(name="linear_top1", title="linear probe, top-1 accuracy"),
+    Metric(name="linear_top5", title="linear probe, top-5 accuracy"),
+    Metric(name="knn_top1", title="kNN, top-1 accuracy"),
+    Metric(name="knn_top5", title="kNN, top-5 accuracy"),
+    Metric(name="linear_balanced", title="linear probe, balanced accuracy"),
+    Metric(name="auroc_control", title="AUROC against controls", chance=0.5, compares_controls=True),
+)
 TOP = 5
 _PROBES: dict[bytes, Layer] = {}  # probes trained last: validation and report ask one probe about different cells
 _PROBES_KEPT = 8
 
 
 def not_applicable(facts: dict) -> str:
-    """A reason why a data set cannot be scored, or ''."""
+    """Why the task does not apply to this data set; '' if it does."""
     if facts["n_perturbations"] < 1:
         return "the data set has no perturbed cells"
     few = n_train(facts["n_perturbations"]) < 2
@@ -34,7 +35,7 @@ def not_applicable(facts: dict) -> str:
 
 def main_metric(facts: dict) -> str:
     """linear_top1, or auroc_control where fewer than two perturbations are for training."""
-    return MAIN_METRIC if n_train(facts["n_perturbations"]) > 1 else "auroc_control"
+    return "linear_top1" if n_train(facts["n_perturbations"]) > 1 else "auroc_control"
 
 
 def run(view: View) -> list[Score]:
@@ -45,7 +46,7 @@ def run(view: View) -> list[Score]:
     auroc_control: see control_auroc; `corrected` only. `corrected` standardises features on the train cells.
     """
     if view.embedding.shape[1] == 0:
-        return [Score.absent(metric, "the model gives no embedding") for metric in METRICS]
+        return TASK.absent("the model gives no embedding")
     values = _standardised(view) if view.protocol == "corrected" else view.embedding
     return [*_linear(view, values), *_knn(view, values), _auroc(view.compared() if view.compared else view)]
 
@@ -170,3 +171,18 @@ def _auroc_by_batch(metric: str, cells: Cells, batch: np.ndarray, seed: int) -> 
 
 def _in_test(code: np.ndarray, test: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(code[test & (code >= 0)], minlength=n) > 0
+
+
+TASK = Task(
+    name="separability",
+    version="2",  # 2: auroc_control spares the controls that fitted the post-processing, and counts batches, not cells
+    title="Telling perturbations apart",
+    question="Whether cells of one perturbation can be told from cells of the others.",
+    order=10,
+    metrics=METRICS,
+    main_metric="linear_top1",
+    choose_main=main_metric,
+    not_applicable=not_applicable,
+    run=run,
+    uses_split=True,
+)

@@ -1,3 +1,5 @@
+include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
+
 process EVALUATE {
     tag "${meta.id}"
     label 'env_base'
@@ -13,11 +15,13 @@ process EVALUATE {
 
     script:
     // counts is an empty list for the tasks that do not read expression
+    def options = meta.subMap(['task', 'seeds', 'protocols', 'dataset', 'model', 'variant', 'code']) + ['n-draws': meta.n_draws, 'n-boot': meta.n_boot, 'fit-on': meta.fit_on]
     """
-    evaluate_embedding.py \\
+    cat > arguments.json <<'ARGUMENTS'
+    ${jsonArguments(options)}
+    ARGUMENTS
+    evaluate_embedding.py @arguments.json \\
         --embedding ${embedding} --tables ${tables} ${counts ? "--counts ${counts}" : ''} \\
-        --task ${meta.task} --seeds ${meta.seeds} --protocols ${meta.protocols} --n-draws ${meta.n_draws} --n-boot ${meta.n_boot} \\
-        --dataset '${meta.dataset}' --model ${meta.model} --variant '${meta.variant}' --fit-on '${meta.fit_on}' --code ${meta.code} \\
         --threads ${task.cpus} ${task.ext.args ?: ''} --output ${meta.id}
     """
 

@@ -1,3 +1,5 @@
+include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
+
 process PREPARE {
     tag "${meta.id}"
     label 'env_base'
@@ -14,11 +16,15 @@ process PREPARE {
 
     script:
     // the row of the sheet travels as a file: a title may hold any character
-    def row = groovy.json.JsonOutput.toJson(meta.row).replace("'", "'\\''")
     """
-    printf '%s' '${row}' > row.json
-    prepare_dataset.py \\
-        --row row.json --input ${input} ${cell_table ? "--cell-table ${cell_table}" : ''} --catalogue ${catalogue} --seeds ${meta.seeds} \\
+    cat > row.json <<'ROW'
+    ${groovy.json.JsonOutput.toJson(meta.row)}
+    ROW
+    cat > arguments.json <<'ARGUMENTS'
+    ${jsonArguments([seeds: meta.seeds])}
+    ARGUMENTS
+    prepare_dataset.py @arguments.json \\
+        --row row.json --input input/* ${cell_table ? '--cell-table cell_table/*' : ''} --catalogue ${catalogue} \\
         --outdir ${meta.id} ${task.ext.args ?: ''}
     """
 

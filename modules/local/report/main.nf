@@ -11,6 +11,7 @@ process REPORT {
     output:
     path 'report/*_mqc.*', emit: sections
     path 'report/summary.md', emit: text
+    path 'report/multiqc_order.json', emit: order
     tuple val("${task.process}"), val('matplotlib'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"matplotlib\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
 
     script:
@@ -22,5 +23,6 @@ process REPORT {
     """
     mkdir report
     touch report/verdicts_mqc.json report/summary.md
+    echo '{}' > report/multiqc_order.json
     """
 }

@@ -1,3 +1,5 @@
+include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
+
 process SUMMARISE {
     label 'env_base'
     label 'process_medium'
@@ -18,10 +20,14 @@ process SUMMARISE {
     tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
 
     script:
+    def options = meta.subMap(['baseline', 'seed']) + ['n-boot': meta.n_boot, experiments: meta.experiments.join(',')]
     """
-    summarise_scores.py \\
+    cat > arguments.json <<'ARGUMENTS'
+    ${jsonArguments(options)}
+    ARGUMENTS
+    summarise_scores.py @arguments.json \\
         --scores scores --items items --provenance provenance --data-reports tables --expected ${expected} \\
-        --models ${models} --published ${published} --baseline ${meta.baseline} ${meta.experiments ? "--experiments ${meta.experiments.join(',')}" : ''} \\
+        --models ${models} --published ${published} \\
         --outdir summary ${task.ext.args ?: ''}
     """
 

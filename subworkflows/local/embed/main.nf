@@ -1,58 +1,22 @@
 //
-// Every embedding of every data set. The only Nextflow file that names models.
+// Every embedding of every data set. Which model runs where is said in assets/models.csv: its script, environment and device.
 //
 
-include { EMBED_CELLPLM } from '../../../modules/local/embed/cellplm/main'
-include { EMBED_CONTROL } from '../../../modules/local/embed/control/main'
-include { EMBED_EXPRESSION } from '../../../modules/local/embed/expression/main'
-include { EMBED_EXTERNAL } from '../../../modules/local/embed/external/main'
-include { EMBED_GENEFORMER } from '../../../modules/local/embed/geneformer/main'
-include { EMBED_GENE_VECTORS } from '../../../modules/local/embed/gene_vectors/main'
-include { EMBED_PCA } from '../../../modules/local/embed/pca/main'
-include { EMBED_SCGPT } from '../../../modules/local/embed/scgpt/main'
-include { EMBED_SCVI } from '../../../modules/local/embed/scvi/main'
-include { EMBED_UCE } from '../../../modules/local/embed/uce/main'
+include { EMBED_MODEL as EMBED_CPU } from '../../../modules/local/embed/main'
+include { EMBED_MODEL as EMBED_GPU } from '../../../modules/local/embed/main'
 
 workflow EMBED {
     take:
     ch_requests // [ meta, counts.h5ad, tables, weights, source ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], .., [], [] ]
 
     main:
-    ch_by_model = ch_requests.branch { meta, _counts, _tables, _weights, _source ->
-        cellplm: meta.model == 'cellplm'
-        control: meta.model == 'control'
-        expression: meta.model == 'expression'
-        external: meta.model == 'external'
-        geneformer: meta.model == 'geneformer'
-        gene_vectors: meta.model == 'gene_vectors'
-        pca: meta.model == 'pca'
-        scgpt: meta.model == 'scgpt'
-        scvi: meta.model == 'scvi'
-        uce: meta.model == 'uce'
+    ch_by_device = ch_requests.branch { meta, _counts, _tables, _weights, _source ->
+        gpu: meta.device == 'gpu'
+        cpu: true
     }
-    EMBED_CELLPLM(ch_by_model.cellplm)
-    EMBED_CONTROL(ch_by_model.control)
-    EMBED_EXPRESSION(ch_by_model.expression)
-    EMBED_EXTERNAL(ch_by_model.external)
-    EMBED_GENEFORMER(ch_by_model.geneformer)
-    EMBED_GENE_VECTORS(ch_by_model.gene_vectors)
-    EMBED_PCA(ch_by_model.pca)
-    EMBED_SCGPT(ch_by_model.scgpt)
-    EMBED_SCVI(ch_by_model.scvi)
-    EMBED_UCE(ch_by_model.uce)
-
-    ch_embeddings = EMBED_PCA.out.embedding.mix(
-        EMBED_SCVI.out.embedding,
-        EMBED_EXPRESSION.out.embedding,
-        EMBED_CONTROL.out.embedding,
-        EMBED_EXTERNAL.out.embedding,
-        EMBED_SCGPT.out.embedding,
-        EMBED_GENEFORMER.out.embedding,
-        EMBED_CELLPLM.out.embedding,
-        EMBED_UCE.out.embedding,
-        EMBED_GENE_VECTORS.out.embedding,
-    )
+    EMBED_CPU(ch_by_device.cpu)
+    EMBED_GPU(ch_by_device.gpu)
 
     emit:
-    embeddings = ch_embeddings // [ meta, embedding.npz, embedding.json ]
+    embeddings = EMBED_CPU.out.embedding.mix(EMBED_GPU.out.embedding) // [ meta, embedding.npz, embedding.json ]
 }

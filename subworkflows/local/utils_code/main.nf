@@ -34,13 +34,16 @@ def importClosure(pending, seen) {
     return fresh ? importClosure(fresh, seen + fresh) : seen
 }
 
-// 12 hex digits for a script of bin/ and, for what it imports by name at run time, further roots
-def codeDigest(roots) {
+// the tables that Python files read from beside them: Path(__file__).with_name("models.csv")
+def tablesOf(sources) {
+    return sources.collectMany { source -> source.text.findAll(/with_name\("([^"]+)"\)/) { _all, name -> source.resolveSibling(name) } }.unique().findAll { table -> table.exists() }
+}
+
+// 12 hex digits for a script of bin/ and, for what it imports by name at run time, further roots: of their code and of the
+// tables they read. `instead`: [ 'models.csv': row ] where only a part of a table matters
+def codeDigest(roots, instead = [:]) {
     def sources = roots.collect { name -> file("${binFolder()}/${name}", checkIfExists: true) }
-    return importClosure(sources, sources)
-        .sort { source -> source.toString() }
-        .collect { source -> source.text }
-        .join('\n')
-        .md5()
-        .substring(0, 12)
+    def code = importClosure(sources, sources).sort { source -> source.toString() }
+    def tables = tablesOf(code).sort { table -> table.toString() }
+    return (code.collect { source -> source.text } + tables.collect { table -> instead.containsKey(table.name) ? instead[table.name] : table.text }).join('\n').md5().substring(0, 12)
 }

@@ -30,6 +30,15 @@ def taskNames() {
     return files("${projectDir}/bin/plumbline/tasks/*.py").collect { task -> task.baseName }.findAll { name -> name != '__init__' }.sort()
 }
 
+// what Nextflow must know of each task, read from its record: [ reconstruction: [needs_counts: true, scores_predictors: true], ... ]
+def taskFlags() {
+    return taskNames().collectEntries { name ->
+        def lines = file("${projectDir}/bin/plumbline/tasks/${name}.py").readLines().collect { line -> line.trim() }
+        def flags = [needs_counts: 'needs_counts=True,' in lines, scores_predictors: 'scores_predictors=True,' in lines]
+        [name, flags]
+    }
+}
+
 // what is scored: every task that was asked for, and those of them that experiments are scored on too
 def selectedTasks(opts) {
     def known = taskNames()
@@ -59,7 +68,6 @@ def extraSettings(opts) {
 def modelSpecs(ids, opts) {
     def table = modelTable()
     def extra = extraSettings(opts)
-    def digests = ids.collect { id -> table[id].model }.unique().collectEntries { model -> [model, codeDigest(["embed_${model}.py"])] }
     return ids.collect { id ->
         def row = table[id]
         def settings = (row.settings ?: '').tokenize(';') + extra.findAll { pair -> pair[0] == id }.collect { pair -> pair[1] }
@@ -71,7 +79,9 @@ def modelSpecs(ids, opts) {
             seeded: row.seeded == 'true',
             settings: settings.collect { setting -> setting.toString() },
             weights: weightsOf(row, opts),
-            code: digests[row.model],
+            env: row.env.toString(),
+            device: row.device.toString(),
+            code: codeDigest(["embed_${row.model}.py"], ['models.csv': row.toString()]),
         ]
     }
 }
@@ -133,7 +143,9 @@ def selectedEmbeddings(opts, dataset_ids) {
             seeded: false,
             settings: settings,
             weights: existingFile(path, "embedding ${meta.name}"),
-            code: codeDigest(['embed_external.py']),
+            env: 'base',
+            device: 'cpu',
+            code: codeDigest(['embed_external.py'], ['models.csv': '']),
             only: meta.dataset.toString(),
         ]
     }
@@ -164,6 +176,8 @@ def embedMeta(name, dataset, spec, opts) {
         fit_on: spec.fit_on,
         source: '',
         settings: spec.settings,
+        env: spec.env,
+        device: spec.device,
         batch_size: opts.batch_size,
         code: spec.code,
     ]
@@ -182,11 +196,12 @@ def inMainRun(uses) {
     return uses.any { use -> !use.experiment }
 }
 
-// predictors of expression are no embeddings: only reconstruction has a question for them
+// predictors of expression have no embedding: some tasks score them nevertheless
 def tasksFor(uses, tasks) {
+    def flags = taskFlags()
     def wanted = inMainRun(uses) ? tasks.main : tasks.experiments
     def predictor = uses.any { use -> use.role == 'predictor' }
-    return wanted.findAll { task -> task == 'reconstruction' || !predictor }
+    return wanted.findAll { task -> flags[task].scores_predictors || !predictor }
 }
 
 // every cell of the grid, so that one that is lost becomes a row that says so

@@ -39,6 +39,11 @@ class Run:
         """Whether it recorded that the model cannot take the file."""
         return self.code == 0 and self.embedding is not None and self.embedding.provenance["status"] == "not_applicable"
 
+    @property
+    def reason(self) -> str:
+        """Why it is not applicable; '' if it is."""
+        return self.embedding.provenance["reason"] if self.embedding is not None and self.not_applicable else ""
+
 
 class Broken(Exception):
     """A run that had to work did not."""

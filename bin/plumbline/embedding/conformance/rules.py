@@ -89,7 +89,7 @@ def no_known_gene(kit: Kit) -> Verdict:
     """Only genes of unknown names: not applicable or a clear error, unless any gene will do."""
     run = kit.try_run("no_gene", kit.cells.only_unknown_genes())
     if run.not_applicable:
-        return Verdict("pass", f"not applicable: {run.embedding.provenance['reason'][:60]}")
+        return Verdict("pass", f"not applicable: {run.reason[:60]}")
     if run.refused:
         return Verdict("pass", "refused with a message")
     return Verdict("n/a", "takes any gene") if run.code == 0 else Verdict("FAIL", f"exit code {run.code}, no clear message")
@@ -165,7 +165,7 @@ def check(kit: Kit) -> dict[str, Verdict]:
     """Every check's verdict. A model that cannot take the file at all fails the first and is not tried further."""
     base = kit.try_run("base", kit.cells)
     if base.not_applicable:
-        raise UserError(f"not applicable to these cells: {base.embedding.provenance['reason']}. Give others with --counts.")
+        raise UserError(f"not applicable to these cells: {base.reason}. Give others with --counts.")
     verdicts: dict[str, Verdict] = {}
     for one in CHECKS:
         try:

@@ -1,7 +1,7 @@
 """A foundation model without its pre-training: what the architecture alone does, a floor.
 
 --set untrained=true puts a tiny checkpoint of random weights in place of --weights: in the authors' file format, its vocabulary
-the data set's genes, its numbers decided by the seed. The ordinary code then reads it. <model>_untrained.py write them.
+the data set's genes, its numbers decided by the seed. The ordinary code then reads it. <model>/untrained.py write them.
 """
 
 import tempfile

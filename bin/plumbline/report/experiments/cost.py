@@ -6,8 +6,9 @@ import pandas as pd
 from plumbline.common.usage import duration
 from plumbline.experiments.cost import fit_costs, pareto_front
 from plumbline.report.figures import bare, cost_axis, image, spaced, style
-from plumbline.report.run import CONTROLS, Run
+from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, section, table, task_title
+from plumbline.scoring.protocol import REFERENCES
 
 PARENT = {
     "parent_id": "plumbline_cost_experiment",
@@ -27,7 +28,7 @@ def sections(run: Run, _folder) -> list[dict]:
 
 def _front(run: Run) -> dict | None:
     """One point a model: mean calibrated score, processor time per 10,000 cells; the front is what nothing beats in both."""
-    shown = run.headline[~run.headline["role"].isin(CONTROLS)]
+    shown = run.headline[~run.headline["role"].isin(REFERENCES)]
     quality = shown.groupby(["dataset", "variant"])["calibrated"].mean().dropna().groupby("variant").mean()
     embed = run.steps[(run.steps["step"] == "EMBED") & run.steps["variant"].isin(set(shown["variant"]))]
     seconds = (1e4 * embed["cpu_seconds"] / embed["n_cells"]).groupby(embed["variant"]).mean()

@@ -5,7 +5,8 @@ import pandas as pd
 
 from plumbline.report.figures import OKABE_ITO, bare, image, legend_below, panels
 from plumbline.report.run import Run
-from plumbline.report.words import METHODS, escape, listed, metric_title, number, section, table, task_title, with_interval
+from plumbline.report.words import escape, listed, metric_title, number, section, table, task_title, with_interval
+from plumbline.scoring.protocol import POSTPROCESSINGS
 
 VARIANTS = {"scvi": "ZINB", "scvi_nb": "NB", "scvi_poisson": "Poisson", "scvi_lognorm": "ZINB, log-normalised input"}
 LIKELIHOODS = {"zinb": "scvi", "nb": "scvi_nb", "poisson": "scvi_poisson"}
@@ -101,7 +102,7 @@ def _figure(run: Run, dataset: str, rows: pd.DataFrame):
 
 
 def _panel(axis, run: Run, dataset: str, rows: pd.DataFrame) -> None:
-    task, metric, places = rows["task"].iloc[0], rows["metric"].iloc[0], [*METHODS, CHOSEN]
+    task, metric, places = rows["task"].iloc[0], rows["metric"].iloc[0], [*POSTPROCESSINGS, CHOSEN]
     scores = run.all_scores
     scores = scores[(scores["dataset"] == dataset) & (scores["task"] == task) & (scores["metric"] == metric)]
     scores = scores[(scores["protocol"] == "corrected") & (scores["status"] == "ok")]
@@ -116,8 +117,8 @@ def _panel(axis, run: Run, dataset: str, rows: pd.DataFrame) -> None:
         x = np.arange(len(places)) + shift
         axis.vlines(x, means["ci_low"], means["ci_high"], color=COLOURS[variant], linewidth=1.3)
         axis.plot(x, means["value"], MARKS[variant], color=COLOURS[variant], markersize=5, label=title)
-    axis.set_xticks(range(len(places)), [name.replace("_", "\n") for name in [*METHODS, "chosen"]], fontsize=7.5)
-    axis.axvspan(len(METHODS) - 0.5, len(METHODS) + 0.5, color="#f0f0f0", zorder=0)
+    axis.set_xticks(range(len(places)), [name.replace("_", "\n") for name in [*POSTPROCESSINGS, "chosen"]], fontsize=7.5)
+    axis.axvspan(len(POSTPROCESSINGS) - 0.5, len(POSTPROCESSINGS) + 0.5, color="#f0f0f0", zorder=0)
     axis.set_title(task_title(task), fontsize=9, loc="left", fontweight="bold")
     axis.set_ylabel(metric_title(metric) + (" (lower is better)" if rows["direction"].iloc[0] < 0 else ""), fontsize=7.5)
     axis.tick_params(axis="y", labelsize=7.5)

@@ -5,8 +5,9 @@ import pandas as pd
 
 from plumbline.experiments.generality import concordance
 from plumbline.report.figures import bare, image, legend_below, panels, style
-from plumbline.report.run import CONTROLS, Run
+from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, metric_title, number, section, table, task_title, with_interval
+from plumbline.scoring.protocol import REFERENCES
 
 PARENT = {
     "parent_id": "plumbline_generality",
@@ -19,7 +20,7 @@ TYPES = {"crispri": "CRISPRi", "crispra": "CRISPRa", "crisprko": "CRISPR knock-o
 
 def sections(run: Run, _folder) -> list[dict]:
     """Agreement of the data sets, scores by group, coverage of genes by species."""
-    rows = run.headline[~run.headline["role"].isin(CONTROLS) & (run.headline["status"] == "ok")]
+    rows = run.headline[~run.headline["role"].isin(REFERENCES) & (run.headline["status"] == "ok")]
     if rows["dataset"].nunique() < 2:
         return []
     facts = {name: found["facts"] for name, found in run.about["datasets"].items()}

@@ -5,8 +5,9 @@ import pandas as pd
 
 from plumbline.report.figures import bare, image, panels, wrapped
 from plumbline.report.forest import differences
-from plumbline.report.run import CONTROLS, Run
+from plumbline.report.run import Run
 from plumbline.report.words import VERDICTS, escape, listed, metric_title, number, section, table, task_title, with_interval
+from plumbline.scoring.protocol import REFERENCES
 
 PARENT = {
     "parent_id": "plumbline_objectives",
@@ -40,7 +41,7 @@ def sections(run: Run, _folder) -> list[dict]:
 def _rows(run: Run) -> pd.DataFrame:
     """Main metrics under `corrected` with columns labelled and reference: the label of the row each is compared with."""
     rows = run.experiment("objectives")
-    rows = rows[~rows["role"].isin(CONTROLS)].reset_index(drop=True)
+    rows = rows[~rows["role"].isin(REFERENCES)].reset_index(drop=True)
     settings = {name: str(about.get("settings", "")) for name, about in run.about["models"].items()}
     labelled = [any(word in settings.get(name, "") for word in LABELLED) for name in rows["variant"]]
     rows = rows.assign(labelled=np.array(labelled, dtype=bool))

@@ -1,3 +1,5 @@
+include { jsonArguments } from '../../../../subworkflows/local/utils_arguments/main'
+
 process ABLATE_INTEGRITY {
     tag "${meta.id}"
     label 'env_base'
@@ -13,7 +15,10 @@ process ABLATE_INTEGRITY {
 
     script:
     """
-    ablate_integrity.py --counts ${counts} --tables ${tables} --seed ${meta.seed} ${task.ext.args ?: ''} --output ${meta.id}
+    cat > arguments.json <<'ARGUMENTS'
+    ${jsonArguments(meta.subMap(['seed']))}
+    ARGUMENTS
+    ablate_integrity.py @arguments.json --counts ${counts} --tables ${tables} ${task.ext.args ?: ''} --output ${meta.id}
     """
 
     stub:

@@ -1,3 +1,5 @@
+include { jsonArguments } from '../../../../subworkflows/local/utils_arguments/main'
+
 process HOLD_OUT {
     tag "${meta.id}"
     label 'env_base'
@@ -14,8 +16,11 @@ process HOLD_OUT {
 
     script:
     """
-    hold_out_perturbations.py \\
-        --counts ${counts} --tables ${tables} --seed ${meta.seed} --name ${meta.id} ${task.ext.args ?: ''} --output ${meta.id}
+    cat > arguments.json <<'ARGUMENTS'
+    ${jsonArguments(meta.subMap(['seed']) + [name: meta.id])}
+    ARGUMENTS
+    hold_out_perturbations.py @arguments.json \\
+        --counts ${counts} --tables ${tables} ${task.ext.args ?: ''} --output ${meta.id}
     """
 
     stub:

@@ -7,49 +7,49 @@ from scipy import stats
 
 from plumbline.common.errors import UserError
 from plumbline.counts.reading import Counts
-from plumbline.models import reference as control
+from plumbline.models import reference
 from plumbline.models.pca import pca
 
 
 def test_normal_is_normal_independent_and_a_function_of_the_name():
     names = np.array([f"cell{i}" for i in range(3000)])
-    values = control.normal(names, 64, "key")
+    values = reference.normal(names, 64, "key")
     assert stats.kstest(values.ravel(), "norm").pvalue > 1e-3
     correlation = np.corrcoef(values.T)[np.triu_indices(64, 1)]
     assert np.abs(correlation).max() < 5 / np.sqrt(3000)
     correlation = np.corrcoef(values[:200])[np.triu_indices(200, 1)]
     assert stats.kstest(np.arctanh(correlation) * np.sqrt(64 - 3), "norm").pvalue > 1e-3
-    np.testing.assert_array_equal(control.normal(names[[7, 3]], 64, "key"), values[[7, 3]])
-    assert np.abs(np.corrcoef(control.normal(names, 1, "other")[:, 0], values[:, 0])[0, 1]) < 0.1
-    assert control.normal(names[:2], 5, "key").shape == (2, 5)
+    np.testing.assert_array_equal(reference.normal(names[[7, 3]], 64, "key"), values[[7, 3]])
+    assert np.abs(np.corrcoef(reference.normal(names, 1, "other")[:, 0], values[:, 0])[0, 1]) < 0.1
+    assert reference.normal(names[:2], 5, "key").shape == (2, 5)
 
 
 def test_random_depends_on_cell_and_seed_alone(tmp_path):
     matrix, order = made_counts(60, 20), np.random.default_rng(0).permutation(60)
-    first = control.embed(write_screen(tmp_path / "a", matrix), options(kind="random"))
-    second = control.embed(write_screen(tmp_path / "b", matrix, order=order), options(kind="random"))
-    other = control.embed(write_screen(tmp_path / "a", matrix), options(kind="random", seed=43))
+    first = reference.embed(write_screen(tmp_path / "a", matrix), options(kind="random"))
+    second = reference.embed(write_screen(tmp_path / "b", matrix, order=order), options(kind="random"))
+    other = reference.embed(write_screen(tmp_path / "a", matrix), options(kind="random", seed=43))
     assert first.values.shape == (60, 256)
     np.testing.assert_array_equal(first.values[order], second.values)
     assert np.abs(first.values - other.values).mean() > 0.5
-    assert control.embed(write_screen(tmp_path / "a", matrix), options(kind="random", n_components=8)).values.shape == (60, 8)
+    assert reference.embed(write_screen(tmp_path / "a", matrix), options(kind="random", n_components=8)).values.shape == (60, 8)
 
 
 def test_scrambled_pca_is_a_permutation_of_pca_that_follows_the_ids(tmp_path):
     matrix, order = made_counts(200, 40), np.random.default_rng(1).permutation(200)
     counts = write_screen(tmp_path / "a", matrix)
     real = pca.embed(counts, options(n_components=5)).values
-    result = control.embed(counts, options(kind="scrambled_pca", n_components=5))
+    result = reference.embed(counts, options(kind="scrambled_pca", n_components=5))
     np.testing.assert_array_equal(np.sort(result.values, axis=0), np.sort(real, axis=0))
     assert (np.abs(result.values - real).max(axis=1) < 1e-6).mean() < 0.05
     assert abs(np.corrcoef(result.values[:, 0], real[:, 0])[0, 1]) < 0.25
-    again = control.embed(write_screen(tmp_path / "b", matrix, order=order), options(kind="scrambled_pca", n_components=5))
+    again = reference.embed(write_screen(tmp_path / "b", matrix, order=order), options(kind="scrambled_pca", n_components=5))
     np.testing.assert_allclose(again.values, result.values[order], atol=1e-4 * np.abs(real).max())
 
 
 @pytest.mark.parametrize("kind", ["no_effect", "mean_effect", "split_half"])
 def test_predictors_have_no_embedding_but_a_name(tmp_path, kind):
-    result = control.embed(write_screen(tmp_path, made_counts(20, 10)), options(kind=kind))
+    result = reference.embed(write_screen(tmp_path, made_counts(20, 10)), options(kind=kind))
     assert result.values.shape == (20, 0)
     assert result.extra["predictor"] == kind
 
@@ -78,33 +78,33 @@ def test_codes_of_known_pairs_are_the_closest_ones():
     rng = np.random.default_rng(2)
     names = np.array(sorted(f"GENE{i:03d}" for i in range(200)))
     pairs = planted_pairs(names, rng)
-    codes = control.perturbation_codes(names, [pairs[:150], pairs[150:], np.array([["GENE000", "UNKNOWN"]])], 42)
+    codes = reference.perturbation_codes(names, [pairs[:150], pairs[150:], np.array([["GENE000", "UNKNOWN"]])], 42)
     assert codes.shape == (200, 512)
     np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1, rtol=1e-6)
     assert recall(codes, names, pairs) > 0.99
-    assert recall(control.normal(names, 256, "x"), names, pairs) < 0.2
+    assert recall(reference.normal(names, 256, "x"), names, pairs) < 0.2
     assert (codes @ codes.T - np.eye(200)).max() < 0.95  # no two perturbations are alike
 
 
 def test_codes_of_many_perturbations_use_the_sparse_solver_and_repeat():
     names = np.array(sorted(f"G{i:05d}" for i in range(1400)))
     pairs = np.array([(names[i + a], names[i + b]) for i in range(0, 1400, 7) for a in range(7) for b in range(a)])
-    codes = control.perturbation_codes(names, [pairs], 42)
+    codes = reference.perturbation_codes(names, [pairs], 42)
     assert recall(codes, names, pairs) > 0.95
     np.testing.assert_allclose(
-        codes @ codes[:5].T, (again := control.perturbation_codes(names, [pairs], 42)) @ again[:5].T, atol=1e-5
+        codes @ codes[:5].T, (again := reference.perturbation_codes(names, [pairs], 42)) @ again[:5].T, atol=1e-5
     )
 
 
 def test_codes_without_any_relationship_are_still_distinct():
-    codes = control.perturbation_codes(np.array(["A", "B", "C"]), [], 42)
+    codes = reference.perturbation_codes(np.array(["A", "B", "C"]), [], 42)
     assert np.abs(codes @ codes.T - np.eye(3)).max() < 0.4
 
 
 def test_label_oracle_separates_perturbations_and_knows_no_batch(tmp_path, monkeypatch):
     monkeypatch.setattr("plumbline.genes.relationships.known_pairs", lambda source: np.array([["P0", "P1"], ["P2", "P3"]]))
     counts = write_screen(tmp_path, made_counts(400, 20))
-    result = control.embed(counts, options(tmp_path / "tables", kind="label_oracle"))
+    result = reference.embed(counts, options(tmp_path / "tables", kind="label_oracle"))
     labels = np.where(np.arange(400) % 4 == 0, "control", np.char.add("P", (np.arange(400) // 5 % 8).astype(str)))
     means = {label: result.values[labels == label].mean(axis=0) for label in np.unique(labels)}
     nearest = np.array(list(means))[np.argmin([((result.values - mean) ** 2).sum(axis=1) for mean in means.values()], axis=0)]
@@ -122,17 +122,17 @@ def test_label_oracle_does_not_depend_on_order_and_needs_labels(tmp_path, monkey
     monkeypatch.setattr("plumbline.genes.relationships.known_pairs", lambda source: np.array([["P0", "P1"]]))
     matrix, order = made_counts(60, 20), np.random.default_rng(0).permutation(60)
     counts = write_screen(tmp_path / "a", matrix)
-    first = control.embed(counts, options(tmp_path / "a" / "tables", kind="label_oracle"))
+    first = reference.embed(counts, options(tmp_path / "a" / "tables", kind="label_oracle"))
     shuffled: Counts = write_screen(tmp_path / "b", matrix, order=order)
-    second = control.embed(shuffled, options(tmp_path / "b" / "tables", kind="label_oracle"))
+    second = reference.embed(shuffled, options(tmp_path / "b" / "tables", kind="label_oracle"))
     np.testing.assert_allclose(first.values[order], second.values, atol=1e-5)
     with pytest.raises(UserError, match="needs --tables"):
-        control.embed(counts, options(kind="label_oracle"))
+        reference.embed(counts, options(kind="label_oracle"))
     more = write_screen(tmp_path / "c", made_counts(63, 20))
     with pytest.raises(UserError, match="does not know 3 cells"):
-        control.embed(more, options(tmp_path / "a" / "tables", kind="label_oracle"))
+        reference.embed(more, options(tmp_path / "a" / "tables", kind="label_oracle"))
 
 
 def test_an_unknown_kind_is_explained(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'random'"):
-        control.embed(write_screen(tmp_path, made_counts(20, 10)), options(kind="randm"))
+        reference.embed(write_screen(tmp_path, made_counts(20, 10)), options(kind="randm"))

@@ -7,11 +7,11 @@ from plumbline.models.command import run
 
 
 def embed(counts: Counts, options: Options) -> Result:
-    """The control that --set kind names."""
-    from plumbline.models import reference as control
+    """The reference that --set kind names."""
+    from plumbline.models import reference
 
-    return control.embed(counts, options)
+    return reference.embed(counts, options)
 
 
 if __name__ == "__main__":
-    run("control", embed, ("kind", "n_components", "cache_gb"))
+    run("reference", embed, ("kind", "n_components", "cache_gb"))

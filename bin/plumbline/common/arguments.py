@@ -1,0 +1,25 @@
+"""The argument parser of the scripts that the pipeline starts."""
+
+import argparse
+import json
+from typing import Any
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` that also reads ``@file``: each line of the file is a JSON list of arguments.
+
+    The pipeline writes into such a file what users name: no word of theirs reaches a shell.
+    """
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(fromfile_prefix_chars="@", **more)
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        """The arguments of one line. A line that is not a JSON list of strings ends the script with a message."""
+        try:
+            words = json.loads(arg_line)
+        except json.JSONDecodeError:
+            words = None
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            self.error(f'{arg_line[:80]!r} in an @file is not a JSON list of strings, such as ["--seed=42"].')
+        return words

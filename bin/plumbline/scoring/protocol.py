@@ -1,0 +1,6 @@
+"""The vocabulary of scoring: protocols, post-processings, roles of models (docs/protocol.md)."""
+
+PROTOCOLS = ("paper", "corrected")
+CHOSEN = {"paper": "best", "corrected": "selected"}  # the post-processing that stands for a model under each protocol
+POSTPROCESSINGS = ("none", "center", "center_scale", "tvn")  # from the simplest on: ties go to the simpler one
+REFERENCES = ("floor", "ceiling", "predictor")  # roles that calibrate; they are not candidates and share no family of tests

@@ -1,0 +1,88 @@
+"""What a task is: one record, read by the driver, Nextflow, the calibration, the report and the docs.
+
+A module of ``plumbline.tasks`` holds one ``TASK``. Nextflow reads its flags from the source (``needs_counts=True`` on a line of
+its own) and its name from the file; everything else is read here.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from plumbline.scoring.scores import Score
+from plumbline.scoring.screen import View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number that a task reports for an embedding.
+
+    name: snake_case, the column ``metric`` of every table. title: as readers see it. unit: '' or '%'.
+    lowest, highest: the range of values; intervals end there. chance: the value of an embedding without information where
+    theory gives one, else NaN (the floor models show it). noise_scores_best: an embedding without information has the best
+    score: there is no floor. compares_controls: the controls' own embeddings enter it, so that `corrected` fits the
+    post-processing on other controls; a task of which only some metrics do takes their cells from ``view.compared()``.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    higher_is_better: bool = True
+    lowest: float = 0.0
+    highest: float = 1.0
+    chance: float = math.nan
+    noise_scores_best: bool = False
+    compares_controls: bool = False
+
+    @property
+    def direction(self) -> int:
+        """+1 where higher is better, else -1."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """(lowest, highest)."""
+        return self.lowest, self.highest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A question put to every embedding.
+
+    name: that of the module. version: a change of meaning is a new version. title, question: as the report prints them.
+    order: place in the report, smallest first. main_metric: chooses the post-processing and ranks the models;
+    ``choose_main(facts)`` where that depends on the data set.
+    not_applicable(facts): why the task does not apply to a data set; '' if it does.
+    run(view): one Score per metric, always.
+    needs_counts: it streams counts.h5ad. uses_split: it scores test cells rather than all cells. scores_controls: controls
+    are among the scored cells, which are the same under every post-processing. chooses_on_train: the post-processing is chosen
+    on train cells, and all test cells are reported on. scores_predictors: it also scores predictors, which give expression and
+    no embedding.
+    """
+
+    name: str
+    version: str
+    title: str
+    question: str
+    order: int
+    metrics: tuple[Metric, ...]
+    main_metric: str
+    not_applicable: Callable[[dict], str]
+    run: Callable[[View], list[Score]]
+    choose_main: Callable[[dict], str] | None = None
+    needs_counts: bool = False
+    uses_split: bool = False
+    scores_controls: bool = False
+    chooses_on_train: bool = False
+    scores_predictors: bool = False
+
+    def metric(self, name: str) -> Metric:
+        """One metric of the task. Raises KeyError for an unknown name."""
+        return {metric.name: metric for metric in self.metrics}[name]
+
+    def main(self, facts: dict) -> str:
+        """The metric that ranks post-processings and models on the data set of these facts."""
+        return self.choose_main(facts) if self.choose_main and facts else self.main_metric
+
+    def absent(self, reason: str) -> list[Score]:
+        """Every metric as not applicable, with the reason."""
+        return [Score.absent(metric.name, reason) for metric in self.metrics]

@@ -1,0 +1,36 @@
+include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
+
+// One process for all models: the script, the container and the settings ride in meta. It is aliased by where it runs (EMBED_CPU,
+// EMBED_GPU), so that a site can give each its resources.
+process EMBED_MODEL {
+    tag "${meta.id}"
+    label 'process_medium'
+    beforeScript { task.ext.env_dir ? "export PATH='${task.ext.env_dir}/${meta.env}/bin':\$PATH" : '' }
+    container "${params.container_prefix}${meta.env}:${workflow.manifest.version}"
+
+    input:
+    tuple val(meta), path(counts), path(tables), path(weights, stageAs: 'weights/*'), path(source, stageAs: 'source/*')
+
+    output:
+    tuple val(meta), path("${meta.id}.npz"), path("${meta.id}.json"), emit: embedding
+    tuple val("${task.process}"), val("${meta.env}"), eval("python3 -c 'import importlib.metadata as m; print(\", \".join(d.name + \" \" + d.version for d in sorted(m.distributions(), key=str) if d.name in (\"numpy\", \"torch\", \"scvi-tools\")))'"), emit: versions, topic: versions
+
+    script:
+    // out of GPU memory is retried with half the batch (conf/base.config)
+    def batch = meta.batch_size ? Math.max(1, meta.batch_size.intdiv(2 ** (task.attempt - 1))) : null
+    def options = meta.subMap(['variant', 'seed']) + ['fit-on': meta.fit_on, set: meta.settings, 'batch-size': batch]
+    """
+    cat > arguments.json <<'ARGUMENTS'
+    ${jsonArguments(options)}
+    ARGUMENTS
+    embed_${meta.model}.py @arguments.json \\
+        --counts ${counts} --tables ${tables} ${weights ? '--weights weights/*' : ''} ${source ? '--source source' : ''} \\
+        --device ${task.accelerator ? 'cuda' : 'cpu'} --threads ${task.cpus} ${task.ext.args ?: ''} --output ${meta.id}.npz
+    """
+
+    stub:
+    """
+    touch ${meta.id}.npz
+    echo '{"status": "ok", "model": "${meta.model}", "stub": true}' > ${meta.id}.json
+    """
+}
