@@ -240,7 +240,7 @@ def test_too_few_units_are_said_instead_of_a_verdict():
     }
     found = _judged(shares)
     assert found.loc["up", "verdict"] == "too few units"
-    assert "7, at least 8" in found.loc["up", "note"]
+    assert "7 batches, at least 8" in found.loc["up", "note"]
     assert found.loc["up", "rank"] == found.loc["pca", "rank"] == (1, 2)  # the ranks rest on the same tests
 
 
@@ -256,7 +256,7 @@ def test_two_scores_at_the_floor_are_not_ranked():
     alike = _shares(0.4, 0.6, seed=1)
     found = _judged({"random": noise, "pca": alike, "up": alike + 0.001 + _shares(-1e-5, 1e-5)} | CEILING)
     assert found.loc["up", "verdict"] == "at the floor"
-    assert found.loc["up", "note"].startswith("at the floor: neither is above it")
+    assert found.loc["up", "note"].startswith("neither score is above the floor")
     below = _judged(FLOOR | {"pca": _shares(0.2, 0.3), "up": _shares(0.3, 0.4)} | {"label_oracle": _shares(0.0, 0.45)})
     assert below.loc["up", "verdict"] == "better"
     level = _judged({"random": noise, "pca": noise + 0.2, "up": noise + 0.3, "label_oracle": noise[::-1] + 0.01}, None)

@@ -76,13 +76,12 @@ def _postprocessed(view: View, fit: np.ndarray) -> tuple[dict[str, np.ndarray], 
 
 def _one_split(base: View, task: Task) -> list[Row]:
     split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts)
-    fit = None
     if protocol == "corrected":
         base = base.take(np.argsort(base.screen.cell_id))
-        fit = fitting_controls(base.screen, split.seed) if any(m.compares_controls for m in task.metrics) else None
-    whole = fit is not None and all(metric.compares_controls for metric in task.metrics)
-    processed, refused = _postprocessed(base, fit if whole else base.screen.is_control)
-    cells = Parts(base=base, task=task, fit=fit, whole=whole, processed=processed)
+    compares = [protocol == "corrected" and metric.compares_controls for metric in task.metrics]
+    fit = fitting_controls(base.screen, split.seed) if any(compares) else base.screen.is_control
+    processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control)
+    cells = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
     selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose
     chosen, why = _select(cells) if selects else ("none", "no validation part to choose a post-processing on")
     reported = {m: cells.run(m, "report" if selects else "all") for m in processed}

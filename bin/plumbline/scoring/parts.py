@@ -31,13 +31,14 @@ def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
 class Parts:
     """The cells of one split under every post-processing.
 
-    fit: the controls that fit the post-processing where the task compares with controls, else None; ``processed`` is fitted
-    on them where the task compares by all its metrics (``whole``), and on all controls otherwise.
+    spares: the controls ``fit`` (n_cells,) are not to be compared with, as they fit the post-processing. ``processed`` is
+    fitted on them where all metrics compare with controls (``whole``), and on all controls otherwise.
     """
 
     base: View
     task: Task
-    fit: np.ndarray | None
+    fit: np.ndarray
+    spares: bool
     whole: bool
     processed: dict[str, np.ndarray]
 
@@ -53,9 +54,8 @@ class Parts:
         is scored on the same cells, as always where the controls are themselves among the cells that are scored.
         """
         view = replace(self.base, embedding=self.processed[method])
-        spares = self.fit is not None
-        if method == "none" and part != "validation" and not self.task.scores_controls:
-            spares = False
+        nothing_fitted = method == "none" and part != "validation" and not self.task.scores_controls
+        spares = self.spares and not nothing_fitted
         if spares and self.whole:
             view = view.take(np.flatnonzero(~self.fit))
         view = self._part(view, part)
