@@ -4,7 +4,7 @@
 //
 
 include { castValue ; checkValue ; didYouMean ; loadSchema ; parameterErrors ; typedParams ; unknownParameters } from '../utils_schema/main'
-include { extraSettings ; modelTable ; taskNames ; words } from '../utils_plumbline/main'
+include { modelTable ; taskNames ; words } from '../utils_plumbline/main'
 
 // the parameters with the types of the schema; or one error with all that is wrong
 def checkedParameters(params_map, stray_words) {
