@@ -57,7 +57,7 @@ def test_numbers_of_pairs_of_the_published_sources():
 
 def test_annotations_that_are_missing_or_broken(tmp_path, monkeypatch):
     monkeypatch.setenv(relationships.FOLDER_VARIABLE, str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="no folder of gene relationships"):
+    with pytest.raises(UserError, match="not a folder of gene relationships"):
         known_pairs("CORUM")
     monkeypatch.setenv(relationships.FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(UserError, match="no table of gene pairs"):

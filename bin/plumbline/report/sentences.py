@@ -10,10 +10,10 @@ from plumbline.scoring.scores import counted
 
 def overall(run: Run) -> list[str]:
     """The answer over all data sets, in one to three sentences."""
-    tested = run.headline[run.headline["verdict"].isin(TESTED)]
-    silent = int(run.headline["verdict"].isin(SILENT).sum())
+    verdicts = run.headline["verdict"]
+    tested, silent = run.headline[verdicts.isin(TESTED)], int(verdicts.isin(SILENT).sum())
     n_sets, base = tested["dataset"].nunique(), run.baseline
-    if tested.empty and silent:
+    if silent and tested["verdict"].isin(SILENT).all():
         return [f"Nothing can be said of any model and {base}: {_silence(silent)}."]
     if tested.empty:
         return [f"No model could be compared with {base} in this run: see “Not applicable and failed”."]
@@ -29,7 +29,7 @@ def overall(run: Run) -> list[str]:
     if len(never) and len(winners):
         text.append(f"Never better than {base}: {listed(never.index.tolist(), 10)}.")
     if silent:
-        text.append(f"Of {counted(silent + int((~tested['verdict'].isin(SILENT)).sum()), 'comparison')}, {_silence(silent)}.")
+        text.append(f"Of {counted(int(verdicts.isin({*TESTED, *SILENT}).sum()), 'comparison')}, {_silence(silent)}.")
     lost = run.headline[(run.headline["status"] == "failed") & ~run.headline["role"].isin(REFERENCES)]
     if len(lost):
         are = "is" if len(lost) == 1 else "are"
