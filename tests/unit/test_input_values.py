@@ -96,7 +96,7 @@ def test_columns_that_come_to_bear_one_name(tmp_path, kind, expected):
     added = counts.renamed(np.array(["", ""]), np.array(["C", "C"]))
     (_, block), *_ = added.blocks()
     np.testing.assert_allclose(block.toarray(), [[expected, 0]], rtol=1e-6)
-    with pytest.raises(UserError, match="several genes go by C, and signed scores cannot be added"):
+    with pytest.raises(UserError, match="several genes have the name C, and signed scores cannot be added"):
         replace(counts, x_kind="signed").renamed(np.array(["", ""]), np.array(["C", "C"]))
 
 

@@ -17,8 +17,8 @@ from plumbline.common.errors import UserError
 
 COMPLETE = "Is the file complete? Compare its size and checksum, or copy it again."
 # what h5py, numpy, pandas, pyarrow, json, gzip, tarfile and zipfile raise on content that is not what it should be
-UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RuntimeError)
-UNREADABLE += (OverflowError, struct.error, zlib.error, zipfile.BadZipFile, tarfile.TarError, csv.Error, MemoryError)
+_BUILT_IN = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError, MemoryError)
+UNREADABLE = (*_BUILT_IN, struct.error, zlib.error, zipfile.BadZipFile, tarfile.TarError, csv.Error)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def read_json_object(path: Path | str, advice: str = COMPLETE) -> dict:
     with reading(path, advice):
         value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     if not isinstance(value, dict):
-        raise UserError(f"{path} must hold one JSON object, but holds a {type(value).__name__}. {advice}")
+        raise UserError(f"{path} must hold one JSON object ({{...}}), but holds a {type(value).__name__}. {advice}")
     return value
 
 

@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from plumbline.common.errors import UserError
 from plumbline.common.files import sha256
@@ -164,11 +164,10 @@ def whole_numbers(values: dict, path: Path, variant: str) -> dict[str, int]:
     return {name: int(value) for name, value in values.items()}
 
 
-def _is_index(value: Any) -> bool:
-    try:
-        return int(value) == value and value >= 0
-    except (TypeError, ValueError, OverflowError):
-        return False
+def _is_index(value: object) -> bool:
+    import numbers
+
+    return isinstance(value, numbers.Real) and float(value) >= 0 and float(value).is_integer()
 
 
 def verify(path: Path, variant: str, own: bool = False) -> dict:

@@ -37,15 +37,15 @@ def normalise(labels: Iterable[str], controls: list[str], is_gene: Callable[[str
     """
     parts = {label: split_genes(label) for label in labels if is_combination(label) and label not in controls}
     genes: dict[str, tuple[str, ...]] = {}
-    for label, named in parts.items():
-        kept = [name for name in named if name not in controls and not (like_control(name) and not is_gene(name))]
-        if len(named) > 1 and all(map(is_gene, kept)):
+    for label, split in parts.items():
+        kept = [name for name in split if name not in controls and not (like_control(name) and not is_gene(name))]
+        if len(split) > 1 and all(map(is_gene, kept)):
             genes[label] = tuple(sorted(set(kept)))
     spellings = Counter(genes.values())
     names: dict[str, str] = {}
-    for label, kept_genes in genes.items():
-        complete = len(kept_genes) == len(parts[label]) and spellings[kept_genes] == 1
-        names[label] = label if complete else "+".join(kept_genes) or next(iter(controls), label)
+    for label, members in genes.items():
+        complete = len(members) == len(parts[label]) and spellings[members] == 1
+        names[label] = label if complete else "+".join(members) or next(iter(controls), label)
     return {label: name for label, name in names.items() if name != label}
 
 
