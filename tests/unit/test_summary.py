@@ -216,7 +216,8 @@ def _judged(shares: dict[str, np.ndarray], chance: float | None = None, kind: st
     for pair in pairs[(pairs["a"] == home) | (pairs["b"] == home)].to_dict("records"):
         row = pair["a"] if pair["b"] == home else pair["b"]
         gap = contest.difference(row, home)
-        frame.loc[row, ["difference", "detectable"]] = gap.value, (gap.high - gap.low) / 2
+        ends = {"difference": gap.value, "diff_low": gap.low, "diff_high": gap.high, "detectable": (gap.high - gap.low) / 2}
+        frame.loc[row, list(ends)] = list(ends.values())
         frame.loc[row, ["verdict", "note"]] = verdict(frame.loc[row], pair)
     frame["rank"] = [ranks.get(row) for row in frame.index]
     return frame.set_index("variant")
@@ -268,6 +269,20 @@ def test_a_wide_interval_is_no_tie():
     found = _judged({"random": np.zeros(10), "label_oracle": np.ones(10)} | shares)
     assert found.loc["other", "verdict"] == "cannot tell"
     assert re.match(r"a difference below 0\.\d+ could not have been seen", found.loc["other", "note"])
+
+
+def test_an_interval_without_0_is_no_tie_where_the_family_of_tests_says_no():
+    alike = _shares(0.4, 0.5)
+
+    frame, contest = _scored(FLOOR | {"pca": alike, "other": alike} | CEILING)
+    frame = calibrate(frame, contest, None).assign(unit="batch", least=0.0, baseline_value=alike.mean())
+    pair = {"word": "", "note": "", "told": False, "p": 0.03, "q": 0.09}
+    row = frame.loc[2].copy()
+    for low, said in ((0.001, "cannot tell"), (-0.001, "tied")):
+        row[["difference", "diff_low", "diff_high", "detectable"]] = 0.004, low, 0.008, 0.004
+        assert verdict(row, pair)[0] == said
+    row[["diff_low", "diff_high"]] = 0.001, 0.008
+    assert verdict(row, pair)[1] == "p = 0.03 alone, q = 0.09 among the tests of this data set"
 
 
 def test_headline_and_ranks_are_of_one_family(comparisons):
