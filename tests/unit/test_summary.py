@@ -63,7 +63,8 @@ def test_planted_answers(comparisons):
         assert table.loc[("geneformer_v1", task), "verdict"] == "worse"
         assert table.loc[("pca", task), "verdict"] == "baseline"
     equal = table.loc[["uce_33", "pca_all"], "verdict"]
-    assert (equal == "tied").sum() >= 11  # of 12 at a false discovery rate of 5 %
+    assert equal.isin(["tied", "cannot tell"]).sum() >= 11  # of 12 at a false discovery rate of 5 %
+    assert (equal == "tied").sum() >= 9
     assert (table.loc["scvi", "difference"] > 0).all()
     assert np.allclose(table.loc["scvi", "difference"], table.loc["scvi", "value"] - table.loc["pca", "value"])
 
@@ -272,17 +273,13 @@ def test_a_wide_interval_is_no_tie():
 
 
 def test_an_interval_without_0_is_no_tie_where_the_family_of_tests_says_no():
-    alike = _shares(0.4, 0.5)
-
-    frame, contest = _scored(FLOOR | {"pca": alike, "other": alike} | CEILING)
-    frame = calibrate(frame, contest, None).assign(unit="batch", least=0.0, baseline_value=alike.mean())
     pair = {"word": "", "note": "", "told": False, "p": 0.03, "q": 0.09}
-    row = frame.loc[2].copy()
-    for low, said in ((0.001, "cannot tell"), (-0.001, "tied")):
-        row[["difference", "diff_low", "diff_high", "detectable"]] = 0.004, low, 0.008, 0.004
-        assert verdict(row, pair)[0] == said
-    row[["diff_low", "diff_high"]] = 0.001, 0.008
-    assert verdict(row, pair)[1] == "p = 0.03 alone, q = 0.09 among the tests of this data set"
+    row = {"direction": 1, "difference": 0.004, "diff_high": 0.008, "detectable": 0.004, "baseline_value": 0.45, "floor": 0.05}
+    assert verdict(pd.Series(row | {"diff_low": -0.001}), pair)[0] == "tied"
+    assert verdict(pd.Series(row | {"diff_low": 0.001}), pair) == (
+        "cannot tell", "p = 0.03 alone, q = 0.09 among the tests of this data set"
+    )  # fmt: skip
+    assert verdict(pd.Series(row | {"diff_low": -0.001, "diff_high": 0.21}), pair)[0] == "cannot tell"  # half of 0.4 is 0.2
 
 
 def test_headline_and_ranks_are_of_one_family(comparisons):

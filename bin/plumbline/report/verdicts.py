@@ -78,7 +78,8 @@ def _key(run: Run) -> str:
     meanings = {
         "better": f"better than {run.baseline} (q ≤ 0.05)", "worse": "worse (q ≤ 0.05)",
         "tied": "the difference is less than half of what the baseline has above the floor (95 %)",
-        "cannot tell": "neither a difference nor a tie can be shown", "too few units": "fewer than 8 perturbations, batches or genes",
+        "cannot tell": "neither a difference nor a tie can be shown",
+        "too few units": "fewer than 8 perturbations, batches or genes",
         "at the floor": "neither score, or not even the ceiling, is above the floor",
         "not_applicable": "does not apply", "failed": "a step failed",
     }  # fmt: skip
