@@ -5,6 +5,7 @@ import argparse
 import json
 from pathlib import Path
 
+from plumbline.common.arguments import whole
 from plumbline.common.errors import UserError, run_script
 from plumbline.common.usage import duration
 
@@ -17,7 +18,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--costs", type=Path, required=True, help="steps.tsv of a run, or assets/costs.tsv")
     parser.add_argument("--catalogue", type=Path, required=True, help="assets/catalogue.csv: sizes of data sets to be fetched")
     parser.add_argument("--inputs", type=Path, help="folder with the data sets' files")
-    parser.add_argument("--cpus", type=int, default=1, help="processors that the run may use")
+    parser.add_argument("--cpus", type=whole(1), default=1, help="processors that the run may use")
     parser.add_argument("--output", type=Path, required=True, help="text file")
     return parser.parse_args()
 
@@ -54,7 +55,7 @@ def read_costs(path: Path):
 
     from plumbline.experiments.cost import fit_costs
 
-    steps = pd.read_csv(path, sep="\t", dtype={"name": str}).fillna({"name": ""})
+    steps = pd.read_csv(path, sep="\t", dtype={"name": str}, keep_default_na=False, na_values=[""]).fillna({"name": ""})
     missing = [name for name in ("step", "name", "n_cells", "seconds", "cpu_seconds") if name not in steps]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]}. Give the steps.tsv that a run left in its output folder.")

@@ -19,8 +19,8 @@ FRAGMENTS = {"docs/adding_a_model.md", "docs/adding_a_task.md"}  # parts of file
 EXAMPLES = ("library_size", "isotropy")  # what the guides add: its files are not there
 PARAMETERS = ("run", "estimate", "demo")  # verbs that pass their parameters to the pipeline
 SCRIPTS = {"embed": ["embed_pca.py"], "check-model": ["check_model.py"], "fetch": ["fetch_dataset.py", "fetch_weights.py"]}
-# options of other programs that the pages name: docker, Singularity, Slurm, nf-core, nf-test
-FOREIGN = {"--gpus", "--device", "--nv", "--gres", "--format", "--local", "--profile"}
+# options of other programs that the pages name: docker, Singularity, Slurm, nf-core
+FOREIGN = {"--gpus", "--device", "--nv", "--gres", "--format", "--local"}
 
 
 def name_of(page: Path) -> str:

@@ -6,6 +6,8 @@ import io
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tarfile
 import time
 import zipfile
@@ -198,9 +200,29 @@ def test_links_within_the_file_are_followed(run, stored):
     assert tables(run(stored, min_counts=0))[0]["n_batches"] == 3
 
 
+READ_IN_A_NEW_PROCESS = """
+import sys
+from plumbline.data.ingest import open_source
+print(sum(block.sum() for _, block in open_source(sys.argv[1]).blocks()))
+"""
+
+
+@pytest.mark.parametrize("name", ["Zstd", "Blosc", "Blosc2"])
+def test_files_compressed_by_plugins_are_read(stored, root, name):
+    """In a process that has not loaded the plugins yet."""
+    plugins = pytest.importorskip("hdf5plugin")
+    with h5py.File(stored, "r+") as file:
+        values = file["X/data"][:]
+        del file["X/data"]
+        file.create_dataset("X/data", data=values, chunks=(100,), compression=getattr(plugins, name)())
+    command = [sys.executable, "-c", READ_IN_A_NEW_PROCESS, stored]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root / "bin")})
+    assert float(done.stdout) == values.sum(), done.stderr
+
+
 def test_an_unknown_compression_is_named(run, stored, monkeypatch):
     monkeypatch.setattr("plumbline.counts.hdf5.h5py.h5z.filter_avail", lambda code: False)
-    monkeypatch.setitem(__import__("sys").modules, "hdf5plugin", None)
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     with h5py.File(stored, "r+") as file:
         values = file["X/data"][:]
         del file["X/data"]

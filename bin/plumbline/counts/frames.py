@@ -82,7 +82,7 @@ def _column(node: h5py.Group | h5py.Dataset, name: str) -> pd.Series:
 def _nullable(column: h5py.Group) -> pd.Series:
     """Integers, booleans or text with a mask; read here, because the environments of the models have no anndata."""
     values, mask = column["values"][:], column["mask"][:].astype(bool)
-    if values.dtype.kind in "OS":
+    if values.dtype.kind in "OSf":
         return _decode(values).mask(mask)
     array = pd.arrays.BooleanArray if values.dtype.kind == "b" else pd.arrays.IntegerArray
     return pd.Series(array(values, mask))

@@ -145,6 +145,6 @@ def labels(pairs: pd.DataFrame, titles: dict[str, str]) -> dict[tuple[str, str],
 
 
 def _tsv(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_TEXT, str))
+    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
     text = [name for name in _TEXT if name in table]
     return table.assign(**{name: table[name].fillna("") for name in text})
