@@ -60,7 +60,7 @@ def test_annotations_that_are_missing_or_broken(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="not a folder of gene relationships"):
         known_pairs("CORUM")
     monkeypatch.setenv(relationships.FOLDER_VARIABLE, str(tmp_path))
-    with pytest.raises(UserError, match="no table of gene pairs"):
+    with pytest.raises(UserError, match="not a table of gene pairs"):
         known_pairs("CORUM")
     (tmp_path / "CORUM.txt").write_text("a,b\nx,y\n")
     with pytest.raises(UserError, match="entity1"):

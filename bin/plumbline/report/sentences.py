@@ -141,7 +141,7 @@ def summary_text(run: Run) -> str:
             *lines,
             "",
             "Differences are paired on the same units, with 95 % bootstrap intervals; better and worse are at q ≤ 0.05 over "
-            "all pairs of models and tasks of a data set; tied: losing half of the baseline's lead over the floor would show.",
+            "all pairs of models and tasks of a data set; tied: less than half of the baseline's lead over the floor apart.",
             "",
         ]
     )

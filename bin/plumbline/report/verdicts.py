@@ -77,8 +77,9 @@ def _tally(rows: pd.DataFrame) -> str:
 def _key(run: Run) -> str:
     meanings = {
         "better": f"better than {run.baseline} (q ≤ 0.05)", "worse": "worse (q ≤ 0.05)",
-        "tied": "no difference, and a loss of half of what the baseline has above the floor would have been seen",
-        "cannot tell": "the interval is too wide for a tie", "too few units": "fewer than 8 perturbations, batches or genes",
+        "tied": "the difference is less than half of what the baseline has above the floor (95 %)",
+        "cannot tell": "neither a difference nor a tie can be shown",
+        "too few units": "fewer than 8 perturbations, batches or genes",
         "at the floor": "neither score, or not even the ceiling, is above the floor",
         "not_applicable": "does not apply", "failed": "a step failed",
     }  # fmt: skip

@@ -55,13 +55,15 @@ def rank_intervals(names: list, pairs: pd.DataFrame, higher_is_better: bool = Tr
 def verdict(row: pd.Series, pair: dict) -> tuple[str, str]:
     """(verdict, note) of a model against the baseline. pair: their decided pair.
 
-    'tied' says that a loss of half of what the baseline has above the floor (or above the least possible value) would have
-    been seen; where it would not, the answer is 'cannot tell'.
+    'tied' says that, with 95 % confidence, the difference is less than half of what the baseline has above the floor (or above
+    the least possible value); where the interval is wider, or leaves out 0 though q does not say so, it is 'cannot tell'.
     """
     if pair["word"]:
         return pair["word"], pair["note"]
     if pair["told"]:
         return ("better" if row["difference"] * row["direction"] > 0 else "worse"), ""
+    if not row["diff_low"] <= 0 <= row["diff_high"]:
+        return "cannot tell", f"p = {pair['p']:.2g} alone, q = {pair['q']:.2g} among the tests of this data set"
     height = abs(row["baseline_value"] - (row["floor"] if np.isfinite(row["floor"]) else row["least"]))
     note = f"a difference below {row['detectable']:.2g} could not have been seen"
-    return ("cannot tell" if row["detectable"] > height / 2 else "tied"), note
+    return ("cannot tell" if max(-row["diff_low"], row["diff_high"]) > height / 2 else "tied"), note
