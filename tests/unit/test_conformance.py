@@ -116,14 +116,15 @@ def test_gene_vectors(kit: Callable, tmp_path: Path) -> None:
     assert verdicts["unknown_genes"].status == "recorded"  # the library size
 
 
-@pytest.mark.parametrize(("model", "variant", "recorded"), [
-    ("uce", "uce_4l", {"duplicate_cells"}),
-    ("cellplm", "cellplm", {"shards", "empty_cells", "one_cell"}),
-    ("cellplm", "cellplm_gmvae", {"shards", "empty_cells", "one_cell"}),
+@pytest.mark.parametrize(("model", "variant", "weights", "recorded"), [
+    ("uce", "uce_4l", "uce_cellplm/uce", {"duplicate_cells"}),
+    ("cellplm", "cellplm", "uce_cellplm/cellplm", {"shards", "empty_cells", "one_cell"}),
+    ("cellplm", "cellplm_gmvae", "uce_cellplm/cellplm", {"shards", "empty_cells", "one_cell"}),
+    ("scfoundation", "scfoundation_t4", "scfoundation/models", set()),
 ])  # fmt: skip
-def test_foundation_models(shared: Path, kit: Callable, model: str, variant: str, recorded: set[str]) -> None:
+def test_foundation_models(shared: Path, kit: Callable, model: str, variant: str, weights: str, recorded: set[str]) -> None:
     pytest.importorskip("torch")
-    weights = shared / "fixtures" / "uce_cellplm" / model
+    weights = shared / "fixtures" / weights
     verdicts = conformance.check(kit(model, "--weights", str(weights), "--variant", variant))
     assert not failed(verdicts), conformance.as_table(verdicts)
     assert {name for name, verdict in verdicts.items() if verdict.status == "recorded"} == recorded
