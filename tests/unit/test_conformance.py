@@ -15,6 +15,7 @@ from plumbline.common.errors import UserError
 from plumbline.embedding.conformance import kit as conformance_kit
 from plumbline.embedding.conformance import rules as conformance
 from plumbline.embedding.conformance.cells import first_cells, generated
+from plumbline.embedding.variants import read_variants
 
 HONEST = """
 import hashlib
@@ -116,19 +117,33 @@ def test_gene_vectors(kit: Callable, tmp_path: Path) -> None:
     assert verdicts["unknown_genes"].status == "recorded"  # the library size
 
 
-@pytest.mark.parametrize(("model", "variant", "weights", "recorded"), [
-    ("uce", "uce_4l", "uce_cellplm/uce", {"duplicate_cells"}),
-    ("cellplm", "cellplm", "uce_cellplm/cellplm", {"shards", "empty_cells", "one_cell"}),
-    ("cellplm", "cellplm_gmvae", "uce_cellplm/cellplm", {"shards", "empty_cells", "one_cell"}),
-    ("scfoundation", "scfoundation_t4", "scfoundation/models", set()),
+@pytest.mark.parametrize(("model", "variant", "recorded"), [
+    ("uce", "uce_4l", {"duplicate_cells"}),
+    ("cellplm", "cellplm", {"shards", "empty_cells", "one_cell"}),
+    ("cellplm", "cellplm_gmvae", {"shards", "empty_cells", "one_cell"}),
 ])  # fmt: skip
-def test_foundation_models(shared: Path, kit: Callable, model: str, variant: str, weights: str, recorded: set[str]) -> None:
+def test_foundation_models(shared: Path, kit: Callable, model: str, variant: str, recorded: set[str]) -> None:
     pytest.importorskip("torch")
-    weights = shared / "fixtures" / weights
+    weights = shared / "fixtures" / "uce_cellplm" / model
     verdicts = conformance.check(kit(model, "--weights", str(weights), "--variant", variant))
     assert not failed(verdicts), conformance.as_table(verdicts)
     assert {name for name, verdict in verdicts.items() if verdict.status == "recorded"} == recorded
     assert verdicts["no_known_gene"].detail.startswith("not applicable")
+
+
+@pytest.mark.parametrize(("variant", "weights"), [
+    ("scfoundation_t4", "scfoundation/models"),
+])  # fmt: skip
+def test_foundation_models_in_which_a_cell_depends_on_nothing_but_its_counts(
+    shared: Path, kit: Callable, variant: str, weights: str
+) -> None:
+    pytest.importorskip("torch")
+    model = read_variants()[variant].model
+    verdicts = conformance.check(kit(model, "--weights", str(shared / "fixtures" / weights), "--variant", variant))
+    assert {name for name, verdict in verdicts.items() if verdict.status != "pass"} == {"memory_growth"}, conformance.as_table(
+        verdicts
+    )
+    assert verdicts["memory_growth"].detail == "switched off"
 
 
 def test_memory_growth_is_found(root: Path, tmp_path: Path) -> None:
