@@ -133,6 +133,7 @@ def test_foundation_models(shared: Path, kit: Callable, model: str, variant: str
 
 @pytest.mark.parametrize(("variant", "weights"), [
     ("scfoundation_t4", "scfoundation/models"),
+    ("scimilarity", "scimilarity/model_tiny"),
 ])  # fmt: skip
 def test_foundation_models_in_which_a_cell_depends_on_nothing_but_its_counts(
     shared: Path, kit: Callable, variant: str, weights: str
