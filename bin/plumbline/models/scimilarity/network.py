@@ -68,7 +68,7 @@ def find_folder(options: Options) -> Path:
 
 
 def load_network(folder: Path, n_genes: int, variant: str) -> Network:
-    """The authors' encoder.ckpt; its sizes are read from the tensors. Raises UserError if it does not read ``n_genes`` genes."""
+    """The authors' encoder.ckpt; its sizes are read from the tensors. Raises UserError unless it reads ``n_genes`` genes."""
     _refuse_residual(folder / "hyperparameters.json", variant)
     file = folder / FILE
     try:
