@@ -3,11 +3,12 @@
 collator_config.yml and model.safetensors, or best-model.pt).
 
 Settings: max_length (tokens a cell with <cls>, 2048 as upstream; a cell with more genes is represented by a random choice),
-sampling (cell, the default: the choice comes from the cell's id and the seed; upstream: one stream after torch.manual_seed, cell
-after cell, on one device), gene_order (token, the default: the order of the file's columns does not enter; file: it does, as
-upstream: the 3B model then reads the raw count of the first expressed gene), layer (embed layers[NAME] in place of X), model_dir
-(folder of model_config.yml below --weights), checkpoint=own, organism, orthologs, precision (on a GPU bf16, as upstream),
-measure_precision; untrained=true: tiny random weights, made from the seed for these genes, in place of --weights (a floor).
+sampling (cell, the default: the choice comes from the cell's id and the seed; upstream: one stream after torch.manual_seed,
+cell after cell, on one device), gene_order (token, the default: the order of the file's columns does not enter; file: it does,
+as upstream: the 3B model then reads the raw count of the first expressed gene), layer (embed layers[NAME] in place of X),
+model_dir (folder of model_config.yml below --weights), checkpoint=own, organism, orthologs, precision (on a GPU bf16, as
+upstream), measure_precision; untrained=true: tiny random weights, made from the seed for these genes, in place of --weights (a
+floor).
 """
 
 from dataclasses import replace
@@ -41,7 +42,7 @@ def embed(counts: Counts, options: Options) -> Result:
     genes.require_genes(n_known, ensembl, options.variant)
     if "layer" in options.settings:
         counts = counts.layer(options.settings["layer"])
-    done = runtime.embed_cells(counts, options, partial(build_model, folder, options.variant, encoding.pad_token, tokenizer))
+    done = runtime.embed_cells(counts, options, partial(build_model, folder, options.variant, encoding, tokenizer))
     return Result(
         values=done.values,
         genes_used=n_known,
@@ -79,11 +80,11 @@ def make_tokenizer(counts: Counts, encoding, options: Options, how: dict):
     return Tokenizer(counts.ensembl_id, encoding, how["max_length"], how["gene_order"], chance)
 
 
-def build_model(folder: Path, variant: str, pad_token: int, tokenizer, device: str):
+def build_model(folder: Path, variant: str, encoding, tokenizer, device: str):
     """The model on one device; each GPU's process builds its own."""
     from plumbline.models.tahoe_x1.network import TahoeCells, load_network
 
-    return TahoeCells(load_network(folder, variant), tokenizer, pad_token, device)
+    return TahoeCells(load_network(folder, variant, encoding), tokenizer, encoding.pad_token, device)
 
 
 def facts(folder: Path, options: Options) -> dict:

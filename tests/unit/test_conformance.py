@@ -134,6 +134,8 @@ def test_foundation_models(shared: Path, kit: Callable, model: str, variant: str
 @pytest.mark.parametrize(("variant", "weights"), [
     ("scfoundation_t4", "scfoundation/models"),
     ("scimilarity", "scimilarity/model_tiny"),
+    ("tahoe_x1_70m", "tahoe_x1/hf_repo"),
+    ("tahoe_x1_3b", "tahoe_x1/hf_repo"),
 ])  # fmt: skip
 def test_foundation_models_in_which_a_cell_depends_on_nothing_but_its_counts(
     shared: Path, kit: Callable, variant: str, weights: str

@@ -19,6 +19,7 @@ import embed_geneformer
 import embed_scfoundation
 import embed_scgpt
 import embed_scimilarity
+import embed_tahoe_x1
 import embed_uce
 import report_scores
 import summarise_scores
@@ -32,7 +33,7 @@ from plumbline.models.shared.untrained import is_untrained
 torch = pytest.importorskip("torch")
 
 SCRIPTS = {"geneformer": embed_geneformer, "scgpt": embed_scgpt, "uce": embed_uce, "cellplm": embed_cellplm}
-SCRIPTS |= {"scfoundation": embed_scfoundation, "scimilarity": embed_scimilarity}
+SCRIPTS |= {"scfoundation": embed_scfoundation, "scimilarity": embed_scimilarity, "tahoe_x1": embed_tahoe_x1}
 DIMENSIONS = dict.fromkeys(SCRIPTS, 64) | {"uce": 80}
 N_CELLS, N_GENES = 12, 60
 

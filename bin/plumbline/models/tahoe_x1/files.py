@@ -57,7 +57,7 @@ class Encoding:
 
 
 def find_folder(options: Options) -> Path:
-    """The folder of model_config.yml: --weights itself, or the variant's below it. Raises UserError if it is not clear which."""
+    """The folder of model_config.yml: --weights itself, or the variant's below it. Raises UserError if it is not clear."""
     if options.weights is None or not options.weights.is_dir():
         raise UserError(f"{options.variant} needs --weights FOLDER (given: {options.weights}). {fetch_hint(options.variant)}")
     root = options.weights.resolve()

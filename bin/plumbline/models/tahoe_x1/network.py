@@ -1,7 +1,7 @@
 """Tahoe-x1: a pre-norm transformer over the expressed genes; the embedding is <cls> after the last norm, divided by its length.
 
-Source: Gandhi et al. 2025 (doi:10.1101/2025.10.23.683759), the authors' get_batch_embeddings without chemistry. No positions. The
-last block is computed for <cls> only.
+Source: Gandhi et al. 2025 (doi:10.1101/2025.10.23.683759), the authors' get_batch_embeddings without chemistry. There are no
+positions. The last block is computed for <cls> only.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from plumbline.common.errors import UserError
 from plumbline.embedding.weights import fetch_hint, fill
 from plumbline.models.runtime.batches import Ragged
 from plumbline.models.runtime.encoder import Attention, key_bias
-from plumbline.models.tahoe_x1.files import Architecture, read_architecture, read_tensors, weights_file
+from plumbline.models.tahoe_x1.files import Architecture, Encoding, read_architecture, read_tensors, weights_file
 from plumbline.models.tahoe_x1.tokens import Tokenizer
 
 ACTIVATION = {"relu": F.relu, "gelu": F.gelu}
@@ -99,9 +99,14 @@ class Network(nn.Module):
         return F.normalize(self.transformer_encoder(x, bias).float(), dim=1)
 
 
-def load_network(folder: Path, variant: str) -> Network:
-    """The model of a folder. Raises UserError on a missing, extra or misshapen tensor."""
+def load_network(folder: Path, variant: str, encoding: Encoding) -> Network:
+    """The model of a folder. Raises UserError on a missing, extra or misshapen tensor, and on a token without a row in it."""
     shape, file = read_architecture(folder, variant), weights_file(folder)
+    largest = max(*encoding.vocabulary.values(), encoding.pad_token)
+    if largest >= shape.tokens:
+        raise UserError(
+            f"{folder} has token ids up to {largest}, but a gene table of {shape.tokens} rows. {fetch_hint(variant)}"
+        )
     tensors = read_tensors(file, variant)
     held = len({name.split(".")[2] for name in tensors if name.startswith("transformer_encoder.layers.")})
     table = tensors.get("gene_encoder.embedding.weight")

@@ -1,8 +1,8 @@
 """Tahoe-x1's input: <cls> and the expressed genes of a cell, each with the number of its expression's quantile bin.
 
-Source: Gandhi et al. 2025 (doi:10.1101/2025.10.23.683759). Equal counts share the lowest of their bins, so that nothing is drawn
-but the genes of a cell that exceeds the context. Edges are computed as torch 2.7 does in torch.quantile (later ones differ in the
-last bit, which moves genes by a bin): float32 ranks, linear interpolation by torch.lerp.
+Source: Gandhi et al. 2025 (doi:10.1101/2025.10.23.683759). Equal counts share the lowest of their bins, so that nothing is
+drawn but the genes of a cell that exceeds the context. Edges are computed as torch 2.7 does in torch.quantile (2.15 differs in
+the last bit, which moves genes by a bin): float32 ranks, linear interpolation by torch.lerp.
 """
 
 import numpy as np
