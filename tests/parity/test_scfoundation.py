@@ -187,6 +187,8 @@ FAULTS = {
     "no config": (lambda m: m["cell"].pop("config"), r"cell is not an scFoundation model .*config.*plumb fetch"),
     "deeper": (lambda m: encoder(m).update(depth=10**9), "layers: 1000000000 in its configuration, 3 in its tensors"),
     "heads": (lambda m: encoder(m).update(heads=3), "heads 3"),
+    "no heads": (lambda m: encoder(m).update(heads=0), "heads 0"),
+    "endless heads": (lambda m: encoder(m).update(heads=float("inf")), "is not an scFoundation model"),
     "pre-norm": (lambda m: encoder(m).update(norm_first=True), "norm_first True"),
     "wider": (lambda m: encoder(m).update(hidden_dim=10**9), r"width: 1000000000 in its.*plumb fetch"),
     "missing": (lambda m: m["cell"]["state_dict"].pop("model.encoder.norm.bias"), "1 missing: encoder.norm.bias"),

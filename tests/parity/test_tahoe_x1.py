@@ -270,6 +270,7 @@ SETTINGS = {
     ("model_config.yml", "vocab_size", 99): r"gene table of \(33, 16\).*says 2 and \(99, 16\).*plumb fetch",
     ("model_config.yml", "expansion_ratio", 2): "misshapen",
     ("model_config.yml", "n_heads", 3): "width 16, heads 3",
+    ("model_config.yml", "n_heads", float("inf")): "does not describe a Tahoe-x1",
     ("model_config.yml", "norm_scheme", "post"): "norm_scheme is 'post'; only 'pre'",
     ("model_config.yml", "use_glu", True): "use_glu is True",
     ("model_config.yml", "transformer_activation", "swiglu"): "swiglu.*known: relu, gelu",
@@ -278,6 +279,8 @@ SETTINGS = {
     ("collator_config.yml", "right_binning", True): "right_binning is True",
     ("collator_config.yml", "num_bins", 1): "num_bins 1",
     ("collator_config.yml", "keep_first_n_tokens", 9): "keep_first_n_tokens 9",
+    ("collator_config.yml", "pad_token_id", -1): "pad_token_id -1",
+    ("collator_config.yml", "pad_value", float("nan")): "pad_value nan",
     ("collator_config.yml", "pad_value", None): "does not describe the input",
 }
 

@@ -30,7 +30,7 @@ def find_file(weights: Path | None, variant: str) -> Path:
     found = [weights.resolve() / folder / FILE for folder in folders if (weights / folder / FILE).is_file()]
     if not found:
         raise UserError(f"{weights} holds no {FILE}. {fetch_hint(variant)}")
-    return found[0].resolve()
+    return found[0]
 
 
 def read_part(file: Path, key: str, variant: str) -> Part:
@@ -42,7 +42,7 @@ def read_part(file: Path, key: str, variant: str) -> Part:
     try:
         tensors = {name.removeprefix("model."): tensor for name, tensor in models[key]["state_dict"].items()}
         shape = _architecture(models[key]["config"], tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{file}: {key} is not an scFoundation model ({error!r}). {fetch_hint(variant)}") from error
     return Part(shape, tensors)
 
@@ -57,8 +57,9 @@ def _architecture(config: dict, tensors: dict[str, torch.Tensor]) -> Architectur
         raise ValueError("state_dict holds more than tensors")
     layers = {part.split(".")[2] for part in tensors if part.startswith("encoder.transformer_encoder.")}
     bins, width = tensors["token_emb.emb.weight"].shape
-    if width % int(encoder["heads"]):
-        raise ValueError(f"width {width}, heads {encoder['heads']}")
+    heads = int(encoder["heads"])
+    if heads < 1 or width % heads:
+        raise ValueError(f"width {width}, heads {heads}")
     for what, told, held in (
         ("layers", encoder["depth"], len(layers)),
         ("width", encoder["hidden_dim"], width),
@@ -67,7 +68,7 @@ def _architecture(config: dict, tensors: dict[str, torch.Tensor]) -> Architectur
         if told != held:
             raise ValueError(f"{what}: {told} in its configuration, {held} in its tensors")
     alpha = float(merged["bin_alpha"])
-    return Architecture(width=width, heads=int(encoder["heads"]), layers=len(layers), bins=bins, alpha=alpha)
+    return Architecture(width=width, heads=heads, layers=len(layers), bins=bins, alpha=alpha)
 
 
 def load_network(file: Path, key: str, variant: str, n_genes: int) -> Network:

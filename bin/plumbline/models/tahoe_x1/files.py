@@ -5,6 +5,7 @@ Older releases hold best-model.pt, a training checkpoint, in place of model.safe
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -100,7 +101,7 @@ def read_architecture(folder: Path, variant: str) -> Architecture:
             raise ValueError(f"activations {shape.activation}, {shape.value_activation}; known: {', '.join(ACTIVATIONS)}")
         if min(shape.width, shape.heads, shape.layers) < 1 or shape.width % shape.heads:
             raise ValueError(f"width {shape.width}, heads {shape.heads}, layers {shape.layers}")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{file} does not describe a Tahoe-x1 ({error!r}). {fetch_hint(variant)}") from error
     return shape
 
@@ -120,7 +121,9 @@ def read_encoding(folder: Path, variant: str) -> Encoding:
         )
         if not (3 <= encoding.bins <= 10_000 and 1 <= encoding.keep_first <= 2):
             raise ValueError(f"num_bins {encoding.bins}, keep_first_n_tokens {encoding.keep_first}")
-    except (ValueError, KeyError, TypeError) as error:
+        if encoding.pad_token < 0 or not isfinite(encoding.pad_value):
+            raise ValueError(f"pad_token_id {encoding.pad_token}, pad_value {encoding.pad_value}")
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{file} does not describe the input of a Tahoe-x1 ({error!r}). {fetch_hint(variant)}") from error
     return encoding
 
@@ -149,7 +152,7 @@ def _read_vocabulary(file: Path, variant: str) -> dict[str, int]:
     with open_file(file, variant) as stream:
         try:
             vocabulary = {str(name): int(number) for name, number in json.load(stream).items()}
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:
             raise UserError(f"{file} is not a vocabulary ({error}). {fetch_hint(variant)}") from error
     if "<cls>" not in vocabulary or len(set(vocabulary.values())) != len(vocabulary) or min(vocabulary.values()) < 0:
         raise UserError(f"{file}: token ids must differ, not be negative, and <cls> must have one. {fetch_hint(variant)}")
