@@ -16,6 +16,7 @@ include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
+include { failures } from './subworkflows/local/utils_failures/main'
 include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; taskFlags ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { paramsHelp ; validateParameters } from './subworkflows/local/utils_schema/main'
 
@@ -75,8 +76,11 @@ workflow PLUMBLINE {
     EVALUATE(ch_evaluations)
 
     def records = flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
-    def expected = expectedRuns(requests, tasks)
-    ch_expected = channel.of(groovy.json.JsonOutput.toJson(expected)).collectFile(name: 'expected.json', newLine: true)
+    // known when all tasks have ended
+    ch_expected = EVALUATE.out.scores
+        .toList()
+        .map { _scores -> groovy.json.JsonOutput.toJson(expectedRuns(requests, tasks, failures())) }
+        .collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
         [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],

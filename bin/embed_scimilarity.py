@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Embed the cells of a raw-count h5ad with SCimilarity, from the authors' model folder (encoder.ckpt, gene_order.tsv).
 
-Settings: layer (embed layers[NAME] in place of X), model_dir (folder of encoder.ckpt below --weights), checkpoint=own,
-organism, orthologs, precision, measure_precision; untrained=true: tiny random weights, made from the seed for these genes, in
-place of --weights (a floor).
+Settings: empty (of a cell without a known gene: zeros, the default, embeds zeros, as upstream; nan: a row of NaN), layer (embed
+layers[NAME] in place of X), model_dir (folder of encoder.ckpt below --weights), checkpoint=own, organism, orthologs, precision,
+measure_precision; untrained=true: tiny random weights, made from the seed for these genes, in place of --weights (a floor).
 """
 
 from functools import partial
@@ -15,23 +15,25 @@ from plumbline.models.command import run
 from plumbline.models.runtime import cells as runtime
 from plumbline.models.shared import genes, untrained
 
-SETTINGS = ("layer", "model_dir", "checkpoint")
+SETTINGS = ("empty", "layer", "model_dir", "checkpoint")
 
 
 def embed(counts: Counts, options: Options) -> Result:
-    """values (n_cells, 128 for the published model) of length 1; a cell without a known gene is the image of zeros."""
+    """values (n_cells, 128 for the published model) of length 1; setting empty: what a cell without a known gene gets."""
     if untrained.is_untrained(options):
         from plumbline.models.scimilarity.untrained import make_checkpoint
 
         return untrained.embed_untrained(embed, make_checkpoint, counts, options)
     from plumbline.models.scimilarity.network import GENES, find_folder
-    from plumbline.models.scimilarity.tokens import Tokenizer, read_genes
+    from plumbline.models.scimilarity.tokens import EMPTY, Tokenizer, read_genes
+    from plumbline.models.shared.fitting import choice
 
     human = genes.human_counts(counts, options, by="symbol")
     counts = human.counts
     folder = find_folder(options)
     names = read_genes(folder / GENES, options.variant)
-    tokenizer = Tokenizer(counts.symbol, names)
+    empty = choice(options, "empty", EMPTY)
+    tokenizer = Tokenizer(counts.symbol, names, empty)
     genes.require_genes(int(tokenizer.known.sum()), counts.symbol, options.variant)
     if "layer" in options.settings:
         counts = counts.layer(options.settings["layer"])
@@ -42,7 +44,7 @@ def embed(counts: Counts, options: Options) -> Result:
         genes_total=len(tokenizer.known),
         counts_used=done.counts_used,
         unembedded=done.unembedded,
-        extra={**facts(folder, options), **human.facts(), **done.extra},
+        extra={"empty": empty, **facts(folder, options), **human.facts(), **done.extra},
     )
 
 

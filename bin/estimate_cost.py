@@ -69,15 +69,18 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
     ]
     total, peak = found["cpu_seconds"].sum(), found["peak_memory_bytes"].max()
     head = f"Estimate: {found['n_tasks'].sum()} tasks, {duration(total)} of processor time, about {duration(total / cpus)}"
-    dear = found.sort_values("cpu_seconds", ascending=False).head(3).to_dict("records")
-    dearest = ", ".join(f"{row['name']} on {row['dataset']} {duration(row['cpu_seconds'])}" for row in dear)
-    lines.append(f"Largest parts: {dearest}. Largest memory of a task: {peak / 1e9:.1f} GB.")
+    slowest = found.sort_values("cpu_seconds", ascending=False).head(3).to_dict("records")
+    parts = ", ".join(f"{row['name']} on {row['dataset']} {duration(row['cpu_seconds'])}" for row in slowest)
+    lines.append(f"Largest parts: {parts}. Largest memory of a task: {peak / 1e9:.1f} GB.")
     guessed = sorted(set(found.loc[~found["known"], "name"]))
     if guessed:
-        lines.append(f"Never measured, taken as the dearest of their step: {', '.join(guessed)}.")
+        lines.append(f"No timings available; assumed as slow as the slowest measured task of that step: {', '.join(guessed)}.")
     if unknown:
         lines.append(f"Not counted, because their size is not known before they are fetched: {', '.join(unknown)}.")
-    return "\n".join([f"{head} on {cpus} processors. Orders of magnitude: other processors, other times.", *lines]) + "\n"
+    return (
+        "\n".join([f"{head} on {cpus} processors. Order-of-magnitude estimate; run times depend on the hardware.", *lines])
+        + "\n"
+    )
 
 
 def main() -> None:

@@ -44,6 +44,9 @@ def test_embeddings_are_those_of_upstream_also_of_the_empty_cell(folder, layer: 
     assert (result.genes_used, result.genes_total, result.unembedded) == (434, 500, 0)
     kind = ad.read_h5ad(folder / "counts.h5ad").obs["kind"].to_numpy()
     np.testing.assert_array_equal(result.values[kind == "empty"], result.values[kind == "only_unknown"])
+    without = embed_scimilarity.embed(counts, options("scimilarity", folder / "model_tiny", **layer, empty="nan"))
+    assert set(kind[np.isnan(without.values).all(axis=1)]) == {"empty", "only_unknown"}
+    assert without.unembedded == 2
 
 
 def test_genes_go_by_name_also_where_the_models_list_is_not_sorted(folder) -> None:

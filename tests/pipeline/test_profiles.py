@@ -32,10 +32,11 @@ def test_every_process_has_an_image_that_we_build(tiny_sheet, tmp_path):
     images = {entry["name"]: entry["container"] for entry in json.loads(shown[shown.index("{") :])["processes"]}
     names = {path.parent.name for path in ROOT.glob("containers/*/requirements.in")}
     built = {f"ghcr.io/plumbline/plumbline-{name}:{__version__}": name for name in names}
-    assert set(images.values()) == set(built)
-    assert {name.split(":")[-1] for name in images} == {
-        process for path in ROOT.glob("modules/**/main.nf") for process in re.findall(r"^process (\w+)", path.read_text(), re.M)
-    }
+    assert set(images.values()) <= set(built)
+    # EMBED's image is its model's (test_house.py): inspect sees that of most
+    sources = [path.read_text() for path in ROOT.glob("modules/**/main.nf")]
+    processes = {process for text in sources for process in re.findall(r"^process (\w+)", text, re.M)}
+    assert {name.split(":")[-1] for name in images} == processes
 
 
 def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch, *more: str) -> dict[str, str]:

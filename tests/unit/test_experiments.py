@@ -17,10 +17,10 @@ import summarise_scores
 from plumbline import tasks
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import open_counts
-from plumbline.data.harmonise import known_symbols
 from plumbline.experiments.cost import estimate, fit_costs, pareto_front
 from plumbline.experiments.generality import concordance, kendalls_w
 from plumbline.experiments.hold_out import held_out_rows
+from plumbline.genes.relationships import known_symbols
 from plumbline.report.experiments import generality, minimal_data, transfer
 from plumbline.report.run import read_run
 
@@ -64,20 +64,27 @@ def test_a_run_of_an_experiment_is_compared_with_its_own_model(run):
 
 def test_the_sections_say_what_the_numbers_say(run):
     (curves, overtaken), (matrix, listing) = minimal_data.sections(run, None), transfer.sections(run, None)
-    assert re.search(r"in any draw: 50 % in \d+", curves["data"])
-    assert "5 % in" not in curves["data"].split("in any draw: ")[1].split(" of ")[0].replace("50 % in", "")
+    assert re.search(r": 50 % of the training cells suffice \(no significant loss\) in \d+ of \d+ curves", curves["data"])
     assert "overtakes with" in overtaken["data"].lower()
     assert re.search(r"0 better, \d+ tied, \d+ worse", matrix["data"])
     assert "▼ worse" in listing["data"]
+
+
+def test_sufficient_fractions_in_words():
+    words = minimal_data.sufficient_fractions
+    loss = "of the training cells suffice (no significant loss)"
+    assert words([0.5, 0.5, 0.5, None]) == f"50 % {loss} in 3 of 4 curves; in 1, no tested fraction does."
+    assert words([0.5, 0.05]) == f"5 % {loss} in 1 and 50 % in 1 of 2 curves."
+    assert words([None, None]) == "no tested fraction of the training cells suffices in any of 2 curves."
 
 
 def test_enough_is_the_smallest_share_from_which_on_nothing_is_worse():
     curve = pd.DataFrame(
         {"share": [0.01, 0.01, 0.1, 0.1, 0.5, 0.5], "verdict": ["tied", "worse", "tied", "tied", "tied", "better"]}
     )
-    assert minimal_data._enough(curve) == 0.1
+    assert minimal_data._sufficient(curve) == 0.1
     curve.loc[4, "verdict"] = "worse"
-    assert minimal_data._enough(curve) is None
+    assert minimal_data._sufficient(curve) is None
 
 
 def test_kendalls_w_is_friedmans_statistic_over_its_largest_value():

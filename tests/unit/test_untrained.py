@@ -133,9 +133,9 @@ def test_neither_batches_nor_the_order_of_cells_and_genes_matter(untrained, coun
 @pytest.mark.parametrize("model", SCRIPTS)
 def test_weights_or_settings_of_their_files_beside_it_are_refused(counts, model, tmp_path):
     options = told(model, untrained="true")
-    with pytest.raises(UserError, match=r"untrained=true makes its own random weights, but --weights .* Leave one away"):
+    with pytest.raises(UserError, match=r"makes its own random weights, and --weights .* cannot be combined with it"):
         SCRIPTS[model].embed(counts, replace(options, weights=tmp_path))
-    with pytest.raises(UserError, match="but --set checkpoint=20231027_85M is given"):
+    with pytest.raises(UserError, match="and --set checkpoint=20231027_85M cannot be combined"):
         SCRIPTS[model].embed(counts, replace(options, settings={"untrained": "true", "checkpoint": "20231027_85M"}))
 
 

@@ -19,7 +19,7 @@ from plumbline.common.download import TIMEOUT, advice, download, verify
 from plumbline.common.errors import UserError
 from plumbline.common.files import whole_file
 from plumbline.counts.writing import CsrWriter
-from plumbline.data.ingest import Source, open_source
+from plumbline.data.ingest import CountsFile, open_source
 from plumbline.data.simulate import Design, simulate
 
 ZENODO = "https://zenodo.org/api/records"
@@ -168,13 +168,13 @@ def _onto(block: sp.csr_matrix, target: np.ndarray, n_genes: int) -> sp.csr_matr
     return moved
 
 
-def _labels(source: Source, name: str) -> np.ndarray:
+def _labels(source: CountsFile, name: str) -> np.ndarray:
     if name not in source.columns:
         return np.full(len(source.cell_id), "")
     return source.column(name, "annotation").fillna("").to_numpy(dtype=str)
 
 
-def _union(sources: dict[str, Source], name: str, genes: list[str]) -> np.ndarray:
+def _union(sources: dict[str, CountsFile], name: str, genes: list[str]) -> np.ndarray:
     known: dict[str, str] = {}
     for source in sources.values():
         if name in source.var:

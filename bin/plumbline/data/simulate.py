@@ -28,7 +28,7 @@ import scipy.sparse as sp
 from plumbline.common.errors import UserError
 from plumbline.common.files import whole_file
 from plumbline.counts.writing import CsrWriter
-from plumbline.data.harmonise import annotations, known_symbols
+from plumbline.genes.relationships import annotations_folder, known_symbols
 
 CONTROL = "non-targeting"
 BLOCK = 1024  # cells drawn at once
@@ -114,7 +114,7 @@ def choose_complexes(n_genes: int, rng: np.random.Generator) -> dict[str, list[s
 
     Larger complexes lend a random subset. Raises UserError if CORUM holds too few genes.
     """
-    lines = (annotations() / "CORUM_clusters.tsv").read_text().splitlines()
+    lines = (annotations_folder() / "CORUM_clusters.tsv").read_text().splitlines()
     clusters = [(name, sorted(set(genes.split()))) for name, genes in (line.split("\t")[:2] for line in lines if "\t" in line)]
     chosen: dict[str, list[str]] = {}
     used: set[str] = set()

@@ -1,6 +1,6 @@
 """A good prediction of expression, and ways to damage it by a known amount.
 
-The truth of a cell is: mean of its batch's controls + mean effect of its perturbation + what is the cell's own. The good
+The truth of a cell is: mean of its batch's controls + mean effect of its perturbation + cell-to-cell variation. The good
 prediction keeps the first two and half of the third. Arrays are (genes, n_cells), cells sorted by batch; draws are nested:
 a larger level of a damage adds to a smaller one.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from plumbline.metrics.effects import ControlMean, mean_of_groups
 
-KEPT = 0.5  # of a cell's own deviation in the good prediction
+KEPT = 0.5  # share of the cell-to-cell variation in the good prediction
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the prediction of a case is made of: control means, effects (0 for controls) and the cell's own, (genes, n)."""
+    """The parts of a prediction: control means, effects (0 for controls) and cell-to-cell variation (``own``), (genes, n)."""
 
     centre: np.ndarray
     effect: np.ndarray
@@ -41,7 +41,7 @@ class Parts:
 
 
 def take_apart(case: Case) -> Parts:
-    """Control means and effects from the truth; the cell's own, shrunk to KEPT."""
+    """Control means and effects of the truth; cell-to-cell variation, reduced to KEPT."""
     centre = ControlMean(case.batch, case.is_control).predict(case.truth)
     names, code = np.unique(case.perturbation, return_inverse=True)
     means = mean_of_groups(code, np.flatnonzero(~case.is_control), len(names), len(code))
@@ -67,24 +67,24 @@ def noise(case: Case, parts: Parts, level: float, rng: np.random.Generator) -> C
 
 def mean_only(case: Case, parts: Parts, level: float, _rng: np.random.Generator) -> Case:
     """Shrunk towards control mean + the same mean effect for every perturbation (level 1)."""
-    moved = np.flatnonzero(~case.is_control)
-    _, first = np.unique(case.perturbation[moved], return_index=True)
-    common = parts.effect[:, moved[first]].mean(axis=1, keepdims=True) * ~case.is_control
+    perturbed = np.flatnonzero(~case.is_control)
+    _, first = np.unique(case.perturbation[perturbed], return_index=True)
+    common = parts.effect[:, perturbed[first]].mean(axis=1, keepdims=True) * ~case.is_control
     return replace(case, prediction=parts.centre + (1 - level) * (parts.effect + parts.own) + level * common)
 
 
 def effect_erased(case: Case, parts: Parts, level: float, _rng: np.random.Generator) -> Case:
-    """The perturbation's mean effect is taken out, the cell's own deviation stays."""
+    """The perturbation's mean effect is removed, cell-to-cell variation stays."""
     return replace(case, prediction=case.prediction - level * parts.effect)
 
 
 def own_erased(case: Case, parts: Parts, level: float, _rng: np.random.Generator) -> Case:
-    """The cell's own deviation is taken out, the perturbation's mean effect stays."""
+    """Cell-to-cell variation is removed, the perturbation's mean effect stays."""
     return replace(case, prediction=case.prediction - level * parts.own)
 
 
 def genes_shuffled(case: Case, parts: Parts, level: float, rng: np.random.Generator) -> Case:
-    """What is predicted beyond the control mean goes to wrong genes, for this share of the genes."""
+    """Predicted deviations from the control mean are assigned to wrong genes, for this share of the genes."""
     picked = rng.permutation(len(case.truth))[: round(level * len(case.truth))]
     beyond = parts.effect + parts.own
     beyond[picked] = beyond[np.roll(picked, 1)]
@@ -103,14 +103,14 @@ def batch_leaked(case: Case, parts: Parts, level: float, rng: np.random.Generato
 
 def labels_swapped(case: Case, parts: Parts, level: float, rng: np.random.Generator) -> Case:
     """This share of the perturbations (two or more) get each other's effects."""
-    moved = np.flatnonzero(~case.is_control)
-    names, first, code = np.unique(case.perturbation[moved], return_index=True, return_inverse=True)
+    perturbed = np.flatnonzero(~case.is_control)
+    names, first, code = np.unique(case.perturbation[perturbed], return_index=True, return_inverse=True)
     picked = rng.permutation(len(names))[: max(2, round(level * len(names)))]
     source = np.arange(len(names))
     source[picked] = np.roll(picked, 1)
-    effects = parts.effect[:, moved[first]]
+    effects = parts.effect[:, perturbed[first]]
     wrong = case.prediction.copy()
-    wrong[:, moved] += effects[:, source[code]] - effects[:, code]
+    wrong[:, perturbed] += effects[:, source[code]] - effects[:, code]
     return replace(case, prediction=wrong)
 
 
@@ -130,7 +130,7 @@ def fewer_controls(case: Case, _parts: Parts, level: float, rng: np.random.Gener
 
 
 def tiny_batches(case: Case, _parts: Parts, level: float, rng: np.random.Generator) -> Case:
-    """Each batch falls into ``level`` batches (fewer if it has fewer controls); controls and other cells are dealt evenly."""
+    """Each batch is split into ``level`` batches (fewer if it has fewer controls), controls and other cells evenly."""
     toss, piece = rng.random(len(case.batch)), np.zeros(len(case.batch), dtype=int)
     for name in np.unique(case.batch):
         own = case.batch == name
@@ -150,7 +150,7 @@ def without_controls(case: Case, _parts: Parts, level: float, rng: np.random.Gen
 
 
 def _other_shift(case: Case, parts: Parts, rng: np.random.Generator) -> np.ndarray:
-    """For each cell the control mean of another batch less that of its own, (genes, n); batches in a random ring."""
+    """For each cell the control mean of another batch minus that of its own, (genes, n); batches in a random cycle."""
     names, first, code = np.unique(case.batch, return_index=True, return_inverse=True)
     ring = rng.permutation(len(names))
     other = np.empty(len(names), dtype=int)
@@ -160,7 +160,7 @@ def _other_shift(case: Case, parts: Parts, rng: np.random.Generator) -> np.ndarr
 
 
 # name: (damage, levels, smallest number of batches). Those of SENSITIVE make a prediction worse; those of INDIFFERENT change
-# what there is to measure by, not how good the prediction is.
+# the controls or batches, not how good the prediction is.
 SENSITIVE: dict[str, tuple[Damage, tuple[float, ...], int]] = {
     "noise": (noise, (0.125, 0.25, 0.5, 1.0, 2.0), 1),
     "mean_only": (mean_only, (0.1, 0.25, 0.5, 0.75, 1.0), 1),
@@ -180,7 +180,7 @@ INDIFFERENT: dict[str, tuple[Damage, tuple[float, ...], int]] = {
 
 
 def levels_of(name: str, n_batches: int, n_perturbations: int) -> list[float]:
-    """The levels of a damage that differ on so many batches and perturbations; none where it cannot be done."""
+    """The levels of a damage that differ for these numbers of batches and perturbations; none where it is impossible."""
     _, levels, least = {**SENSITIVE, **INDIFFERENT}[name]
     if n_batches < least:
         return []

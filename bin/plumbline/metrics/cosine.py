@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plumbline.common.random import seed_of
 from plumbline.metrics.draws import draw_sums
-from plumbline.metrics.groups import Groups, group_by, seed_of
+from plumbline.metrics.groups import Groups, group_by
 
 MAX_CELLS = 1000  # cells of one perturbation that are tested; more are sub-sampled (its reported value uses all of them)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plumbline.common.random import seed_of
 from plumbline.metrics.draws import draw_members
-from plumbline.metrics.groups import Groups, group_by, seed_of
+from plumbline.metrics.groups import Groups, group_by
 
 MAX_CELLS = 500  # cells of a perturbation in the permutation test; more are sub-sampled
 MAX_CONTROLS = 300  # batch-matched controls in the permutation test; more are sub-sampled

@@ -1,6 +1,5 @@
 """Cells grouped by a label, and seeds that depend on the label alone."""
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +46,3 @@ def group_means(x: np.ndarray, groups: Groups, block: int = 4096) -> np.ndarray:
         first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
         totals[codes[first]] += np.add.reduceat(x[rows].astype(np.float64), first, axis=0)
     return totals / groups.sizes[:, None]
-
-
-def seed_of(seed: int, name: str) -> int:
-    """A 32-bit seed from a run's seed and a name, so that a group's draws do not depend on which others are scored."""
-    return zlib.crc32(f"{seed}\t{name}".encode())

@@ -142,7 +142,11 @@ def n_units(items: Items) -> int:
 
 
 def bh(p: np.ndarray) -> np.ndarray:
-    """Benjamini-Hochberg adjusted p values, same shape as ``p`` (k,); a nan stays nan and is not counted as a test."""
+    """Benjamini-Hochberg adjusted p values, same shape as ``p`` (k,); a nan stays nan and is not counted as a test.
+
+    Why not ``scipy.stats.false_discovery_control``, with which the tests compare it: that refuses nan, and it multiplies in
+    another order, so that nearly every value would differ from those of earlier releases in its last digit.
+    """
     p = np.asarray(p, dtype=float)
     q = np.full(p.shape, np.nan)
     tested = np.flatnonzero(np.isfinite(p))

@@ -6,8 +6,9 @@ perturbations of unexpressed genes. `corrected`: to controls of the same batches
 
 import numpy as np
 
+from plumbline.common.random import seed_of
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
-from plumbline.metrics.groups import group_by, seed_of
+from plumbline.metrics.groups import group_by
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted

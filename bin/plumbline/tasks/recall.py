@@ -7,8 +7,9 @@ and the separation of CORUM complexes; intervals resample genes.
 
 import numpy as np
 
+from plumbline.genes.combinations import is_combination
 from plumbline.genes.orthologs import MOUSE
-from plumbline.genes.relationships import SOURCES, UNMAPPED, complexes, is_combination, known_pairs, perturbed_genes
+from plumbline.genes.relationships import SOURCES, UNMAPPED, complexes, known_pairs, perturbed_genes
 from plumbline.metrics.cosine import unit_rows
 from plumbline.metrics.groups import group_by, group_means
 from plumbline.metrics.ranks import ALPHA

@@ -166,7 +166,7 @@ def embedRequests(dataset_ids, models, opts) {
         }
 }
 
-// what an embedding task is told; source: another data set to fit on
+// meta of one embedding task; source: another data set to fit on
 def embedMeta(name, dataset, spec, opts) {
     return [
         id: name.toString(),
@@ -183,7 +183,7 @@ def embedMeta(name, dataset, spec, opts) {
     ]
 }
 
-// one meta map for every embedding x task; what only experiments ask for is scored under `corrected` alone
+// one meta map per embedding x task; embeddings requested only by experiments are scored under `corrected` alone
 def evaluateMeta(meta, task, digest, uses, opts) {
     def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds'])
     def protocols = inMainRun(uses) ? words(opts.protocols) : ['corrected']
@@ -204,13 +204,14 @@ def tasksFor(uses, tasks) {
     return wanted.findAll { task -> flags[task].scores_predictors || !predictor }
 }
 
-// every cell of the grid, so that one that is lost becomes a row that says so
-def expectedRuns(requests, tasks) {
+// every combination of embedding and task, so that a missing result appears as a row with status `failed` and the reason
+def expectedRuns(requests, tasks, failed) {
     return requests.collectMany { meta, _weights, uses ->
         [tasksFor(uses, tasks), uses]
             .combinations()
             .collect { task, use ->
-                meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + [task: task]
+                def failure = failed[meta.id] ?: failed["${meta.id}.${task}".toString()]
+                meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + [task: task, failure: failure ? "${failure.reason}; its folder: ${failure.folder}".toString() : '']
             }
     }
 }

@@ -14,6 +14,8 @@ from plumbline.counts.reading import require_counts
 from plumbline.embedding.weights import fetch_hint, open_file
 from plumbline.models.runtime.batches import Ragged
 
+EMPTY = ("zeros", "nan")
+
 
 def read_genes(file: Path, variant: str) -> list[str]:
     """Symbols in the order of the network's inputs. Raises UserError if a name is missing or occurs twice."""
@@ -28,19 +30,19 @@ def read_genes(file: Path, variant: str) -> list[str]:
 
 
 class Tokenizer:
-    """Inputs of the cells of one file, those that are not 0."""
+    """Inputs of the cells of one file that are not 0. empty: ``zeros`` embeds a cell without a known gene, ``nan`` does not."""
 
-    def __init__(self, symbol: np.ndarray, genes: list[str]) -> None:
+    def __init__(self, symbol: np.ndarray, genes: list[str], empty: str = "zeros") -> None:
         """symbol (n_genes,): matched exactly, as upstream; columns of one symbol are added, where upstream stops."""
         place = {name: number for number, name in enumerate(genes)}
         gene = np.array([place.get(str(name), -1) for name in symbol], dtype=np.int64)
-        self.known = gene >= 0
+        self.known, self.shortest = gene >= 0, int(empty == "zeros")
         columns = np.flatnonzero(self.known)
         self.to_list = sp.csr_matrix((np.ones(len(columns)), (columns, gene[columns])), shape=(len(gene), len(genes)))
         self.max_length = max(1, len(np.unique(gene[columns])))
 
     def __call__(self, rows: np.ndarray, block: sp.csr_matrix) -> Ragged:
-        """Fields: place of the gene, value. A cell without a known gene is one 0, so that it is embedded as upstream does."""
+        """Fields: place of the gene, value. A cell without a known gene is one 0, as upstream, or of length 0."""
         require_counts(block)
         listed = (block.astype(np.float64) @ self.to_list).tocsr()
         listed.eliminate_zeros()
@@ -48,6 +50,6 @@ class Tokenizer:
         length = np.diff(listed.indptr)
         total = np.repeat(np.asarray(listed.sum(axis=1)).ravel(), length)
         values = np.log1p(listed.data / total * 1e4)
-        empty = listed.indptr[:-1][length == 0]
+        empty = listed.indptr[:-1][length < self.shortest]
         fields = (np.insert(listed.indices, empty, 0).astype(np.int32), np.insert(values, empty, 0.0).astype(np.float32))
-        return Ragged(np.maximum(length, 1), fields)
+        return Ragged(np.maximum(length, self.shortest), fields)
