@@ -62,12 +62,14 @@ def build_model(file: Path, key: str, variant: str, n_genes: int, tokenizer, poo
 
 def facts(file: Path, options: Options) -> dict:
     """Checkpoint, list of genes and their hashes, for the provenance."""
+    from plumbline.common.files import sha256
     from plumbline.embedding.weights import verify
     from plumbline.models.scfoundation.tokens import gene_file
 
     own = options.settings.get("checkpoint") == "own"
-    weights = [verify(path, options.variant, own) for path in (file, gene_file(file.parent))]
-    return {"checkpoint": file.parent.name, "checkpoint_sha256": weights[0]["sha256"], "weights": weights}
+    weights = [verify(file, options.variant, own)]
+    about = {"checkpoint": file.parent.name, "checkpoint_sha256": weights[0]["sha256"], "weights": weights}
+    return about | {"gene_list_sha256": sha256(gene_file(file.parent))}
 
 
 if __name__ == "__main__":

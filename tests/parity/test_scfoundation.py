@@ -53,6 +53,7 @@ def test_embeddings_are_those_of_upstream(folder, tmp_path, case: str) -> None:
     assert set(kind[missing]) == stopped, "upstream stops at these; in logs a single count is not 1"
     assert result.unembedded == missing.sum() == len(stopped)
     assert result.genes_used == 410
+    assert result.extra["gene_list_sha256"] == "bb337ea195d94e7b033543abc02a42e7060d6562eba97deb077f7dcecec62661"
 
 
 @pytest.mark.parametrize(("variant", "case"), [("scfoundation_t4", "t4"), ("scfoundation_a5", "a5_rde")])
