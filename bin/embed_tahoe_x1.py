@@ -42,6 +42,8 @@ def embed(counts: Counts, options: Options) -> Result:
     genes.require_genes(n_known, ensembl, options.variant)
     if "layer" in options.settings:
         counts = counts.layer(options.settings["layer"])
+    if how["gene_order"] == "file":
+        how["depends_on_gene_order"] = "tokens in the order of the file's columns (gene_order=file)"
     done = runtime.embed_cells(counts, options, partial(build_model, folder, options.variant, encoding, tokenizer))
     return Result(
         values=done.values,

@@ -211,6 +211,7 @@ def test_embeddings_are_those_of_torchs_encoder_layers(made, cells, gene_order: 
         tokens = [1, *(token[3 if column == 30 else column] for column in expressed)]
         np.testing.assert_allclose(found.values[row], by_definition(made, tokens, [-2.0, *map(float, binned)]), atol=ATOL)
     assert (found.genes_used, found.genes_total, found.unembedded) == (31, 33, 1 if gene_order == "token" else 2)
+    assert ("depends_on_gene_order" in found.extra) == (gene_order == "file")
 
 
 @pytest.mark.parametrize("max_length", [2048, 6])
