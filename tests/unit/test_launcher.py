@@ -520,12 +520,13 @@ def test_demo_runs_the_foundation_models_whose_weights_are_there(launched, tmp_p
 def test_demo_with_untrained_foundation_models_needs_no_weights(launched):
     _, words, made = launched("demo", "--untrained")
     chosen = words[words.index("--models") + 1].split(",")
-    untrained = ["geneformer_untrained", "scgpt_untrained", "uce_untrained", "cellplm_untrained"]
-    assert chosen[-4:] == untrained
+    models_there = ["geneformer", "scgpt", "uce", "cellplm", "scfoundation", "scimilarity", "tahoe_x1"]
+    untrained = [f"{model}_untrained" for model in models_there]
+    assert chosen[-len(untrained) :] == untrained
     assert "pca" in chosen
     assert "--weights" not in words
     assert "--untrained" not in words
-    assert {"base", "scvi", "geneformer", "scgpt", "uce", "cellplm", "multiqc"} == set(made)
+    assert {"base", "scvi", *models_there, "multiqc"} == set(made)
     _, words, _ = launched("demo", "--untrained", "--models", "pca")
     assert words[words.index("--models") + 1].split(",") == ["pca", *untrained]
     assert "scgpt_untrained" not in " ".join(launched("demo")[1])
