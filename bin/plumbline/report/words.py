@@ -1,11 +1,12 @@
 """The words of the report: what a task asks, what a metric is, how a number is printed."""
 
 import math
+from collections.abc import Mapping
 from html import escape
 
 from plumbline import tasks
 
-TESTED = ("better", "worse", "tied", "cannot tell")  # verdicts of a test that was made
+TESTED = ("better", "tied", "worse", "cannot tell")  # verdicts of a test that was made
 SILENT = ("cannot tell", "too few units", "at the floor")  # verdicts that say nothing of a model
 # symbol, word, colour (Okabe-Ito), tint: never colour alone
 VERDICTS = {
@@ -20,6 +21,11 @@ VERDICTS = {
     "not_applicable": ("–", "not applicable", "#777777", "#ffffff"),
     "failed": ("✖", "failed", "#882255", "#f6e3ec"),
 }
+
+
+def verdict_counts(counts: Mapping[str, int]) -> str:
+    """'2 better, 0 tied, 1 worse', and how many cannot be told where there are any."""
+    return ", ".join(f"{counts.get(word, 0)} {word}" for word in TESTED if counts.get(word, 0) or word != "cannot tell")
 
 
 def task_title(task: str) -> str:

@@ -6,7 +6,19 @@ import pandas as pd
 from plumbline.report.figures import bare, image, panels, wrapped
 from plumbline.report.forest import differences
 from plumbline.report.run import Run
-from plumbline.report.words import VERDICTS, escape, listed, metric_title, number, section, table, task_title, with_interval
+from plumbline.report.words import (
+    TESTED,
+    VERDICTS,
+    escape,
+    listed,
+    metric_title,
+    number,
+    section,
+    table,
+    task_title,
+    verdict_counts,
+    with_interval,
+)
 from plumbline.scoring.protocol import REFERENCES
 
 PARENT = {
@@ -50,11 +62,11 @@ def _rows(run: Run) -> pd.DataFrame:
 
 
 def _overall(scored: pd.DataFrame) -> str:
-    tested = scored[scored["verdict"].isin(("better", "worse", "tied"))]
+    tested = scored[scored["verdict"].isin(TESTED)]
     if tested.empty:
         return "No difference to a model without labels could be tested."
     count = tested["verdict"].value_counts()
-    shares = ", ".join(f"{count.get(word, 0)} {word}" for word in ("better", "tied", "worse"))
+    shares = verdict_counts(count)
     return (
         f"Of {len(tested)} comparisons with the same model without labels, on perturbations not seen in training: "
         f"<b>{shares}</b> (q ≤ 0.05)."

@@ -5,7 +5,18 @@ import pandas as pd
 
 from plumbline.report.figures import image, panels
 from plumbline.report.run import Run
-from plumbline.report.words import VERDICTS, escape, metric_title, number, section, table, task_title, with_interval
+from plumbline.report.words import (
+    TESTED,
+    VERDICTS,
+    escape,
+    metric_title,
+    number,
+    section,
+    table,
+    task_title,
+    verdict_counts,
+    with_interval,
+)
 
 PARENT = {
     "parent_id": "plumbline_transfer",
@@ -31,13 +42,13 @@ def sections(run: Run, _folder) -> list[dict]:
 
 def _sentence(run: Run, good: pd.DataFrame) -> str:
     """How many of the tested transfers are worse than training on the target."""
-    tested = good[good["verdict"].isin(("better", "worse", "tied"))]
+    tested = good[good["verdict"].isin(TESTED)]
     if tested.empty:
         return "No transfer could be compared with training on the target."
     text = []
     for variant, part in tested.groupby("variant"):
         counts = part["verdict"].value_counts()
-        verdicts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in ("better", "tied", "worse"))
+        verdicts = verdict_counts(counts)
         title = escape(run.titles.get(variant, variant))
         text.append(f"<b>{title}</b> trained on another data set, compared with the target: {verdicts} (of {len(part)}).")
     return " ".join(text)
