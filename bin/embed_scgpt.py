@@ -78,7 +78,9 @@ def choose_length(options: Options) -> int:
     return length
 
 
-def build_model(folder, vocabulary, symbol, cell_id, options: Options, max_length: int, sampling: str, device: str):
+def build_model(  # noqa: PLR0913 - built from its parts, in the process of each GPU
+    folder: Path, vocabulary: dict, symbol, cell_id, options: Options, max_length: int, sampling: str, device: str
+):
     """The model on one device; each GPU's process builds its own."""
     from plumbline.models.scgpt.network import ScGPTCells, load_scgpt
     from plumbline.models.scgpt.tokens import CellChance, Tokenizer, UpstreamChance

@@ -48,7 +48,7 @@ class _Cells:
     groups: Groups  # positions by perturbation
 
 
-def matched_null(
+def matched_null(  # noqa: PLR0913 - metrics are functions of arrays
     x: np.ndarray,
     cell_id: np.ndarray,
     perturbation: np.ndarray,

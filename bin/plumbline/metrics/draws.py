@@ -21,7 +21,7 @@ def _below(state, bound):
 
 
 @compiled(nogil=True)
-def draw_sums(unit, weight, order, barred, low, high, wanted, stamp, tick, seed, out):
+def draw_sums(unit, weight, order, barred, low, high, wanted, stamp, tick, seed, out):  # noqa: PLR0913 - a compiled kernel takes arrays
     """out[k]: mean pairwise cosine of draw k: ``wanted[b]`` positions of low[b]..high[b] that are not ``barred``.
 
     unit: rows of length 1 (or 0: ``weight`` is their squared length). stamp: the last draw each position was in.

@@ -102,7 +102,7 @@ class MatchedTest:
     n_controls: np.ndarray
 
 
-def matched_test(
+def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
     x: np.ndarray,
     cell_id: np.ndarray,
     perturbation: np.ndarray,

@@ -91,7 +91,7 @@ class UCE:
 
     fills = (PAD,)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - built from its parts, in the process of each GPU
         self,
         network: Network,
         table: torch.Tensor,
