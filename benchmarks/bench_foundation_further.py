@@ -25,7 +25,8 @@ SETS = {
 }
 NOTE = """
 Peers: scFoundation one cell at a time, as its get_embedding.py; SCimilarity a dense matrix of all its genes, batches of 10,000;
-Tahoe-x1 (70 M) batches of 8 in file order, padded, every position of every block computed. SCimilarity's first layer is a sum
+Tahoe-x1 (70 M) batches of 8 in file order, padded, every position of every block computed, by torch's own layers with a padding
+mask (upstream's attention kernels do not run on a CPU, so the ratio says little of a GPU). SCimilarity's first layer is a sum
 over the expressed genes here, so a share of the GEMM limit says nothing. scFoundation needs every position of its last layer
 and upstream pads nothing: on a CPU nothing is left to save. Two cores of a shared, heavily loaded machine; CPU-seconds bear
 that, expect +-20 %. No GPU was at hand.
