@@ -139,6 +139,17 @@ def test_foundation_models(shared: Path, kit: Callable, model: str, variant: str
     assert verdicts["no_known_gene"].detail.startswith("not applicable")
 
 
+@pytest.mark.parametrize(("variant", "weights"), [
+    ("transcriptformer_sapiens", "transcriptformer"),
+])  # fmt: skip
+def test_foundation_models_that_depend_on_nothing_else(shared: Path, kit: Callable, variant: str, weights: str) -> None:
+    pytest.importorskip("torch")
+    model = variant.partition("_")[0]
+    verdicts = conformance.check(kit(model, "--weights", str(shared / "fixtures" / weights), "--variant", variant))
+    assert {verdict.status for verdict in verdicts.values()} == {"pass", "n/a"}, conformance.as_table(verdicts)
+    assert verdicts["no_known_gene"].detail.startswith("refused")
+
+
 def test_memory_growth_is_found(root: Path, tmp_path: Path) -> None:
     """A dense matrix of all cells is found in a process of its own; streaming passes."""
     for fault, status in (("pass", "pass"), ("kept = [b.toarray() + 1 for _, b in counts.blocks()]", "FAIL")):
