@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 import embed_cellplm
 import embed_geneformer
+import embed_scconcept
 import embed_scgpt
 import embed_transcriptformer
 import embed_uce
@@ -32,8 +33,8 @@ torch = pytest.importorskip("torch")
 
 SCRIPTS = {"geneformer": embed_geneformer, "scgpt": embed_scgpt, "uce": embed_uce, "cellplm": embed_cellplm}
 DIMENSIONS = {"geneformer": 64, "scgpt": 64, "uce": 80, "cellplm": 64}
-SCRIPTS |= {"transcriptformer": embed_transcriptformer}
-DIMENSIONS |= {"transcriptformer": 64}
+SCRIPTS |= {"transcriptformer": embed_transcriptformer, "scconcept": embed_scconcept}
+DIMENSIONS |= {"transcriptformer": 64, "scconcept": 64}
 N_CELLS, N_GENES = 12, 60
 
 

@@ -13,8 +13,9 @@ from plumbline.embedding.weights import verify
 from plumbline.models.runtime.cells import embed_cells
 from plumbline.models.shared import genes
 from plumbline.models.shared.fitting import at_least, choice, x_kind
+from plumbline.models.shared.folders import find_model
 from plumbline.models.transcriptformer import checkpoint
-from plumbline.models.transcriptformer.files import Config, find_folder, read_assays, read_config
+from plumbline.models.transcriptformer.files import FOLDERS, Config, read_assays, read_config
 from plumbline.models.transcriptformer.network import POOLINGS, ProteinSums, TranscriptFormerCells
 from plumbline.models.transcriptformer.tokens import DUPLICATES, ORDERS, Tokenizer, match
 
@@ -34,7 +35,7 @@ def embed(counts: Counts, options: Options) -> Result:
 
     Raises NotApplicable for values that are no counts and for species without tokens, UserError for unfit files.
     """
-    variant, folder = options.variant, find_folder(options)
+    variant, folder = options.variant, find_model(options, "transcriptformer", "config.json", FOLDERS)
     config = read_config(folder, variant)
     vocabulary = choose_vocabulary(folder, config, options)
     counts, about = genes_of(counts, options, vocabulary, config)

@@ -9,7 +9,6 @@ import numpy as np
 
 from plumbline.common.errors import UserError
 from plumbline.embedding.checkpoints import fetch_hint
-from plumbline.embedding.options import Options
 from plumbline.embedding.weights import open_file
 
 FOLDERS = {
@@ -52,27 +51,6 @@ class Config:
     def species(self) -> tuple[str, ...]:
         """homo_sapiens, mus_musculus, ..."""
         return tuple(Path(name).name.removesuffix("_gene.h5") for name in self.vocabularies)
-
-
-def find_folder(options: Options) -> Path:
-    """The folder of config.json: --weights itself, its subfolder ``model_dir``, the variant's, or its only one."""
-    variant = options.variant
-    if options.weights is None or not options.weights.is_dir():
-        raise UserError(f"{variant} needs --weights FOLDER (given: {options.weights}). {fetch_hint(variant)}")
-    root = options.weights.resolve()
-    if any((root / "transcriptformer").glob("*/config.json")):  # the folder that holds every fetched model
-        root = root / "transcriptformer"
-    if "model_dir" in options.settings:
-        return root / options.settings["model_dir"]
-    found = sorted(file.parent.name for file in root.glob("*/config.json"))
-    if (root / "config.json").is_file():
-        return root
-    if FOLDERS.get(variant) in found or len(found) == 1:
-        return root / (FOLDERS[variant] if FOLDERS.get(variant) in found else found[0])
-    raise UserError(
-        f"{root} does not hold exactly one TranscriptFormer (config.json in: {', '.join(found) or 'no folder'}). Say which: "
-        f"--set model_dir=NAME. {fetch_hint(variant)}"
-    )
 
 
 def read_config(folder: Path, variant: str) -> Config:
