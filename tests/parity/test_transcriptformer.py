@@ -45,12 +45,14 @@ def test_embeddings_are_those_of_upstream(folder, case: str) -> None:
 
 def upstream_model(folder, model: str, counts, order: str = "file"):
     """The model with upstream's choices, on the CPU."""
+    from plumbline.models.shared.columns import match
     from plumbline.models.transcriptformer import checkpoint, files, network, tokens
 
     place = folder / model
     config = files.read_config(place, "x")
     vocabulary = checkpoint.own_vocabulary(place, config, "x")
-    matched = tokens.match(counts.ensembl_id, vocabulary.token, order, "first")
+    ids = np.char.partition(counts.ensembl_id.astype(str), ".")[:, 0]
+    matched = match(ids, vocabulary.token, order, "first")
     assay = embed_transcriptformer_assays(counts, place, config)
     tokenizer = tokens.Tokenizer(matched, vocabulary.start, config.context, 30, assay)
     weights, table = checkpoint.load_network(place, config, "x")
@@ -230,10 +232,11 @@ def test_the_folder_is_the_variants_or_asked_for(made, tmp_path) -> None:
 
 
 def test_deep_cells_lose_the_last_genes_of_the_vocabulary_and_columns_of_one_gene_are_added(made) -> None:
-    from plumbline.models.transcriptformer.tokens import Tokenizer, match
+    from plumbline.models.shared.columns import match
+    from plumbline.models.transcriptformer.tokens import Tokenizer
 
     token = {"A": 7, "B": 3, "C": 5}
-    columns_of = match(np.array(["A.2", "X", "B", "A", "C"]), token, "vocabulary", "sum")
+    columns_of = match(np.array(["A", "X", "B", "A", "C"]), token, "vocabulary", "sum")
     import scipy.sparse as sp
 
     block = sp.csr_matrix(np.array([[1, 9, 2, 1, 40], [0, 9, 0, 0, 0]], dtype=np.float32))
@@ -241,7 +244,7 @@ def test_deep_cells_lose_the_last_genes_of_the_vocabulary_and_columns_of_one_gen
     assert (tokens.tolist(), counts.tolist()) == ([2, 3, 5], [1, 2, 30])
     (tokens, counts), _ = sequences(Tokenizer(columns_of, 2, 9, 30)(np.arange(2), block))
     assert (tokens.tolist(), counts.tolist()) == ([2, 3, 5, 7], [1, 2, 30, 2])
-    in_file = match(np.array(["A.2", "X", "B", "A", "C"]), token, "file", "first")
+    in_file = match(np.array(["A", "X", "B", "A", "C"]), token, "file", "first")
     (tokens, counts), _ = sequences(Tokenizer(in_file, 2, 9, 30)(np.arange(2), block))
     assert (tokens.tolist(), counts.tolist()) == ([2, 7, 3, 5], [1, 1, 2, 30])
     assert in_file.known.tolist() == [True, False, True, False, True]

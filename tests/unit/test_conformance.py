@@ -139,7 +139,7 @@ def test_foundation_models(shared: Path, kit: Callable, model: str, variant: str
     assert verdicts["no_known_gene"].detail.startswith("not applicable")
 
 
-@pytest.mark.parametrize("model", ["transcriptformer", "scconcept"])
+@pytest.mark.parametrize("model", ["transcriptformer", "scconcept", "nicheformer"])
 def test_untrained_foundation_models_that_depend_on_nothing_but_the_cell(kit: Callable, model: str) -> None:
     pytest.importorskip("torch")
     verdicts = conformance.check(kit(model, "--set", "untrained=true", "--variant", f"{model}_untrained"))

@@ -407,12 +407,23 @@ def test_demo_with_untrained_foundation_models_needs_no_weights(launched):
     _, words, made = launched("demo", "--untrained")
     chosen = words[words.index("--models") + 1].split(",")
     untrained = ["geneformer_untrained", "scgpt_untrained", "uce_untrained", "cellplm_untrained"]
-    untrained += ["transcriptformer_untrained", "scconcept_untrained"]
+    untrained += ["transcriptformer_untrained", "scconcept_untrained", "nicheformer_untrained"]
     assert chosen[-len(untrained) :] == untrained
     assert "pca" in chosen
     assert "--weights" not in words
     assert "--untrained" not in words
-    assert {"base", "scvi", "geneformer", "scgpt", "uce", "cellplm", "transcriptformer", "scconcept", "multiqc"} == set(made)
+    assert {
+        "base",
+        "scvi",
+        "geneformer",
+        "scgpt",
+        "uce",
+        "cellplm",
+        "transcriptformer",
+        "scconcept",
+        "nicheformer",
+        "multiqc",
+    } == set(made)
     _, words, _ = launched("demo", "--untrained", "--models", "pca")
     assert words[words.index("--models") + 1].split(",") == ["pca", *untrained]
     assert "scgpt_untrained" not in " ".join(launched("demo")[1])

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 import embed_cellplm
 import embed_geneformer
+import embed_nicheformer
 import embed_scconcept
 import embed_scgpt
 import embed_transcriptformer
@@ -33,8 +34,8 @@ torch = pytest.importorskip("torch")
 
 SCRIPTS = {"geneformer": embed_geneformer, "scgpt": embed_scgpt, "uce": embed_uce, "cellplm": embed_cellplm}
 DIMENSIONS = {"geneformer": 64, "scgpt": 64, "uce": 80, "cellplm": 64}
-SCRIPTS |= {"transcriptformer": embed_transcriptformer, "scconcept": embed_scconcept}
-DIMENSIONS |= {"transcriptformer": 64, "scconcept": 64}
+SCRIPTS |= {"transcriptformer": embed_transcriptformer, "scconcept": embed_scconcept, "nicheformer": embed_nicheformer}
+DIMENSIONS |= {"transcriptformer": 64, "scconcept": 64, "nicheformer": 64}
 N_CELLS, N_GENES = 12, 60
 
 

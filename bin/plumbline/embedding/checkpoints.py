@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.embedding.variants import TABLE, read_rows
 
-MANUAL_HOSTS = ("drive.google.com", "www.dropbox.com")
+MANUAL_HOSTS = ("drive.google.com", "www.dropbox.com", "data.mendeley.com")
 
 
 @dataclass(frozen=True)

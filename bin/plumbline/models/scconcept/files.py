@@ -9,7 +9,7 @@ import yaml
 
 from plumbline.common.errors import UserError
 from plumbline.embedding.checkpoints import fetch_hint
-from plumbline.embedding.weights import load_tensors, open_file
+from plumbline.embedding.weights import load_checkpoint, open_file
 
 FOLDERS = {"scconcept_30m": "corpus40M-model30M", "scconcept_170m": "corpus360M[multi-species]-model170M"}
 SPECIES = {
@@ -111,7 +111,7 @@ def read_genes(folder: Path, species: str, variant: str) -> Genes:
 def read_state(folder: Path, variant: str) -> dict[str, torch.Tensor]:
     """The tensors of model.ckpt, which is a checkpoint of Lightning (state_dict) or of Fabric (model)."""
     file = folder / "model.ckpt"
-    loaded = load_tensors(file, variant)
+    loaded = load_checkpoint(file, variant)
     state = next((loaded[key] for key in ("state_dict", "model") if isinstance(loaded.get(key), dict)), None)
     if state is None:
         raise UserError(f"{file} is no scConcept checkpoint: it has neither state_dict nor model. {fetch_hint(variant)}")

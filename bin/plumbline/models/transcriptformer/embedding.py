@@ -12,12 +12,13 @@ from plumbline.embedding.options import Options, Result
 from plumbline.embedding.weights import verify
 from plumbline.models.runtime.cells import embed_cells
 from plumbline.models.shared import genes
+from plumbline.models.shared.columns import DUPLICATES, ORDERS, match
 from plumbline.models.shared.fitting import at_least, choice, x_kind
 from plumbline.models.shared.folders import find_model
 from plumbline.models.transcriptformer import checkpoint
 from plumbline.models.transcriptformer.files import FOLDERS, Config, read_assays, read_config
 from plumbline.models.transcriptformer.network import POOLINGS, ProteinSums, TranscriptFormerCells
-from plumbline.models.transcriptformer.tokens import DUPLICATES, ORDERS, Tokenizer, match
+from plumbline.models.transcriptformer.tokens import Tokenizer
 
 LATIN = {
     "human": "homo_sapiens",
@@ -40,7 +41,8 @@ def embed(counts: Counts, options: Options) -> Result:
     vocabulary = choose_vocabulary(folder, config, options)
     counts, about = genes_of(counts, options, vocabulary, config)
     how = {"gene_order": choice(options, "gene_order", ORDERS), "duplicates": choice(options, "duplicates", DUPLICATES)}
-    columns = match(counts.ensembl_id, vocabulary.token, how["gene_order"], how["duplicates"])
+    ids = np.char.partition(counts.ensembl_id.astype(str), ".")[:, 0]  # without versions
+    columns = match(ids, vocabulary.token, how["gene_order"], how["duplicates"])
     genes.require_genes(len(columns.token), counts.ensembl_id, variant)
     assay = read_assay(counts, folder, config, options)
     output = choice(options, "output", OUTPUTS)

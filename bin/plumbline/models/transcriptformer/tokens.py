@@ -4,46 +4,12 @@ Pearce et al. 2025 (doi:10.1101/2025.04.25.650731). Attention is causal and a ce
 genes enters. Upstream takes the columns as they lie in the file; here the default is the order of the vocabulary.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.sparse as sp
 
 from plumbline.counts.reading import require_counts
 from plumbline.models.runtime.batches import Ragged
-
-ORDERS, DUPLICATES = ("vocabulary", "file"), ("sum", "first")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """The genes of a file that a model knows. gather (columns of the file, genes): adds up or picks. token (genes,)."""
-
-    gather: sp.csr_matrix
-    token: np.ndarray
-
-    @property
-    def known(self) -> np.ndarray:
-        """Whether a column of the file is used (columns,)."""
-        return np.diff(self.gather.indptr) > 0
-
-
-def match(ensembl_id: np.ndarray, vocabulary: dict[str, int], order: str, duplicates: str) -> Columns:
-    """Genes by their Ensembl id without its version (what follows the first point).
-
-    order: 'vocabulary' or 'file'. duplicates: of columns of one gene, 'sum' adds the counts, 'first' takes the first column.
-    """
-    token = np.array([vocabulary.get(str(name).partition(".")[0], -1) for name in ensembl_id], dtype=np.int64)
-    columns = np.flatnonzero(token >= 0)
-    tokens, first, place = np.unique(token[columns], return_index=True, return_inverse=True)
-    if duplicates == "first":
-        columns, place = columns[first], np.arange(len(first))
-    if order == "file":
-        rank = np.argsort(first)
-        tokens, place = tokens[rank], np.argsort(rank)[place]
-    shape = (len(ensembl_id), len(tokens))
-    gather = sp.csr_matrix((np.ones(len(columns), np.float32), (columns, place)), shape=shape)
-    return Columns(gather=gather, token=tokens)
+from plumbline.models.shared.columns import Columns
 
 
 class Tokenizer:
@@ -56,9 +22,7 @@ class Tokenizer:
     def __call__(self, rows: np.ndarray, block: sp.csr_matrix) -> Ragged:
         """Fields: token, count. An assay stands in front of [START]; both have count 1."""
         require_counts(block)
-        genes = (block @ self.columns.gather).tocsr()
-        genes.sort_indices()
-        genes.eliminate_zeros()
+        genes = self.columns.read(block)
         expressed = np.diff(genes.indptr)
         kept = np.minimum(expressed, self.context - 1)
         inside = np.arange(genes.nnz) - np.repeat(genes.indptr[:-1], expressed) < self.context - 1
