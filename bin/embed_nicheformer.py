@@ -4,7 +4,7 @@
 --weights is a folder with nicheformer.ckpt, and with model.h5ad and dissociated_mean_script.npy beside it or in model_means/.
 
 Settings:
-  ranking           rounded (default: counts over rounded means, as the corpora were prepared), raw (over means as they are, as in
+  ranking           rounded (default: counts over rounded means, as the corpora were prepared), raw (over means as they are, as
                     the authors' notebook that embeds: genes without a mean then follow in every cell) or counts (no means)
   technology        whose means: dissociated (default), cosmx, merfish, xenium, iss
   assay, modality   tokens in front of the genes (10x 3'; dissociated), the same for all cells

@@ -176,11 +176,11 @@ MEANS = "dissociated_mean_script.npy"
 
 
 @pytest.mark.parametrize(("name", "damage", "message"), [
-    ("nicheformer.ckpt", Path.unlink, r"holds no file like \*.ckpt"),
-    ("nicheformer.ckpt", lambda path: path.write_bytes(path.read_bytes()[:5000]), "truncated or damaged"),
-    ("nicheformer.ckpt", lambda path: path.write_bytes(pickle.dumps(Call())), "truncated or damaged"),
-    ("nicheformer.ckpt", lambda path: torch.save(Call(), path), "truncated or damaged|not a checkpoint"),
-    ("nicheformer.ckpt", lambda path: torch.save({"state_dict": {}}, path), "no Nicheformer checkpoint"),
+    ("untrained.ckpt", Path.unlink, r"holds no file like \*.ckpt"),
+    ("untrained.ckpt", lambda path: path.write_bytes(path.read_bytes()[:5000]), "truncated or damaged"),
+    ("untrained.ckpt", lambda path: path.write_bytes(pickle.dumps(Call())), "truncated or damaged"),
+    ("untrained.ckpt", lambda path: torch.save(Call(), path), "truncated or damaged|not a checkpoint"),
+    ("untrained.ckpt", lambda path: torch.save({"state_dict": {}}, path), "no Nicheformer checkpoint"),
     ("model.h5ad", Path.unlink, "does not exist"),
     (MEANS, Path.unlink, "does not exist"),
     (MEANS, lambda path: path.write_bytes(path.read_bytes()[:90]), "truncated or no array"),
@@ -198,8 +198,8 @@ def test_damaged_files_are_refused_with_the_next_command(made, name: str, damage
 def test_objects_beside_the_weights_are_not_made_and_tensors_must_fit(made) -> None:
     place, counts = made
     good = embed_nicheformer.embed(counts, options("nicheformer", place)).values
-    loaded = torch.load(place / "nicheformer.ckpt", weights_only=True)
-    torch.save({**loaded, "callbacks": Call()}, place / "nicheformer.ckpt")
+    loaded = torch.load(place / "untrained.ckpt", weights_only=True)
+    torch.save({**loaded, "callbacks": Call()}, place / "untrained.ckpt")
     np.testing.assert_array_equal(embed_nicheformer.embed(counts, options("nicheformer", place)).values, good)
     assert not Path("/tmp/plumbline_was_here").exists()
     state, missing = loaded["state_dict"], "encoder.layers.0.linear1.weight"
@@ -207,10 +207,10 @@ def test_objects_beside_the_weights_are_not_made_and_tensors_must_fit(made) -> N
         ({name: tensor for name, tensor in state.items() if name != missing}, f"1 missing: {missing}"),
         ({**state, "new.weight": torch.zeros(2)}, "1 unexpected: new.weight"),
     ):
-        torch.save({**loaded, "state_dict": changed}, place / "nicheformer.ckpt")
+        torch.save({**loaded, "state_dict": changed}, place / "untrained.ckpt")
         with pytest.raises(UserError, match=message):
             embed_nicheformer.embed(counts, options("nicheformer", place))
     told = {**loaded["hyper_parameters"], "n_tokens": 99}
-    torch.save({**loaded, "hyper_parameters": told}, place / "nicheformer.ckpt")
+    torch.save({**loaded, "hyper_parameters": told}, place / "untrained.ckpt")
     with pytest.raises(UserError, match=r"99 tokens.*do not belong together"):
         embed_nicheformer.embed(counts, options("nicheformer", place))

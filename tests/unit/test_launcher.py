@@ -407,7 +407,7 @@ def test_demo_with_untrained_foundation_models_needs_no_weights(launched):
     _, words, made = launched("demo", "--untrained")
     chosen = words[words.index("--models") + 1].split(",")
     untrained = ["geneformer_untrained", "scgpt_untrained", "uce_untrained", "cellplm_untrained"]
-    untrained += ["transcriptformer_untrained", "scconcept_untrained", "nicheformer_untrained"]
+    untrained += ["transcriptformer_untrained", "scconcept_untrained", "nicheformer_untrained", "state_untrained"]
     assert chosen[-len(untrained) :] == untrained
     assert "pca" in chosen
     assert "--weights" not in words
@@ -422,6 +422,7 @@ def test_demo_with_untrained_foundation_models_needs_no_weights(launched):
         "transcriptformer",
         "scconcept",
         "nicheformer",
+        "state",
         "multiqc",
     } == set(made)
     _, words, _ = launched("demo", "--untrained", "--models", "pca")

@@ -19,6 +19,7 @@ import embed_geneformer
 import embed_nicheformer
 import embed_scconcept
 import embed_scgpt
+import embed_state
 import embed_transcriptformer
 import embed_uce
 import report_scores
@@ -34,8 +35,13 @@ torch = pytest.importorskip("torch")
 
 SCRIPTS = {"geneformer": embed_geneformer, "scgpt": embed_scgpt, "uce": embed_uce, "cellplm": embed_cellplm}
 DIMENSIONS = {"geneformer": 64, "scgpt": 64, "uce": 80, "cellplm": 64}
-SCRIPTS |= {"transcriptformer": embed_transcriptformer, "scconcept": embed_scconcept, "nicheformer": embed_nicheformer}
-DIMENSIONS |= {"transcriptformer": 64, "scconcept": 64, "nicheformer": 64}
+SCRIPTS |= {
+    "transcriptformer": embed_transcriptformer,
+    "scconcept": embed_scconcept,
+    "nicheformer": embed_nicheformer,
+    "state": embed_state,
+}
+DIMENSIONS |= {"transcriptformer": 64, "scconcept": 64, "nicheformer": 64, "state": 64}
 N_CELLS, N_GENES = 12, 60
 
 

@@ -1,8 +1,8 @@
 """Nicheformer's input: species, assay and modality, then the genes of a cell by falling count over their mean in a corpus.
 
-Schaar et al. 2024 (doi:10.1101/2024.04.15.589472). Three rankings are in use: by rounded means, as in the notebooks that prepared
-the corpora (default); by means as they are, as in the notebook that embeds, where genes without a mean follow those of EVERY cell,
-expressed or not; and by counts alone, as in the copy for transformers. Ties go by the list of genes: that is no file's order.
+Schaar et al. 2024 (doi:10.1101/2024.04.15.589472). Three rankings are in use: by rounded means, as in the notebooks that
+prepared the corpora (default); by means as they are, as in the notebook that embeds, where genes without a mean follow those of
+EVERY cell, expressed or not; and by counts alone, as in the copy for transformers. Ties go by the list: no file's order.
 """
 
 import numpy as np

@@ -14,7 +14,7 @@ from torch import nn
 from plumbline.counts.reading import Counts
 from plumbline.counts.writing import CsrWriter
 from plumbline.embedding.options import Options
-from plumbline.models.nicheformer.files import CHECKPOINT, GENES, META, SIZES, Config
+from plumbline.models.nicheformer.files import GENES, META, SIZES, Config
 from plumbline.models.nicheformer.network import Network
 from plumbline.models.nicheformer.tokens import FIRST_GENE
 from plumbline.models.objectives.head import seeded
@@ -36,7 +36,7 @@ def write_checkpoint(folder: Path, genes: Sequence[str], seed: int, config: Conf
     state = seeded(seed, lambda: start(config)).state_dict()
     told = {theirs: getattr(config, ours) for ours, theirs in SIZES.items()} | dict.fromkeys(META, True)
     told |= {"n_tokens": config.n_tokens, "learnable_pe": True}
-    torch.save({"state_dict": state, "hyper_parameters": told}, folder / CHECKPOINT)
+    torch.save({"state_dict": state, "hyper_parameters": told}, folder / "untrained.ckpt")
     np.save(folder / "dissociated_mean_script.npy", np.ones(len(genes)))
     with CsrWriter(folder / GENES, len(genes)) as writer:
         writer.append(sp.csr_matrix((1, len(genes)), dtype=np.float32))
