@@ -114,7 +114,7 @@ def test_the_order_of_columns_does_not_enter(folder) -> None:
 
 
 def test_mouse_cells_by_their_own_genes_or_by_orthologs_and_what_is_not_applicable(folder, tmp_path) -> None:
-    multi, human = (options("scconcept_x", folder / "hf_repo" / name, organism="mouse") for name in (MULTI, HUMAN))
+    multi, human = (options("scconcept_x", folder / "hf_repo" / name, organism="mus_musculus") for name in (MULTI, HUMAN))
     human.settings["orthologs"] = "none"
     text = (folder / "hf_repo" / MULTI / "gene_mappings/mmusculus.csv").read_text().splitlines()[3:43]
     ids = [line.split(",")[0] for line in text]

@@ -87,7 +87,7 @@ def _config(network: dict, data: dict, chosen: dict) -> Config:
 
 def species_of(folder: Path, organism: str) -> str | None:
     """The name of an organism in the model's files; None if it has no genes of it."""
-    name = SPECIES.get(organism, organism)
+    name = SPECIES.get(organism.replace("_", " "), organism)
     return name if (folder / "gene_mappings" / f"{name}.csv").is_file() else None
 
 

@@ -1,8 +1,9 @@
 """STATE's cell embedding (Adduri et al. 2025): <cls> in a set of genes, decoded and divided by its length.
 
 Written from a description of the published procedure. The network has neither positions nor a mask, so that <cls> and the token
-of the data set stand first here, and the last layer and the decoder are computed for these two alone. The network of gene vectors
-runs once a gene. The data set's code, 10 numbers that say from which data set a cell might be, can be appended as upstream does.
+of the data set stand first here, and the last layer and the decoder are computed for these two alone. The network of gene
+vectors runs once a gene. The data set's code, 10 numbers that say from which data set a cell might be, can be appended as
+upstream does.
 """
 
 import math

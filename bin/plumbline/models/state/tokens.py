@@ -1,8 +1,8 @@
 """STATE's input: <cls>, the genes of a cell by falling expression, and genes that it does not express to fill the sentence.
 
-Adduri et al. 2025 (doi:10.1101/2025.06.26.661135). Ties are broken, and fillers drawn, by chance: here by random numbers of the
-cell's own, from its id and the seed, over genes in the order of their tokens; upstream by one stream for all cells. The value of
-a gene is its share of the cell's log1p counts. Upstream guesses for every cell whether its counts are logarithms already.
+Adduri et al. 2025 (doi:10.1101/2025.06.26.661135). Ties are broken, and fillers drawn, by chance: here by random numbers of
+the cell's own, from its id and the seed, over genes in the order of their tokens; upstream by one stream for all cells. The
+value of a gene is its share of the cell's log1p counts. Upstream guesses cell by cell whether counts are logarithms already.
 """
 
 import hashlib

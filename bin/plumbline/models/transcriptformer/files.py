@@ -30,8 +30,8 @@ SIZES = {
 class Config:
     """The part of config.json that decides an embedding.
 
-    context: positions of [START] and genes. vocabularies: the *_gene.h5, in the order of their tokens. specials: tokens 0, 1,
-    ... assays: whether the model has an assay token.
+    context: positions of [START] and genes. vocabularies: the *_gene.h5, in the order of their tokens. specials: tokens 0, 1
+    and so on. assays: whether the model has an assay token.
     """
 
     width: int
