@@ -16,8 +16,10 @@ include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
+include { failures } from './subworkflows/local/utils_failures/main'
 include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; taskFlags ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
-include { paramsHelp ; validateParameters } from './subworkflows/local/utils_schema/main'
+include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
+include { paramsHelp } from './subworkflows/local/utils_schema/main'
 
 workflow PLUMBLINE {
     take:
@@ -75,8 +77,11 @@ workflow PLUMBLINE {
     EVALUATE(ch_evaluations)
 
     def records = flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
-    def expected = expectedRuns(requests, tasks)
-    ch_expected = channel.of(groovy.json.JsonOutput.toJson(expected)).collectFile(name: 'expected.json', newLine: true)
+    // known when all tasks have ended
+    ch_expected = EVALUATE.out.scores
+        .toList()
+        .map { _scores -> groovy.json.JsonOutput.toJson(expectedRuns(requests, tasks, failures())) }
+        .collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
         [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
@@ -103,10 +108,10 @@ workflow PLUMBLINE {
 
 workflow {
     if (params.help) {
-        log.info(paramsHelp("${projectDir}/nextflow_schema.json", 'nextflow run . -profile docker --input samplesheet.csv --outdir results', false))
+        log.info(paramsHelp("${projectDir}/nextflow_schema.json", 'nextflow run . -profile docker --input samplesheet.csv --outdir results'))
         exit(0)
     }
-    def opts = validateParameters(params, "${projectDir}/nextflow_schema.json")
+    def opts = checkedParameters(params, args)
     def prepare_code = codeDigest(['prepare_dataset.py'])
     def datasets = selectedDatasets(opts).collect { meta, path, cell_table -> [meta + [code: prepare_code], path, cell_table] }
     def ids = datasets.collect { dataset -> dataset[0].id }
@@ -114,7 +119,9 @@ workflow {
     checkKnown('baseline (it must be among --models)', [opts.baseline], models.collect { spec -> spec.variant })
     def tasks = selectedTasks(opts)
     def experiments = experimentNames(opts)
-    def requests = joinedRequests(embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts))
+    def wanted = embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts)
+    checkNames(ids, models, wanted, experiments)
+    def requests = joinedRequests(wanted)
     def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks))
     ESTIMATE(
         [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'])],

@@ -70,7 +70,7 @@ def describe(arguments: argparse.Namespace) -> tuple[Path, str, list[str]]:
 
 
 def command(arguments: argparse.Namespace, fit_on: str, settings: list[str]) -> list[str]:
-    """What every run of the script is told, besides its files."""
+    """Arguments of every run of the script, besides its files."""
     weights = ["--weights", str(arguments.weights.resolve())] if arguments.weights else []
     pairs = [part for pair in settings for part in ("--set", pair)]
     return ["--variant", arguments.name, "--fit-on", fit_on, "--seed", "42", "--device", arguments.device, *weights, *pairs]

@@ -2,7 +2,6 @@
 """Check and harmonise one data set: raw input -> counts.h5ad and tables/ (cells, genes, splits, facts, data report)."""
 
 import argparse
-import json
 import shutil
 import tempfile
 import time
@@ -49,36 +48,50 @@ def parse_arguments() -> argparse.Namespace:
 def prepare(dataset, path: Path, annotations: Path | None, seeds: list[int], folder: Path) -> dict:
     """Write counts.h5ad and tables/ of one data set into ``folder``; return the facts (dataset.json)."""
     from plumbline.common.usage import usage
-    from plumbline.data.harmonise import harmonise_cells, harmonise_genes
     from plumbline.data.ingest import input_sha256, open_source
-    from plumbline.data.prepare import write_counts
     from plumbline.data.quality import data_report
-    from plumbline.data.splits import split_by
-    from plumbline.data.tables import cell_table, facts, gene_table, split_table, write_tables
+    from plumbline.data.tables import facts, write_tables
 
     start = time.monotonic()
     source = open_source(path, dataset.layer, annotations or dataset.cell_table or None)
-    labels, genes = harmonise_cells(source, dataset), harmonise_genes(source, dataset)
-    sums = write_counts(folder / "counts.h5ad", source, dataset, labels, genes)
-    cells, table = cell_table(labels, sums), gene_table(genes, sums)
-    by = split_by(cells["is_control"].to_numpy(), cells["batch"].to_numpy())
-    splits = split_table(cells, seeds, by)
-    report = data_report(dataset, labels, genes, sums, cells, table, splits)
-    about = facts(dataset, cells, len(table), seeds, by, report, input_sha256(path))
-    frames = {"cells": cells, "genes": table, "splits": splits}
-    report |= {"usage": usage(start)}
-    write_tables(folder / "tables", frames, about, report, labels.cell_id)
+    prepared = harmonise(source, dataset, seeds, folder / "counts.h5ad")
+    report = data_report(prepared)
+    about = facts(prepared, report, input_sha256(path))
+    write_tables(folder / "tables", prepared, about, report | {"usage": usage(start)})
     return about
 
 
+def harmonise(source, dataset, seeds: list[int], counts: Path):
+    """Write ``counts`` in one pass over the source; return what was found out (plumbline.data.prepared.Prepared)."""
+    from plumbline.data.cells import harmonise_cells
+    from plumbline.data.genes import harmonise_genes
+    from plumbline.data.prepare import write_counts
+    from plumbline.data.prepared import Prepared
+    from plumbline.data.splits import split_by
+    from plumbline.data.tables import cell_table, gene_table, split_table
+
+    labels, genes = harmonise_cells(source, dataset), harmonise_genes(source, dataset)
+    sums = write_counts(counts, source, dataset, labels, genes)
+    cells = cell_table(labels, sums)
+    by = split_by(cells["is_control"].to_numpy(), cells["batch"].to_numpy())
+    return Prepared(
+        dataset=dataset,
+        annotations=source.columns,
+        labels=labels,
+        genes=genes,
+        sums=sums,
+        cells=cells,
+        gene_table=gene_table(genes, sums),
+        splits=split_table(cells, seeds, by),
+        split_by=by,
+        seeds=seeds,
+    )
+
+
 def read_row(path: Path) -> dict:
-    try:
-        row = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--row {path} cannot be read as JSON ({error}).") from error
-    if not isinstance(row, dict):
-        raise UserError(f"--row {path} must hold one JSON object: the columns of one row of the sheet.")
-    return row
+    from plumbline.common.files import read_json_object
+
+    return read_json_object(path, "--row names a JSON object: the columns of one row of the sheet.")
 
 
 def read_seeds(text: str) -> list[int]:
@@ -86,6 +99,8 @@ def read_seeds(text: str) -> list[int]:
         seeds = [int(seed) for seed in text.split(",")]
     except ValueError as error:
         raise UserError(f"--seeds {text}: expected whole numbers separated by commas, such as 42,43.") from error
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise UserError(f"--seeds {text}: a seed lies between 0 and 4294967295.")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {text}: a seed is given twice.")
     return seeds

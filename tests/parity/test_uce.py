@@ -189,7 +189,7 @@ def test_bad_weights(folder: Path, counts: Counts, tmp_path: Path) -> None:
     weights = copy_of(folder, tmp_path / "w")
     model = weights / "tiny_model.torch"
     tensors, whole = torch.load(model, weights_only=True), model.read_bytes()
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         uce.embed(counts, told(tmp_path / "none"))
     with pytest.raises(UserError, match=r"absent\.torch does not exist"):
         uce.embed(counts, told(weights, model_file="absent.torch"))

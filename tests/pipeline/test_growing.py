@@ -53,8 +53,8 @@ def add_model(repo: Path) -> None:
 def grown(tiny_sheet, tmp_path_factory):
     """(the repository with two tasks and a model more, a run of them)."""
     repo = copy_of_repo(tmp_path_factory.mktemp("grown"))
-    subprocess.run(["git", "init", "-q"], cwd=repo, check=True)
-    subprocess.run(["git", "add", "-A"], cwd=repo, check=True)
+    for command in ("init -q", "add -A", "-c user.name=a -c user.email=a@b.c commit -q -m before"):
+        subprocess.run(["git", *command.split()], cwd=repo, check=True)
     add_tasks(repo)
     add_model(repo)
     options = ["--models", "pca,library_size", "--tasks", "isotropy,counted", "--seeds", "42", "--n_draws", 50, "--n_boot", 50]

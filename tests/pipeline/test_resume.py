@@ -30,9 +30,12 @@ def again(first, tiny_sheet) -> dict[str, str]:
 
 
 def test_a_second_run_repeats_nothing(first, tiny_sheet):
-    before = first[1].tasks()
+    before, files = first[1].tasks(), {kind: first[1].info(*kind) for kind in (("trace", "txt"), ("params", "json"))}
     assert set(before.values()) == {"COMPLETED"}
     assert again(first, tiny_sheet) == dict.fromkeys(before, "CACHED")
+    for kind, file in files.items():
+        assert file.exists(), "the first run's stays"
+        assert first[1].info(*kind) != file, "and the second has its own"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,7 @@ def test_a_second_run_repeats_nothing(first, tiny_sheet):
         ("bin/plumbline/models/pca/pca.py", ["EMBED:EMBED_CPU (tiny.pca.42)"]),
         ("bin/plumbline/report/__init__.py", ["REPORT (1)"]),
         ("bin/plumbline/summary/scores.schema.json", ["SUMMARISE (1)"]),
-        ("bin/plumbline/embedding/models.csv", ["EMBED:EMBED_CPU (tiny.random)"]),
+        ("bin/plumbline/embedding/models.csv", ["SUMMARISE (1)"]),
     ],
 )
 def test_an_edit_repeats_exactly_the_stages_that_import_the_file(first, tiny_sheet, edited, repeated):
@@ -61,7 +64,7 @@ def test_an_edit_repeats_exactly_the_stages_that_import_the_file(first, tiny_she
 def edit(path: Path) -> None:
     """A change of a file that changes no score: a comment, a title, a blank line."""
     text = path.read_text()
-    if path.name == "models.csv":  # the row of one variant alone
+    if path.name == "models.csv":  # the title of one variant
         changed = text.replace(",Random Gaussian,", ",Random numbers,")
         assert changed != text
     else:

@@ -69,7 +69,7 @@ def test_not_applicable_is_recorded_with_its_reason(tmp_path):
 
 def test_a_file_that_is_no_embedding_is_told_so(tmp_path):
     (tmp_path / "e.npz").write_bytes(b"PK not really")
-    with pytest.raises(UserError, match="is no embedding file: it needs the arrays cell_id and embedding"):
+    with pytest.raises(UserError, match="needs the arrays cell_id and embedding"):
         read_embedding(tmp_path / "e.npz")
 
 

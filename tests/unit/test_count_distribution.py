@@ -224,7 +224,7 @@ def test_cells_and_offset_that_are_chosen(tmp_path, depth):
     assert (len(found.rows), found.cells) == (N - 60, "all cells (fewer than 200 controls)")
     many = np.arange(N).astype(str)
     folder = write(tmp_path / "many", np.ones((N, 1)), depth, many)
-    assert choose(read_screen(folder / "tables"), depth).offset == "depth (fewer than 20 cells a batch)"
+    assert choose(read_screen(folder / "tables"), depth).offset == "depth (fewer than 20 cells per batch)"
 
 
 @pytest.mark.parametrize(("change", "reason"), [("log", "log values"), (0.5, "not counts"), (-1, "not counts"), (0, "no gene")])

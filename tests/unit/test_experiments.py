@@ -17,10 +17,10 @@ import summarise_scores
 from plumbline import tasks
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import open_counts
-from plumbline.data.harmonise import known_symbols
 from plumbline.experiments.cost import estimate, fit_costs, pareto_front
 from plumbline.experiments.generality import concordance, kendalls_w
 from plumbline.experiments.hold_out import held_out_rows
+from plumbline.genes.relationships import known_symbols
 from plumbline.report.experiments import generality, minimal_data, transfer
 from plumbline.report.run import read_run
 
@@ -64,20 +64,27 @@ def test_a_run_of_an_experiment_is_compared_with_its_own_model(run):
 
 def test_the_sections_say_what_the_numbers_say(run):
     (curves, overtaken), (matrix, listing) = minimal_data.sections(run, None), transfer.sections(run, None)
-    assert re.search(r"in any draw: 50 % in \d+", curves["data"])
-    assert "5 % in" not in curves["data"].split("in any draw: ")[1].split(" of ")[0].replace("50 % in", "")
+    assert re.search(r": 50 % of the training cells suffice \(no significant loss\) in \d+ of \d+ curves", curves["data"])
     assert "overtakes with" in overtaken["data"].lower()
     assert re.search(r"0 better, \d+ tied, \d+ worse", matrix["data"])
     assert "▼ worse" in listing["data"]
+
+
+def test_sufficient_fractions_in_words():
+    words = minimal_data.sufficient_fractions
+    loss = "of the training cells suffice (no significant loss)"
+    assert words([0.5, 0.5, 0.5, None]) == f"50 % {loss} in 3 of 4 curves; in 1, no tested fraction does."
+    assert words([0.5, 0.05]) == f"5 % {loss} in 1 and 50 % in 1 of 2 curves."
+    assert words([None, None]) == "no tested fraction of the training cells suffices in any of 2 curves."
 
 
 def test_enough_is_the_smallest_share_from_which_on_nothing_is_worse():
     curve = pd.DataFrame(
         {"share": [0.01, 0.01, 0.1, 0.1, 0.5, 0.5], "verdict": ["tied", "worse", "tied", "tied", "tied", "better"]}
     )
-    assert minimal_data._enough(curve) == 0.1
+    assert minimal_data._sufficient(curve) == 0.1
     curve.loc[4, "verdict"] = "worse"
-    assert minimal_data._enough(curve) is None
+    assert minimal_data._sufficient(curve) is None
 
 
 def test_kendalls_w_is_friedmans_statistic_over_its_largest_value():
@@ -126,6 +133,26 @@ def test_cost_lines_are_recovered_and_extrapolated():
     assert found.loc["unheard", "seconds"] == pytest.approx(2003)
     assert found["known"].to_dict() == {"scvi": True, "pca": True, "unheard": False}
     assert found.loc["scvi", "peak_memory_bytes"] == pytest.approx(5e8 + 1e10)
+
+
+def test_a_variant_without_timings_costs_what_its_kin_cost():
+    steps = pd.DataFrame({"step": "EMBED", "name": ["pca", "scvi", "scvi"], "n_cells": [1000, 1000, 4000],
+                          "seconds": [3.0, 100.0, 400.0], "cpu_seconds": 1.0, "peak_memory_bytes": 1e9})  # fmt: skip
+    work = pd.DataFrame({"step": "EMBED", "name": ["pca_all", "scvi_all", "unheard"], "n_cells": 1000, "n_tasks": 1})
+    module = {"pca": "pca", "pca_all": "pca", "scvi": "scvi", "scvi_all": "scvi", "unheard": "other"}
+    found = estimate(fit_costs(steps), work, module).set_index("name")
+    assert found["seconds"].round().tolist() == [3, 100, 102]  # the last: the largest start and the largest rate of the step
+    assert not found["known"].any()
+
+
+def test_cheap_baselines_have_timings(root):
+    """hvg was taken for the most expensive model: 29 minutes and 22 GB for 1.3 seconds."""
+    steps = pd.read_csv(root / "assets" / "costs.tsv", sep="\t")
+    work = pd.DataFrame({"step": "EMBED", "name": ["hvg", "raw_counts", "scrambled_pca"], "n_cells": 20_000, "n_tasks": 1})
+    found = estimate(fit_costs(steps), work)
+    assert found["known"].all()
+    assert (found["cpu_seconds"] < 60).all()
+    assert (found["peak_memory_bytes"] < 2e9).all()
 
 
 def test_one_size_still_gives_a_line():

@@ -15,7 +15,7 @@ import scipy.io
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError
-from plumbline.counts import row_blocks
+from plumbline.counts import hdf5, row_blocks
 from plumbline.data.ingest import as_text, input_sha256, open_source
 
 N_CELLS, N_GENES = 30, 12
@@ -120,7 +120,7 @@ def test_broken_10x_input(tmp_path, counts):
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
         archive.add(folder / "matrix.mtx", "matrix.mtx")
     (tmp_path / "a.tar.gz").write_bytes((tmp_path / "a.tar.gz").read_bytes()[:100])
-    with pytest.raises(UserError, match="cannot be unpacked"):
+    with pytest.raises(UserError, match=r"a.tar.gz cannot be read .*Is the archive complete"):
         open_source(tmp_path / "a.tar.gz")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["something"] = 1
@@ -165,7 +165,7 @@ def test_blocks_of_any_size_add_up_to_the_matrix(tmp_path, kind, budget):
             for name in ("data", "indices", "indptr"):
                 node[name] = getattr(stored, name)
             node.attrs.update({"encoding-type": f"{kind}_matrix", "shape": matrix.shape})
-        assert (row_blocks.layout(node), row_blocks.shape(node)) == (kind, (97, 23))
+        assert (hdf5.layout(node), hdf5.shape(node)) == (kind, (97, 23))
         blocks = list(row_blocks.row_blocks(node, kind, (97, 23), budget))
     starts = [start for start, _ in blocks]
     assert starts == np.cumsum([0, *(block.shape[0] for _, block in blocks)])[:-1].tolist()

@@ -48,7 +48,7 @@ def case() -> Case:
 
 
 @pytest.fixture(scope="module")
-def good(case) -> tuple[Case, damages.Parts]:
+def good(case) -> tuple[Case, damages.Decomposition]:
     parts = take_apart(case)
     return undamaged(case, parts), parts
 
@@ -267,7 +267,7 @@ def test_reading_finds_what_was_planted():
     assert found.loc[("wrong_scale", "structural_integrity"), "first"] == 3.0
     assert np.isnan(found.loc[("noise", "mse"), "first"])
     moves = specificity(curves).set_index(["damage", "metric"])
-    assert moves.loc[("batch_shifted", "mse"), ["level", "move"]].tolist() == pytest.approx([2.0, -0.4], abs=0.02)
+    assert moves.loc[("batch_shifted", "mse"), ["level", "change"]].tolist() == pytest.approx([2.0, -0.4], abs=0.02)
     verdicts = judged(found.reset_index(), moves.reset_index())
     assert verdicts.loc["structural_integrity"].tolist() == [["noise", "wrong_scale"], [], []]
     assert verdicts.loc["mse"].tolist() == [["wrong_scale"], ["noise"], ["batch_shifted"]]
@@ -317,7 +317,7 @@ def test_whole_ablation(prepared, monkeypatch, tmp_path):
         assert found.loc[(damage, "structural_integrity"), "rho_high"] < -0.9
     assert found.loc[("effect_erased", "pearson_delta"), "drop"] == pytest.approx(1, abs=0.15)
     assert abs(found.loc[("own_erased", "pearson_delta"), "drop"]) < 1e-3
-    assert abs(moves.loc[("batch_shifted", "structural_integrity"), "move"]) < 1e-3
+    assert abs(moves.loc[("batch_shifted", "structural_integrity"), "change"]) < 1e-3
     assert moves.loc[("batch_shifted", "mse"), "high"] < -0.05
 
 

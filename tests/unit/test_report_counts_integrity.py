@@ -83,32 +83,32 @@ def test_count_section_says_what_the_data_support(tmp_path):
     assert [part["id"] for part in parts] == ["plumbline_count_distribution_data", "plumbline_count_distribution_scores"]
     text = words(parts)
     assert "The counts support the negative binomial distribution" in text
-    assert re.search(r"by 5\.000 \[3\.\d+, 6\.\d+\] a gene below ZINB", text)
-    assert "Zeros beyond those expected, in points: +10.0 (Poisson), 0.0 (NB)" in text.replace("+0.0", "0.0")
+    assert re.search(r"lowest BIC, 5\.000 \[3\.\d+, 6\.\d+\] per gene below that of ZINB", text)
+    assert "Observed minus expected zeros, in percentage points: +10.0 (Poisson), 0.0 (NB)" in text.replace("+0.0", "0.0")
     assert "NB 70 % [" in text
-    assert "scores best in 1 of 2 tasks; it is ahead of another beyond chance in 2, and never behind" in text
-    assert "scores lower in 2 of 2 tasks; beyond chance it is worse in 2 and better in 0" in text
+    assert "scores best in 1 of 2 tasks; in 2 it is significantly better than another, in none worse" in text
+    assert "scores lower in 2 of 2 tasks; significantly worse in 2, better in 0" in text
     assert "Telling perturbations apart −0.100" in text
     assert "Rebuilding expression −0.200" in text  # an error that grows is a loss
     assert "A &lt;b&gt;screen" in "".join(part["data"] for part in parts)
     assert all(part["data"].count('alt="') == 1 for part in parts)
     lean = words(count_distribution.sections(run, write_counts(tmp_path, genes_of({"nb": 8, "zinb": 7}))))
-    assert "The counts lean towards the negative binomial distribution" in lean
+    assert "The counts favour, without significance, the negative binomial distribution" in lean
 
 
 def test_scores_that_follow_the_data_or_do_not():
     ahead = TIED | {"scvi_nb": ("better", "tied")}
     assert "the scores follow the data" in count_scores.verdict(run_of(SAME, ahead), "x", "nb")
-    assert "NB is ahead beyond chance in 1: the scores do not follow the data" in count_scores.verdict(
+    assert "in 1 another is significantly better (NB): the scores do not follow the data" in count_scores.verdict(
         run_of(SAME, ahead), "x", "zinb"
     )
-    assert "ZINB is ahead beyond chance in 1" in count_scores.verdict(
+    assert "in 1 another is significantly better (ZINB)" in count_scores.verdict(
         run_of(SAME | {"scvi": (0.6, 0.5)}, TIED | {"scvi_nb": ("worse", "tied")}), "x", "nb"
     )
-    # NB against Poisson: neither was compared with the other, so their intervals must not meet
-    assert "NB is ahead beyond chance in 1" in count_scores.verdict(run_of(SAME, TIED), "x", "poisson")
+    # NB against Poisson: neither was compared with the other, so their intervals must not overlap
+    assert "in 1 another is significantly better (NB)" in count_scores.verdict(run_of(SAME, TIED), "x", "poisson")
     close = SAME | {"scvi_nb": (0.46, 0.6)}
-    assert "do not tell them apart" in count_scores.verdict(run_of(close, TIED), "x", "poisson")
+    assert "do not distinguish them" in count_scores.verdict(run_of(close, TIED), "x", "poisson")
     assert count_scores.verdict(run_of({"scvi": (0.5, 0.5)}, {}), "x", "nb") == ""
     assert count_scores.lognorm_cost(run_of({"scvi": (0.5, 0.5)}, {}), "x") == ""
 
@@ -122,7 +122,7 @@ def test_count_section_of_data_without_counts(tmp_path):
 
 
 def write_integrity(folder: Path, moved: float = 0.0) -> Path:
-    """Structural integrity sees all but swapped labels, which Pearson sees; ``moved``: by fewer controls."""
+    """Structural integrity detects all but swapped labels, which Pearson detects; ``moved``: by fewer controls."""
     rows, rng = [], np.random.default_rng(0)
     for number in range(6):
         for metric in ("structural_integrity", "si_effect", "pearson_delta", "mse", "energy_distance", "spearman"):
@@ -151,7 +151,8 @@ def test_integrity_section_recommends_what_the_numbers_say(tmp_path):
     run = run_of(SAME, TIED)
     parts = integrity.sections(run, write_integrity(tmp_path))
     text = words(parts)
-    assert "Structural integrity sees 7 of 8 kinds of damage (not: perturbations swapped) and stays in all 4 cases" in text
+    assert "Structural integrity detects 7 of 8 kinds of damage (not: perturbations swapped)" in text
+    assert "and is unchanged in all 4 harmless ones." in text
     assert "Recommended: report it with Pearson of mean effects" in text
     assert "does not (perturbations swapped)." in text
     assert "No effect predicted gives 0.5 and a perfect prediction 1, exactly." in text
@@ -160,12 +161,12 @@ def test_integrity_section_recommends_what_the_numbers_say(tmp_path):
     assert (
         "10 of 20 test2 cells of 3 perturbations (median 7 cells), 4 controls, 2 batches, 5 most expressed genes of 50" in text
     )
-    assert 'alt="Structural integrity sees' in parts[0]["data"]
+    assert 'alt="Structural integrity detects' in parts[0]["data"]
     moved = words(integrity.sections(run, write_integrity(tmp_path, moved=0.2)))
     about = json.loads((tmp_path / "x.integrity.json").read_text()) | {"cells_median": 3.0}
     (tmp_path / "x.integrity.json").write_text(json.dumps(about))
-    assert "With so few cells a perturbation its mean effect holds" in words(integrity.sections(run, tmp_path))
-    assert "moves with controls removed" in moved
+    assert "With so few cells per perturbation, mean effects contain" in words(integrity.sections(run, tmp_path))
+    assert "also changes with controls removed" in moved
 
 
 def test_integrity_that_misses_its_anchors_is_told(tmp_path):
@@ -173,7 +174,7 @@ def test_integrity_that_misses_its_anchors_is_told(tmp_path):
     values = pd.read_parquet(tmp_path / "x.integrity.parquet")
     rows = (values["damage"] == "no_effect") & (values["metric"] == "structural_integrity")
     values.loc[rows, "value"] += 0.01
-    assert "miss 0.5 and 1 by up to 0.01" in integrity.anchors(values)
+    assert "differ from 0.5 and 1 by up to 0.01" in integrity.anchors(values)
 
 
 def test_integrity_section_where_there_is_nothing_to_predict(tmp_path):

@@ -38,9 +38,9 @@ def test_the_report_says_what_labels_gained(tmp_path):
     gain, listing, cost = objectives.sections(made_run(pca_contrastive="better", scanvi="worse"), tmp_path)
     assert "Of 4 comparisons" in gain["data"]
     assert "<b>2 better, 0 tied, 2 worse</b>" in gain["data"]
-    assert "<b>pca_contrastive title</b> against PCA (s.heldout): better in " in gain["data"]
+    assert "<b>pca_contrastive title</b> compared with PCA (s.heldout): better in " in gain["data"]
     assert "known biology (recall, mean of sources +0.400 [0.350, 0.450])" in gain["data"]
-    assert "<b>scanvi title</b> against SCVI (s.heldout): worse in " in gain["data"]
+    assert "<b>scanvi title</b> compared with SCVI (s.heldout): worse in " in gain["data"]
     assert gain["data"].count("<img") == 1
     assert listing["data"].count("<tr>") == 1 + 8
     assert listing["data"].count("without labels") == 4

@@ -9,7 +9,6 @@ from scipy import stats
 
 from plumbline.common.errors import UserError
 from plumbline.common.files import sha256
-from plumbline.data.harmonise import annotations, known_symbols
 from plumbline.data.simulate import (
     CONTROL,
     DISPERSION,
@@ -25,6 +24,7 @@ from plumbline.data.simulate import (
     plant,
     simulate,
 )
+from plumbline.genes.relationships import annotations_folder, known_symbols
 
 SMALL = Design(n_perturbations=60, n_batches=4, cells_per_perturbation=20, n_genes=500, depth=3000.0)
 
@@ -76,7 +76,7 @@ def test_genes_are_numbered_where_real_ones_run_out():
 
 def test_complexes_are_corums(screen):
     truth, _ = screen
-    lines = (annotations() / "CORUM_clusters.tsv").read_text().splitlines()
+    lines = (annotations_folder() / "CORUM_clusters.tsv").read_text().splitlines()
     corum = [(line.split("\t")[0], set(line.split("\t")[1].split())) for line in lines]
     names = set(truth.complexes) - {""}
     assert len(names) >= 5
@@ -161,7 +161,7 @@ def corum_recall(data: ad.AnnData) -> float:
     cosine = means @ means.T
     low, high = np.quantile(cosine[np.triu_indices(len(genes), 1)], [0.05, 0.95])
     position = {gene: i for i, gene in enumerate(genes)}
-    table = pd.read_csv(annotations() / "CORUM.txt").map(position.get).dropna().astype(int).to_numpy()
+    table = pd.read_csv(annotations_folder() / "CORUM.txt").map(position.get).dropna().astype(int).to_numpy()
     values = cosine[tuple(np.unique(np.sort(table[table[:, 0] != table[:, 1]], axis=1), axis=0).T)]
     return float(((values <= low) | (values >= high)).mean())
 

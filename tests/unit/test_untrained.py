@@ -18,8 +18,11 @@ import embed_cellplm
 import embed_geneformer
 import embed_nicheformer
 import embed_scconcept
+import embed_scfoundation
 import embed_scgpt
+import embed_scimilarity
 import embed_state
+import embed_tahoe_x1
 import embed_transcriptformer
 import embed_uce
 import report_scores
@@ -34,14 +37,14 @@ from plumbline.models.shared.untrained import is_untrained
 torch = pytest.importorskip("torch")
 
 SCRIPTS = {"geneformer": embed_geneformer, "scgpt": embed_scgpt, "uce": embed_uce, "cellplm": embed_cellplm}
-DIMENSIONS = {"geneformer": 64, "scgpt": 64, "uce": 80, "cellplm": 64}
+SCRIPTS |= {"scfoundation": embed_scfoundation, "scimilarity": embed_scimilarity, "tahoe_x1": embed_tahoe_x1}
 SCRIPTS |= {
     "transcriptformer": embed_transcriptformer,
     "scconcept": embed_scconcept,
     "nicheformer": embed_nicheformer,
     "state": embed_state,
 }
-DIMENSIONS |= {"transcriptformer": 64, "scconcept": 64, "nicheformer": 64, "state": 64}
+DIMENSIONS = dict.fromkeys(SCRIPTS, 64) | {"uce": 80}
 N_CELLS, N_GENES = 12, 60
 
 
@@ -97,8 +100,9 @@ def test_embedding_is_finite_known_in_full_and_says_untrained(untrained, counts,
     result = untrained(model)
     assert result.values.shape == (N_CELLS, DIMENSIONS[model])
     assert np.isfinite(result.values[:-1]).all()
-    assert np.isnan(result.values[-1]).all()
-    assert (result.unembedded, result.genes_used, result.genes_total, result.counts_used) == (1, N_GENES, N_GENES, 1.0)
+    n_empty = int(model != "scimilarity")  # to which a cell without counts is the image of zeros
+    assert np.isnan(result.values[-1]).all() == bool(n_empty)
+    assert (result.unembedded, result.genes_used, result.genes_total, result.counts_used) == (n_empty, N_GENES, N_GENES, 1.0)
     assert np.linalg.matrix_rank(result.values[:-1] - result.values[:-1].mean(axis=0), tol=1e-6) > 3  # cells differ
     about = result.extra
     assert (about["trained"], about["pretrained"], about["variant"]) == (False, False, f"{model}_untrained")
@@ -139,9 +143,9 @@ def test_neither_batches_nor_the_order_of_cells_and_genes_matter(untrained, coun
 @pytest.mark.parametrize("model", SCRIPTS)
 def test_weights_or_settings_of_their_files_beside_it_are_refused(counts, model, tmp_path):
     options = told(model, untrained="true")
-    with pytest.raises(UserError, match=r"untrained=true makes its own random weights, but --weights .* Leave one away"):
+    with pytest.raises(UserError, match=r"makes its own random weights, and --weights .* cannot be combined with it"):
         SCRIPTS[model].embed(counts, replace(options, weights=tmp_path))
-    with pytest.raises(UserError, match="but --set checkpoint=20231027_85M is given"):
+    with pytest.raises(UserError, match="and --set checkpoint=20231027_85M cannot be combined"):
         SCRIPTS[model].embed(counts, replace(options, settings={"untrained": "true", "checkpoint": "20231027_85M"}))
 
 

@@ -1,15 +1,54 @@
-"""Files appear whole or not at all, and are known by their sha256."""
+"""Files appear whole or not at all, are known by their sha256, and say in one way why they cannot be read."""
 
 import csv
 import hashlib
 import io
 import json
 import os
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from plumbline.common.errors import UserError
+
+COMPLETE = "Is the file complete? Compare its size and checksum, or copy it again."
+# what h5py, numpy, pandas, pyarrow, json, gzip, tarfile and zipfile raise on content that is not what it should be
+_BUILT_IN = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError, MemoryError)
+UNREADABLE = (*_BUILT_IN, struct.error, zlib.error, zipfile.BadZipFile, tarfile.TarError, csv.Error)
+
+
+@contextmanager
+def reading(path: Path | str, advice: str = COMPLETE) -> Iterator[None]:
+    """Turn what the readers of files raise on bad content into a UserError: which file, what is wrong, what to do next.
+
+    Only for code that reads ``path``: a mistake of our own in the block would look like a damaged file.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist. Check the path.") from error
+    except PermissionError as error:
+        raise UserError(f"{path} may not be read: check its permissions (ls -l).") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder, but a file is expected.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8, or name its true format.") from error
+    except UNREADABLE as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} cannot be read ({reason}). {advice}") from error
+
+
+def read_json_object(path: Path | str, advice: str = COMPLETE) -> dict:
+    """The JSON object a file holds (a byte-order mark is accepted). Raises UserError if it is unreadable or no object."""
+    with reading(path, advice):
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must hold one JSON object ({{...}}), but holds a {type(value).__name__}. {advice}")
+    return value
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""What a step used: time, processor time, memory, GPU. Every step records it, and the report fits it against the cells."""
+"""What a step used: time, processor time, memory, GPU. Every step records it, and the report fits it against the cells.
+
+Why not ``psutil``: it tells the memory of this moment. What is asked for is the peak, and the time of children that have ended:
+the system's own accounts (getrusage, /proc) have both.
+"""
 
 import platform
 import resource

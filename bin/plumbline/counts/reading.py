@@ -9,6 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.counts.frames import as_text, frame_columns, read_column, read_index
+from plumbline.counts.gene_columns import ENSEMBL_COLUMNS, SYMBOL_COLUMNS, gene_names
+from plumbline.counts.hdf5 import check_matrix, check_positions, layout, open_hdf5, shape
+from plumbline.counts.matrices import are_whole, looks_like, matrices, var_of
 
 BLOCK = 2048
 SPAN = 16_777_216  # stored values read at once: 128 MB and as much again while they are picked from
@@ -19,7 +23,8 @@ class Counts:
     """An open-on-demand view of a CSR or dense h5ad.
 
     cell_id (n_cells,), ensembl_id (n_genes,) and symbol (n_genes,) are string arrays ('' where unknown).
-    matrix: which matrix of the file is read; X unless ``layer`` chose another. columns: genes kept, by ``take_genes``.
+    matrix: which matrix of the file is read; X unless ``layer`` chose another. x_kind: counts, log or signed.
+    columns: genes kept, by ``take_genes``.
     sums: (genes read, genes) zeros and ones that add columns up, by ``renamed``.
     """
 
@@ -30,6 +35,7 @@ class Counts:
     matrix: str = "X"
     columns: np.ndarray | None = None
     sums: sp.csr_matrix | None = None
+    x_kind: str = "counts"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -38,11 +44,11 @@ class Counts:
 
     def layer(self, name: str) -> "Counts":
         """The same cells and genes with ``layers[name]`` in place of X. Raises UserError if the file has no such layer."""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             layers = sorted(file["layers"]) if "layers" in file else []
             if name not in layers:
                 raise UserError(f"{self.path} has no layer {name!r}.{did_you_mean(name, layers)}")
-            _check_kind(file[f"layers/{name}"], f"{self.path}: layer {name}")
+            _check_stored(file[f"layers/{name}"], f"{self.path}: layer {name}", shape(file["X"]))
         return replace(self, matrix=f"layers/{name}")
 
     def take_genes(self, genes: np.ndarray) -> "Counts":
@@ -56,7 +62,8 @@ class Counts:
     def renamed(self, ensembl_id: np.ndarray, symbol: np.ndarray) -> "Counts":
         """The same cells and columns under other names of the genes, (n_genes,) each, '' where unknown.
 
-        Columns of one name are added up in the first of them; the others are left empty, of counts and of names.
+        Columns of one name are added up in the first of them (logarithms as what they are logarithms of); the others are left
+        empty, of counts and of names. Raises UserError for signed scores, which cannot be added.
         """
         first: dict[tuple[str, str], int] = {}
         names = list(zip(ensembl_id.tolist(), symbol.tolist(), strict=True))
@@ -64,6 +71,11 @@ class Counts:
         column = np.arange(len(target))
         if (target == column).all():
             return replace(self, ensembl_id=ensembl_id, symbol=symbol)
+        if self.x_kind == "signed":
+            name = " ".join(filter(None, names[int(np.flatnonzero(target != column)[0])]))
+            raise UserError(
+                f"{self.path}: several genes have the name {name}, and signed scores cannot be added. Keep one of them."
+            )
         ensembl_id, symbol = (np.where(target == column, values, "") for values in (ensembl_id, symbol))
         sums = sp.csr_matrix((np.ones(len(target), np.float32), (column, target)), shape=(len(target),) * 2)
         return replace(
@@ -73,12 +85,12 @@ class Counts:
     def blocks(self, rows: np.ndarray | None = None, size: int = BLOCK) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
         """Yield (row numbers, float32 CSR block) over all rows, or over distinct ``rows`` in their order, ``size`` a time."""
         rows = np.arange(len(self.cell_id)) if rows is None else np.asarray(rows)
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             for start in range(0, len(rows), size):
                 chunk = rows[start : start + size]
                 block = _read_rows(file[self.matrix], chunk)
                 block = block if self.columns is None else block[:, self.columns]
-                block = block if self.sums is None else _added(block, self.sums)
+                block = block if self.sums is None else _added(block, self.sums, self.x_kind)
                 if not np.isfinite(block.data).all():
                     raise UserError(
                         f"{self.path}: {self.matrix} holds NaN or infinite values. Set them to 0 or drop those cells."
@@ -86,23 +98,51 @@ class Counts:
                 yield chunk, block
 
 
-def open_counts(path: Path | str) -> Counts:
-    """Open an h5ad with raw counts in X. Raises UserError if the file is truncated or X is no matrix of a kind we stream."""
+def open_counts(path: Path | str, layer: str = "X") -> Counts:
+    """Open an h5ad with raw counts in X, raw or a layer. Raises UserError: damaged, or a matrix of a kind we do not stream."""
     path = Path(path)
-    try:
-        with h5py.File(path, "r") as file:
-            cell_id = _index(file["obs"])
-            ensembl, symbol = gene_names(file["var"])
-            _check_kind(file["X"], f"{path}: X")
-    except (OSError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as h5ad ({error}). Is the file complete?") from error
-    return Counts(path, cell_id, ensembl, symbol)
+    with open_hdf5(path) as file:
+        known = matrices(file)
+        if "obs" not in file or not known:
+            raise UserError(f"{path} is not an h5ad of counts: it holds {', '.join(file) or 'nothing'}, not obs, var and X.")
+        if layer not in known:
+            raise UserError(f"{path} has no layer {layer!r}.{did_you_mean(layer, list(known))}")
+        cell_id = read_index(file["obs"])
+        ensembl, symbol = _gene_names(var_of(file, known[layer]))
+        _check_stored(file[known[layer]], f"{path}: {layer}", (len(cell_id), len(symbol)))
+    return Counts(path, cell_id, ensembl, symbol, known[layer])
 
 
-def _check_kind(matrix: h5py.Dataset | h5py.Group, name: str) -> None:
-    kind = matrix.attrs.get("encoding-type", "array")
-    if kind not in ("csr_matrix", "array"):
-        raise UserError(f"{name} is stored as {kind}; run it through PREPARE (or write it as CSR) first.")
+def require_raw(counts: Counts) -> None:
+    """Raise UserError if the first cells hold other values than counts, naming the matrices of the file that do not."""
+    rows = np.arange(min(BLOCK, len(counts.cell_id)))
+    block = next((block for _, block in counts.blocks(rows)), sp.csr_matrix((0, 0)))
+    if are_whole(block) or not len(block.data):
+        return
+    with open_hdf5(counts.path) as file:
+        others = [name for name, node in matrices(file).items() if node != counts.matrix and _whole(file[node], len(rows))]
+    hint = f"The file holds whole numbers in: {', '.join(others)}; add --layer {others[0]}." if others else (
+        "Give a file with raw counts, or run it through PREPARE with x_kind log (or signed) and add --tables."
+    )  # fmt: skip
+    text = "they are negative in part." if block.data.min() < 0 else looks_like(block)[0]
+    raise UserError(f"{counts.path}: {counts.matrix} does not hold raw counts; {text} {hint}")
+
+
+def _whole(matrix: h5py.Dataset | h5py.Group, n: int) -> bool:
+    if layout(matrix) == "csc" or not n or shape(matrix)[0] < n:
+        return False
+    check_matrix(matrix, layout(matrix), shape(matrix))
+    return are_whole(_read_rows(matrix, np.arange(n)))
+
+
+def _check_stored(matrix: h5py.Dataset | h5py.Group, name: str, size: tuple[int, int]) -> None:
+    kind = layout(matrix)
+    if kind == "csc":
+        raise UserError(f"{name} is stored as csc_matrix; run it through PREPARE (or write it as CSR) first.")
+    if shape(matrix) != size:
+        found = " x ".join(map(str, shape(matrix)))
+        raise UserError(f"{name} is {found} but obs and var hold {size[0]} x {size[1]}. Write the file again with anndata.")
+    check_matrix(matrix, kind, size)
 
 
 def require_counts(block: sp.csr_matrix) -> None:
@@ -113,46 +153,30 @@ def require_counts(block: sp.csr_matrix) -> None:
 
 def obs_column(counts: Counts, name: str) -> np.ndarray:
     """One column of obs as strings (n_cells,). Raises UserError, with the columns there are, if the file lacks it."""
-    with h5py.File(counts.path, "r") as file:
-        columns = [column for column in file["obs"] if not column.startswith("_")]
+    with open_hdf5(counts.path) as file:
+        _, columns = frame_columns(file["obs"])
         if name not in columns:
             raise UserError(f"{counts.path} has no obs column {name!r}.{did_you_mean(name, columns)}")
-        return _strings(file["obs"][name])
+        return as_text(read_column(file["obs"], name)).fillna("").to_numpy(dtype=str)
 
 
-def gene_names(var: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
-    """(Ensembl ids, symbols) of a var table: named columns first, else the index for whichever it looks like."""
-    index = _index(var)
-    ensembl = _first_column(var, ("ensembl_id", "gene_ids", "gene_id", "ensembl_gene_id", "feature_id"))
-    symbol = _first_column(var, ("symbol", "gene_symbol", "gene_symbols", "gene_name", "feature_name"))
-    index_is_ensembl = np.mean([name.upper().startswith("ENS") for name in index]) > 0.5 if len(index) else False
-    nothing = np.full(len(index), "", dtype=object).astype(str)
-    ensembl = ensembl if ensembl is not None else (index if index_is_ensembl else nothing)
-    symbol = symbol if symbol is not None else (nothing if index_is_ensembl else index)
-    return ensembl, symbol
+def _gene_names(var: h5py.Group | h5py.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    _, names = frame_columns(var)
+    wanted = [name for name in (*ENSEMBL_COLUMNS, *SYMBOL_COLUMNS) if name in names]
+    whole = (name in wanted for name in (ENSEMBL_COLUMNS[0], SYMBOL_COLUMNS[0]))
+    columns = {name: as_text(read_column(var, name), missing=()).fillna("").to_numpy(dtype=str) for name in wanted}
+    if all(whole):  # as PREPARE writes it, where '' means that there is none
+        return columns[ENSEMBL_COLUMNS[0]], columns[SYMBOL_COLUMNS[0]]
+    return gene_names(columns, read_index(var))
 
 
-def _index(group: h5py.Group) -> np.ndarray:
-    return _strings(group[group.attrs.get("_index", "_index")])
-
-
-def _first_column(group: h5py.Group, names: tuple[str, ...]) -> np.ndarray | None:
-    return next((_strings(group[name]) for name in names if name in group), None)
-
-
-def _added(block: sp.csr_matrix, sums: sp.csr_matrix) -> sp.csr_matrix:
+def _added(block: sp.csr_matrix, sums: sp.csr_matrix, x_kind: str) -> sp.csr_matrix:
+    if x_kind == "log":
+        block = block.astype(np.float64).expm1()
     block = (block @ sums).tocsr()
+    block = block.log1p().astype(np.float32) if x_kind == "log" else block
     block.sort_indices()
     return block
-
-
-def _strings(node: h5py.Dataset | h5py.Group) -> np.ndarray:
-    if isinstance(node, h5py.Group):  # categorical, or a nullable string array
-        if "categories" in node:
-            categories, codes = _strings(node["categories"]), node["codes"][:]
-            return np.where(codes < 0, "", categories[np.maximum(codes, 0)]).astype(str)
-        return np.where(node["mask"][:], "", _strings(node["values"])).astype(str)
-    return node.asstr()[:].astype(str) if node.dtype.kind in "OS" else node[:].astype(str)
 
 
 def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray) -> sp.csr_matrix:
@@ -162,7 +186,7 @@ def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray) -> sp.csr_ma
         dense = matrix[low:high] if high - low <= 2 * len(rows) else matrix[rows[order]]
         dense = dense[rows - low] if high - low <= 2 * len(rows) else dense[np.argsort(order)]
         return sp.csr_matrix(dense, dtype=np.float32)
-    n_genes, indptr = int(matrix.attrs["shape"][1]), matrix["indptr"][low : high + 1]
+    n_genes, indptr = shape(matrix)[1], matrix["indptr"][low : high + 1]
     order = np.argsort(rows, kind="stable")
     starts, stops = indptr[rows[order] - low], indptr[rows[order] - low + 1]
     groups = np.flatnonzero(_apart(starts, stops, matrix["data"].chunks)) + 1
@@ -183,6 +207,7 @@ def _gather(matrix: h5py.Group, starts: np.ndarray, stops: np.ndarray) -> tuple[
     lengths = stops - starts
     take = np.arange(lengths.sum()) + np.repeat(starts - low - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
     data, indices = matrix["data"][low:high], matrix["indices"][low:high]
+    check_positions(indices, shape(matrix)[1], f"{matrix.file.filename}: {matrix.name}/indices")
     if len(take) < high - low:
         data, indices = data[take], indices[take]
     return data.astype(np.float32, copy=False), indices

@@ -8,35 +8,18 @@ import h5py
 import numpy as np
 import scipy.sparse as sp
 
+from plumbline.counts.hdf5 import check_positions
+
 BUDGET = 128 << 20  # bytes of stored values held at once; the arithmetic on a block takes a few times that
-
-
-def layout(node: h5py.Group | h5py.Dataset | sp.spmatrix) -> str:
-    """'csr', 'csc' or 'dense'; reads old (h5sparse) and new anndata encodings. Raises KeyError on anything else."""
-    if isinstance(node, h5py.Dataset):
-        return "dense"
-    if isinstance(node, h5py.Group):
-        kind = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", ""))
-        kind = (kind.decode() if isinstance(kind, bytes) else str(kind)).removesuffix("_matrix")
-    else:
-        kind = node.format
-    if kind not in ("csr", "csc"):
-        raise KeyError(f"a matrix stored as {kind or 'an unknown kind of group'}")
-    return kind
-
-
-def shape(node: h5py.Group | h5py.Dataset | sp.spmatrix) -> tuple[int, int]:
-    """(rows, columns) of a stored matrix."""
-    if isinstance(node, h5py.Group):
-        rows, columns = node.attrs["shape"] if "shape" in node.attrs else node.attrs["h5sparse_shape"]
-        return int(rows), int(columns)
-    return int(node.shape[0]), int(node.shape[1])
 
 
 def row_blocks(
     node: h5py.Group | h5py.Dataset | sp.spmatrix, kind: str, size: tuple[int, int], budget: int
 ) -> Iterator[tuple[int, sp.csr_matrix]]:
-    """Yield (first row, CSR block in the stored number type) over all rows; about ``budget`` bytes of values at a time."""
+    """Yield (first row, CSR block in the stored number type) over all rows; about ``budget`` bytes of values at a time.
+
+    A stored matrix was checked before (hdf5.check_matrix); its positions are checked here, block by block.
+    """
     if kind == "dense":
         step = max(1, budget // max(1, size[1] * node.dtype.itemsize))
         for start in range(0, size[0], step):
@@ -49,7 +32,8 @@ def row_blocks(
         indptr = node["indptr"][:]
         for start, stop in _windows(indptr, budget):
             low, high = int(indptr[start]), int(indptr[stop])
-            parts = (node["data"][low:high], node["indices"][low:high], indptr[start : stop + 1] - low)
+            indices = check_positions(node["indices"][low:high], size[1], f"{node.file.filename}: {node.name}/indices")
+            parts = (node["data"][low:high], indices, indptr[start : stop + 1] - low)
             yield start, sp.csr_matrix(parts, shape=(stop - start, size[1]))
     else:
         yield from _csc_blocks(node, size, budget)
@@ -73,7 +57,7 @@ def _csc_blocks(node: h5py.Group, size: tuple[int, int], budget: int) -> Iterato
     with tempfile.TemporaryDirectory(prefix="plumbline_csc_") as folder:
         files = [Path(folder) / str(number) for number in range(-(-size[0] // step))]
         for first, last in _windows(indptr, budget):
-            for number, part in _deal(node, indptr, first, last, entry, step):
+            for number, part in _deal(node, indptr, (first, last), entry, step, size[0]):
                 with open(files[number], "ab") as stream:
                     part.tofile(stream)
         for number, file in enumerate(files):
@@ -84,11 +68,12 @@ def _csc_blocks(node: h5py.Group, size: tuple[int, int], budget: int) -> Iterato
 
 
 def _deal(
-    node: h5py.Group, indptr: np.ndarray, first: int, last: int, entry: np.dtype, step: int
+    node: h5py.Group, indptr: np.ndarray, columns: tuple[int, int], entry: np.dtype, step: int, n_rows: int
 ) -> Iterator[tuple[int, np.ndarray]]:
+    first, last = columns
     low, high = int(indptr[first]), int(indptr[last])
     part = np.empty(high - low, dtype=entry)
-    part["row"] = node["indices"][low:high]
+    part["row"] = check_positions(node["indices"][low:high], n_rows, f"{node.file.filename}: {node.name}/indices")
     part["column"] = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(indptr[first : last + 1]))
     part["value"] = node["data"][low:high]
     owner = part["row"] // step

@@ -13,6 +13,8 @@ CHUNK = 1 << 18  # values per HDF5 chunk: about 300 cells of 800 genes
 class CsrWriter:
     """Append CSR blocks to ``X`` of a new h5ad: float32, lzf, int32 columns; row pointers int64 beyond 2^31 values.
 
+    Every chunk carries a checksum (Fletcher 32), which HDF5 checks on reading.
+
     Use as a context manager; call ``finish`` once with the tables, as the number of rows is known only at the end.
     """
 
@@ -22,7 +24,7 @@ class CsrWriter:
         self._file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         group = self._file.create_group("X")
         self._data, self._indices = (
-            group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), compression="lzf")
+            group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), compression="lzf", fletcher32=True)
             for name, dtype in (("data", np.float32), ("indices", np.int32))
         )
         self._lengths: list[np.ndarray] = []

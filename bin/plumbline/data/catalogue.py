@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.common.files import reading
 
 CATALOGUE = Path(__file__).resolve().parents[3] / "assets" / "catalogue.csv"
 CHOICES = {
@@ -22,8 +23,9 @@ NONE = ("", "none")
 class Dataset:
     """One row of the sheet, completed from the catalogue. See docs/datasets.md for every column.
 
-    control_label and batch_column are '' where the data set has none; min_counts: cells with at most so many counts are
-    dropped; unexpressed_threshold: perturbed genes below it (on unexpressed_scale) form the null of the `paper` protocol.
+    batch_column is '' where the data set has none; control_label is '' or 'none' then, unless its cells are labelled so (the
+    exact label wins, cells.py); min_counts: cells with at most so many counts are dropped; unexpressed_threshold: perturbed
+    genes below it (on unexpressed_scale) form the null of the `paper` protocol.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Dataset:
 
     @property
     def control_labels(self) -> list[str]:
-        """The labels of controls; empty if the data set has none."""
+        """The labels of controls as the sheet gives them; empty if it gives none."""
         return [label.strip() for label in self.control_label.split(";") if label.strip()]
 
 
@@ -55,14 +57,16 @@ def read_catalogue(path: Path | str = CATALOGUE) -> dict[str, dict[str, str]]:
     path = Path(path)
     if not path.exists():
         raise UserError(f"the catalogue {path} does not exist. It ships as assets/catalogue.csv.")
-    with open(path, encoding="utf-8-sig", newline="") as stream:
-        return {row["name"]: {key: (value or "").strip() for key, value in row.items()} for row in csv.DictReader(stream)}
+    with reading(path, "It ships as assets/catalogue.csv."), open(path, encoding="utf-8-sig", newline="") as stream:
+        return {
+            row["name"]: {key: (value or "").strip() for key, value in row.items() if key} for row in csv.DictReader(stream)
+        }
 
 
-def find(name: str, catalogue: dict[str, dict[str, str]]) -> dict[str, str]:
-    """One row of the catalogue. Raises UserError with a hint for an unknown name."""
+def find(name: str, catalogue: dict[str, dict[str, str]], others: tuple[str, ...] = ()) -> dict[str, str]:
+    """One row of the catalogue. Raises UserError with a hint for an unknown name; ``others`` are names that may be meant."""
     if name not in catalogue:
-        raise UserError(f"{name!r} is not in the catalogue of data sets.{did_you_mean(name, list(catalogue))}")
+        raise UserError(f"{name!r} is not in the catalogue of data sets.{did_you_mean(name, [*catalogue, *others])}")
     return catalogue[name]
 
 
@@ -72,7 +76,7 @@ def resolve(row: dict, catalogue: dict[str, dict[str, str]]) -> Dataset:
     What the sheet gives wins; ``none`` in it overrules the catalogue with nothing. Raises UserError on an unknown column,
     a missing name or perturbation column, a value that is not one of the known, and a number that is none.
     """
-    given = {key: str(value).strip() for key, value in row.items() if value not in (None, "", [])}
+    given = {key: _plain(key, value) for key, value in row.items() if value not in (None, "", [])}
     known = [field.name for field in fields(Dataset)]
     if unknown := [key for key in given if key not in known]:
         raise UserError(f"the sheet has an unknown column {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
@@ -83,10 +87,16 @@ def resolve(row: dict, catalogue: dict[str, dict[str, str]]) -> Dataset:
     values = listed | given
     if not values.get("perturbation_column"):
         raise UserError(f"data set {name!r} is not in the catalogue, so the sheet must give its perturbation_column.")
-    for column in ("control_label", "batch_column", "gene_id_column", "published_as"):
+    for column in ("batch_column", "gene_id_column", "published_as"):
         if values.get(column, "").lower() in NONE:
             values[column] = ""
     return Dataset(**{key: _typed(name, key, value) for key, value in values.items()})
+
+
+def _plain(column: str, value: object) -> str:
+    if isinstance(value, dict | list):
+        raise UserError(f"the sheet's {column} is {value!r}: expected one text or number.")
+    return str(value).strip()
 
 
 def _typed(name: str, column: str, value: str) -> str | float:

@@ -1,10 +1,11 @@
 """What PREPARE found out about a data set: dataset.json, beside its tables."""
 
-import json
 from pathlib import Path
+
+from plumbline.common.files import read_json_object
 
 
 def read_facts(tables: Path | None) -> dict:
     """The facts (organism, x_kind, split_by, ...); {} outside the pipeline, where nobody stated any."""
     path = tables / "dataset.json" if tables else None
-    return json.loads(path.read_text()) if path and path.exists() else {}
+    return read_json_object(path, "Run PREPARE again.") if path and path.exists() else {}

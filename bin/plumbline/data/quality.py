@@ -1,35 +1,43 @@
 """What a reader should know of a data set before believing any score: sizes, confounding, gene identity, warnings."""
 
-import re
-
 import numpy as np
 import pandas as pd
 
 from plumbline.data.catalogue import Dataset
-from plumbline.data.harmonise import Cells, Genes
+from plumbline.data.cells import CellTable
+from plumbline.data.features import not_named_as_genes
+from plumbline.data.genes import Genes
 from plumbline.data.prepare import Sums
+from plumbline.data.prepared import Prepared
+from plumbline.genes.combinations import split_genes
 from plumbline.genes.names import fill_ensembl
 
 GENETIC = ("crispri", "crispra", "crisprko", "shrna", "overexpression")
 
 
-def data_report(
-    dataset: Dataset, labels: Cells, genes: Genes, sums: Sums, cells: pd.DataFrame, table: pd.DataFrame, splits: pd.DataFrame
-) -> dict:
-    """The data report, ready for JSON (layout: docs/datasets.md). ``cells`` and ``table`` are the kept cells and genes."""
+def data_report(prepared: Prepared) -> dict:
+    """The data report, ready for JSON (layout: docs/datasets.md)."""
+    dataset, cells = prepared.dataset, prepared.cells
     report = {
-        "cells": _cells(labels, cells),
-        "counts": _counts(sums, cells, table),
+        "cells": _cells(prepared.labels, cells),
+        "counts": _counts(prepared.sums, cells, prepared.gene_table),
         "batches": _batches(cells),
         "perturbations": _perturbations(cells),
         "confounding": confounding(cells),
-        "genes": _genes(dataset, genes, cells),
-        "splits": _splits(cells, splits),
+        "genes": _genes(dataset, prepared.genes, cells) | {"not_named_as_genes": _strange(prepared)},
+        "splits": _splits(cells, prepared.splits),
     }
-    return report | {"warnings": warnings(dataset, report)}
+    return report | {"warnings": [*warnings(dataset, report), *prepared.labels.notes, *prepared.genes.notes]}
 
 
-def _cells(labels: Cells, cells: pd.DataFrame) -> dict:
+def _strange(prepared: Prepared) -> list[str]:
+    table = prepared.gene_table
+    names = table.loc[table["ensembl_id"] == "", "gene_id"].to_numpy(dtype=str)
+    unknown = prepared.labels.unknown if prepared.dataset.organism != "other" else prepared.labels.unknown[:0]
+    return not_named_as_genes(names, prepared.annotations, unknown)
+
+
+def _cells(labels: CellTable, cells: pd.DataFrame) -> dict:
     return {
         "input": len(labels.cell_id),
         "kept": len(cells),
@@ -44,7 +52,8 @@ def _counts(sums: Sums, cells: pd.DataFrame, table: pd.DataFrame) -> dict:
     detected = np.concatenate(sums.detected)
     share = float(detected.sum() / (len(cells) * len(table)))
     medians = {"median_counts": float(cells["n_counts"].median()), "median_genes": float(np.median(detected))}
-    return medians | {"share_nonzero": share, "median_counts_before": float(np.median(np.concatenate(sums.all_totals)))}
+    before = {"median_counts_before": float(np.median(np.concatenate(sums.all_totals)))}
+    return medians | before | {"share_nonzero": share, "min_counts_for_95_percent": sums.fitting_min_counts()}
 
 
 def _batches(cells: pd.DataFrame) -> list[dict]:
@@ -118,11 +127,12 @@ def _genes(dataset: Dataset, genes: Genes, cells: pd.DataFrame) -> dict:
         "share_ensembl": float((table["ensembl_id"] != "").mean()),
         "share_ensembl_found": float((found != "").mean()),
         "share_symbol": float((table["symbol"] != "").mean()),
-        "share_known_symbol": genes.known_symbols / len(table),
+        "share_known": genes.n_known / len(table),
+        "left_out": genes.left_out,
     }
     if dataset.perturbation_type not in GENETIC:
         return about | {"perturbed": None, "perturbed_measured": None}
-    names = {gene for name in cells.loc[~cells["is_control"], "perturbation"].unique() for gene in re.split(r"[+;|]", name)}
+    names = {gene for name in cells.loc[~cells["is_control"], "perturbation"].unique() for gene in split_genes(name)}
     measured = names & {*table["symbol"], *table["ensembl_id"], *table["gene_id"]}
     return about | {"perturbed": len(names), "perturbed_measured": len(measured)}
 
@@ -144,6 +154,8 @@ def warnings(dataset: Dataset, report: dict) -> list[str]:
     cells, genes, batches, mixing = (report[key] for key in ("cells", "genes", "batches", "confounding"))
     without = [row["batch"] for row in batches if not row["controls"]]
     one, few = mixing["share_in_one_batch"], report["perturbations"]["below_2_cells"]
+    lone = sum(row["perturbations"] == 1 for row in batches)
+    other, strange = genes["left_out"], genes["not_named_as_genes"]
     unsplit = [row["seed"] for row in report["splits"] if not (row["perturbations"]["train"] and row["perturbations"]["test1"])]
     unseen = [row["seed"] for row in report["splits"] if not row["perturbations"]["test2"]]
     told = {
@@ -156,6 +168,10 @@ def warnings(dataset: Dataset, report: dict) -> list[str]:
             mixing["level"] == "nested"
         ),
         f"{one:.0%} of the perturbations are seen in one batch only.": mixing["level"] == "partial" and one > 0.2,
+        f"Batch and perturbation depend on each other (Cramer's V {mixing['cramers_v'] or 0:.2f}); {lone} of {len(batches)} "
+        "batches hold one perturbation only. What differs between batches passes for effects in part.": (
+            mixing["level"] == "partial"
+        ),
         f"{len(without)} of {len(batches)} batches have no controls; they are aligned on the controls of the other batches.": (
             bool(without) and bool(cells["controls"]) and mixing["level"] != "full"
         ),
@@ -163,11 +179,16 @@ def warnings(dataset: Dataset, report: dict) -> list[str]:
             "dropped_no_perturbation"
         ],
         f"{cells['dropped_no_batch']} cells have no batch label and were dropped.": cells["dropped_no_batch"],
-        f"{cells['dropped_min_counts']} of {cells['input']} cells with at most {dataset.min_counts:g} counts were dropped.": (
+        f"{cells['dropped_min_counts']} of {cells['input']} cells with at most {dataset.min_counts:g} counts were dropped"
+        f"{_suggestion(dataset, report)}.": (
             cells["dropped_min_counts"] > 0.2 * cells["input"] or (dataset.min_counts == 0 and cells["dropped_min_counts"])
         ),
         f"{few} perturbations have fewer than 2 cells.": few,
         f"{genes['merged']} genes occur more than once in the input and were added up.": genes["merged"],
+        f"{sum(other.values())} features are not gene expression and were left out ({_listed(other)}).": bool(other),
+        f"{len(strange)} features are named as guides, antibodies, annotations or perturbations, not as genes (such as "
+        f"{', '.join(strange[:3])}). If they are, they tell the perturbation: remove them, or name their type in a column "
+        "feature_types.": bool(strange),
         f"Only {genes['kept']} genes: models that need the whole transcriptome see little of it.": genes["kept"] < 2000,
         f"Only {genes['share_ensembl_found']:.0%} of the genes have an Ensembl id, or a symbol of which one is known: models "
         "keyed by Ensembl ids see little of the data.": genes["share_ensembl_found"] < 0.5,
@@ -178,3 +199,12 @@ def warnings(dataset: Dataset, report: dict) -> list[str]:
         f"Seeds {unseen}: no held-out perturbation (test2); reconstruction is not applicable.": bool(unseen),
     }
     return [text for text, applies in told.items() if applies]
+
+
+def _suggestion(dataset: Dataset, report: dict) -> str:
+    fitting = report["counts"]["min_counts_for_95_percent"]
+    return f"; min_counts {fitting} in the sheet would keep 95 % of them" if fitting < dataset.min_counts else ""
+
+
+def _listed(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name or 'no type'}: {n}" for name, n in numbers.items())

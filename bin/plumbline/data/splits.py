@@ -4,7 +4,6 @@ Batches and perturbations are shuffled by numpy's legacy generator, batches firs
 the perturbed cells: the draws are those of the paper's own code, so seed 42 gives the paper's split.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import UserError
+from plumbline.common.files import read_json_object, reading
 
 TRAIN_SHARE = 0.7
 DRAWS = 100  # shuffles of the test batches tried for a validation half that holds what the other half holds
@@ -39,7 +39,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _Codes:
     """Integer codes (n_cells,), -1 for what does not take part: controls have no perturbation code."""
 
     perturbation: np.ndarray
@@ -85,7 +85,7 @@ def n_train(n: int) -> int:
     return max(1, int(TRAIN_SHARE * n))
 
 
-def _encode(perturbation: np.ndarray, is_control: np.ndarray, batch: np.ndarray) -> _Cells:
+def _encode(perturbation: np.ndarray, is_control: np.ndarray, batch: np.ndarray) -> _Codes:
     is_control = np.asarray(is_control, dtype=bool)
     batch_code, batch_names = pd.factorize(np.asarray(batch, dtype=object))
     seen = pd.unique(batch_code[~is_control])  # order of first appearance among perturbed cells
@@ -93,7 +93,7 @@ def _encode(perturbation: np.ndarray, is_control: np.ndarray, batch: np.ndarray)
     renumber[seen] = np.arange(len(seen))
     code = np.full(len(is_control), -1)
     code[~is_control], names = pd.factorize(np.asarray(perturbation, dtype=object)[~is_control])
-    return _Cells(code, renumber[batch_code], is_control, len(names), len(seen))
+    return _Codes(code, renumber[batch_code], is_control, len(names), len(seen))
 
 
 def _chosen(n: int, random: np.random.RandomState) -> np.ndarray:
@@ -103,13 +103,13 @@ def _chosen(n: int, random: np.random.RandomState) -> np.ndarray:
     return mask
 
 
-def _by_batch(cells: _Cells, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _by_batch(cells: _Codes, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     in_train_batch = _chosen(cells.n_batches, random)[cells.batch]
     in_test_batch = ~in_train_batch & (cells.batch >= 0)
     return _parts(cells, _chosen(cells.n_perturbations, random), in_train_batch, in_test_batch, in_test_batch)
 
 
-def _by_cell(cells: _Cells, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _by_cell(cells: _Codes, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     train_perturbation = _chosen(cells.n_perturbations, random)
     order = np.lexsort((random.permutation(len(cells.batch)), cells.perturbation))
     stratum = cells.perturbation[order] + 1  # controls are stratum 0
@@ -122,7 +122,7 @@ def _by_cell(cells: _Cells, random: np.random.RandomState) -> tuple[np.ndarray, 
 
 
 def _parts(
-    cells: _Cells, train_perturbation: np.ndarray, for_train: np.ndarray, for_test1: np.ndarray, for_test2: np.ndarray
+    cells: _Codes, train_perturbation: np.ndarray, for_train: np.ndarray, for_test1: np.ndarray, for_test2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     seen = train_perturbation[cells.perturbation]
     train = for_train & (seen | cells.is_control)
@@ -135,7 +135,7 @@ def _parts(
     return train, test1, test2
 
 
-def _validation(cells: _Cells, test1: np.ndarray, test2: np.ndarray, by: str, random: np.random.RandomState) -> np.ndarray:
+def _validation(cells: _Codes, test1: np.ndarray, test2: np.ndarray, by: str, random: np.random.RandomState) -> np.ndarray:
     by_batch = _half_of_batches(cells, test1, test2, random) if by == "batch" else None
     if by_batch is not None:
         return by_batch
@@ -148,7 +148,7 @@ def _validation(cells: _Cells, test1: np.ndarray, test2: np.ndarray, by: str, ra
     return half if (half & perturbed).any() and (~half & perturbed).any() else np.zeros(len(test), dtype=bool)
 
 
-def _half_of_batches(cells: _Cells, test1: np.ndarray, test2: np.ndarray, random: np.random.RandomState) -> np.ndarray | None:
+def _half_of_batches(cells: _Codes, test1: np.ndarray, test2: np.ndarray, random: np.random.RandomState) -> np.ndarray | None:
     """Half of the test batches; both halves hold perturbed test1 cells, and test2 cells if any. None if impossible."""
     test = test1 | test2
     perturbed = [part & ~cells.is_control for part in (test1, test2)]
@@ -167,6 +167,9 @@ def read_split(tables: Path | str, seed: int) -> Split:
     """Read one seed's split from splits.parquet (columns train_42, test1_42, ...); rows are in the order of cells.parquet."""
     tables = Path(tables)
     names = ("train", "test1", "test2", "validation")
-    frame = pd.read_parquet(tables / "splits.parquet", columns=[f"{name}_{seed}" for name in names])
-    by = json.loads((tables / "dataset.json").read_text())["split_by"]
+    with reading(tables / "splits.parquet", f"Was the data set prepared with seed {seed}? Run PREPARE again with it."):
+        frame = pd.read_parquet(tables / "splits.parquet", columns=[f"{name}_{seed}" for name in names])
+    by = read_json_object(tables / "dataset.json", "Run PREPARE again.").get("split_by")
+    if by is None:
+        raise UserError(f"{tables / 'dataset.json'} does not say how the data set is split (split_by). Run PREPARE again.")
     return Split(seed, by, *(frame[f"{name}_{seed}"].to_numpy(dtype=bool) for name in names))

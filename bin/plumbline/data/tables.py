@@ -7,14 +7,15 @@ import pandas as pd
 
 from plumbline.common.errors import UserError
 from plumbline.common.files import write_json, write_parquet
-from plumbline.data.catalogue import Dataset
-from plumbline.data.harmonise import Cells, Genes
+from plumbline.data.cells import CellTable
+from plumbline.data.genes import Genes
 from plumbline.data.prepare import Sums
+from plumbline.data.prepared import Prepared
 
 PARTS = ("train", "test1", "test2", "validation")
 
 
-def cell_table(cells: Cells, sums: Sums) -> pd.DataFrame:
+def cell_table(cells: CellTable, sums: Sums) -> pd.DataFrame:
     """cell_id, perturbation, is_control, batch, n_counts of the kept cells. Raises UserError if no perturbed cell is kept."""
     rows = np.concatenate(sums.rows)
     columns = {name: getattr(cells, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch")}
@@ -43,34 +44,35 @@ def split_table(cells: pd.DataFrame, seeds: list[int], by: str) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def facts(dataset: Dataset, cells: pd.DataFrame, n_genes: int, seeds: list[int], by: str, report: dict, digest: str) -> dict:
-    """dataset.json: what tasks, models and the report ask about the data set as a whole."""
+def facts(prepared: Prepared, report: dict, digest: str) -> dict:
+    """dataset.json: what tasks, models and the report ask about the data set as a whole. digest: sha256 of the input."""
+    dataset, cells = prepared.dataset, prepared.cells
     n_batches, n_controls = int(cells["batch"].nunique()), int(cells["is_control"].sum())
     settings = ("name", "organism", "x_kind", "perturbation_type", "unexpressed_threshold", "unexpressed_scale", "published_as")
     return {name: getattr(dataset, name) for name in settings} | {
         "title": dataset.title or dataset.name,
         "min_counts": dataset.min_counts if dataset.x_kind == "counts" else 0.0,
         "n_cells": len(cells),
-        "n_genes": n_genes,
+        "n_genes": len(prepared.gene_table),
         "n_batches": n_batches,
         "n_perturbations": int(cells.loc[~cells["is_control"], "perturbation"].nunique()),
         "n_controls": n_controls,
         "has_batches": n_batches > 1,
         "has_controls": n_controls > 0,
-        "split_by": by,
-        "seeds": seeds,
+        "split_by": prepared.split_by,
+        "seeds": prepared.seeds,
         "input_sha256": digest,
         "n_cells_dropped": report["cells"]["input"] - len(cells),
         "warnings": report["warnings"],
     }
 
 
-def write_tables(folder: Path, tables: dict[str, pd.DataFrame], about: dict, report: dict, all_cells: np.ndarray) -> None:
-    """Write ``tables`` (cells, genes, splits), the facts, the data report, and the ids of the cells that were dropped."""
+def write_tables(folder: Path, prepared: Prepared, about: dict, report: dict) -> None:
+    """Write cells, genes and splits, the facts, the data report, and the ids of the cells that were dropped."""
     folder.mkdir(parents=True)
-    for name, table in tables.items():
+    for name, table in {"cells": prepared.cells, "genes": prepared.gene_table, "splits": prepared.splits}.items():
         write_parquet(folder / f"{name}.parquet", table)
-    dropped = np.setdiff1d(all_cells.astype(str), tables["cells"]["cell_id"].to_numpy(dtype=str))
+    dropped = np.setdiff1d(prepared.labels.cell_id.astype(str), prepared.cells["cell_id"].to_numpy(dtype=str))
     (folder / "dropped_cells.txt").write_text("".join(f"{name}\n" for name in dropped))
     write_json(folder / "dataset.json", about)
     write_json(folder / "data_report.json", report)

@@ -4,15 +4,15 @@ A model writes ``embedding.npz`` (arrays ``cell_id`` and ``embedding``, no pickl
 with its provenance. Evaluation reads those two files and never imports a model. Rows are joined by id, never by position.
 """
 
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from plumbline.common.errors import UserError
-from plumbline.common.files import whole_file, write_json
+from plumbline.common.files import read_json_object, reading, whole_file, write_json
+
+WRITTEN = "It is the provenance that lies beside an embedding: embed again, or remove it."
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def write_embedding(path: Path | str, cell_id: np.ndarray, values: np.ndarray, p
     ``provenance['unembedded_cells']`` counts it). The JSON gets ``status: ok`` unless the caller set another.
     """
     ids = np.asarray(cell_id).astype(str)
-    array = np.ascontiguousarray(values, dtype=np.float32)
-    _check(ids, array, int(provenance.get("unembedded_cells", 0)), Path(path).name)
+    array = np.ascontiguousarray(_real(values, Path(path).name), dtype=np.float32)
+    check_embedding(ids, array, Path(path).name, provenance)
     with whole_file(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, cell_id=ids, embedding=array)
     write_json(provenance_path(path), {"status": "ok", "n_cells": len(ids), "n_dimensions": array.shape[1], **provenance})
@@ -52,15 +52,17 @@ def write_not_applicable(path: Path | str, reason: str, provenance: dict) -> Non
 
 def read_embedding(path: Path | str) -> Embedding:
     """Read an embedding and its provenance (``{'status': 'ok'}`` if no JSON lies beside it)."""
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            ids, values = arrays["cell_id"].astype(str), arrays["embedding"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no embedding file: it needs the arrays cell_id and embedding ({error}).") from error
-    sidecar = provenance_path(path)
-    provenance = json.loads(sidecar.read_text()) if sidecar.exists() else {}
-    return Embedding(ids, values.astype(np.float32, copy=False), {"status": "ok", **provenance})
+    path, sidecar = Path(path), provenance_path(path)
+    with (
+        reading(path, "An embedding file needs the arrays cell_id and embedding."),
+        np.load(path, allow_pickle=False) as arrays,
+    ):
+        ids, values = arrays["cell_id"].astype(str), arrays["embedding"]
+    provenance = {"status": "ok", **(read_json_object(sidecar, WRITTEN) if sidecar.exists() else {})}
+    values = _real(values, path.name).astype(np.float32, copy=False)
+    if provenance["status"] == "ok":
+        check_embedding(ids, values, path.name, provenance)
+    return Embedding(ids, values, provenance)
 
 
 def align(embedding: Embedding, cell_id: np.ndarray, source: str = "the embedding") -> np.ndarray:
@@ -84,11 +86,29 @@ def _example(ids: np.ndarray) -> str:
     return f" (such as {str(ids[0])!r})" if len(ids) else ""
 
 
-def _check(ids: np.ndarray, values: np.ndarray, unembedded: int, name: str) -> None:
-    if values.ndim != 2 or len(values) != len(ids):
-        raise UserError(f"{name}: {len(ids)} cell ids but an array of shape {values.shape}; expected (n_cells, d).")
-    if len(np.unique(ids)) != len(ids):
-        raise UserError(f"{name}: duplicate cell ids. Make them unique before embedding.")
+def _real(values: np.ndarray, name: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiub":
+        raise UserError(f"{name}: the embedding holds values of type {values.dtype}, but real numbers are needed.")
+    return values
+
+
+def check_embedding(ids: np.ndarray, values: np.ndarray, name: str, provenance: dict) -> None:
+    """Raises UserError unless ids (n,) are distinct and values (n, d) finite but for the ``unembedded_cells``. name: the file.
+
+    d is 0 for a predictor of expression alone, which is no embedding.
+    """
+    unembedded = provenance.get("unembedded_cells", 0)
+    if not isinstance(unembedded, int) or unembedded < 0:
+        raise UserError(f"{provenance_path(name)}: unembedded_cells is {unembedded!r}, not a number of cells. {WRITTEN}")
+    if ids.ndim != 1 or values.ndim != 2 or len(values) != len(ids):
+        raise UserError(f"{name}: {ids.size} cell ids but an array of shape {values.shape}; expected (n_cells, d).")
+    if not values.shape[1] and not provenance.get("predictor"):
+        raise UserError(f"{name}: the embedding has no dimensions (shape {values.shape}). Write at least one.")
+    distinct, times = np.unique(ids, return_counts=True)
+    if len(distinct) != len(ids):
+        twice = str(distinct[times > 1][0])
+        raise UserError(f"{name}: duplicate cell ids ({twice!r} occurs more than once). Make them unique before embedding.")
     bad = ~np.isfinite(values).all(axis=1)
     if bad.sum() != unembedded:
         raise UserError(f"{name}: {int(bad.sum())} rows hold NaN or infinite values (first: cell {str(ids[bad][0])!r}).")

@@ -19,7 +19,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a model is told. ``settings`` are the --set pairs; ``tables`` is PREPARE's folder (None outside the pipeline).
+    """What a model gets. ``settings`` are the --set pairs; ``tables`` is PREPARE's folder (None outside the pipeline).
 
     source: what --source gave to fit on in place of the data set itself.
     """

@@ -76,19 +76,22 @@ def load_tensors(path: Path, variant: str) -> dict[str, "torch.Tensor"]:
     """
     open_file(path, variant).close()
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path, device="cpu")
-        return _torch_load(path)
+        tensors = _load(path)
     except Exception as error:  # each library has its own exceptions for a damaged file
         if "Weights only load failed" in str(error) and "Unsupported global" in str(error):
             raise UserError(f"{path} holds Python objects besides tensors; it is not loaded. {fetch_hint(variant)}") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is truncated or damaged ({reason}). {fetch_hint(variant)}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
+        raise UserError(f"{path} holds a {type(tensors).__name__}, not tensors with their names. {fetch_hint(variant)}")
+    return tensors
 
 
-def _torch_load(path: Path) -> dict:
+def _load(path: Path) -> object:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path, device="cpu")
     import torch
 
     mapped = zipfile.is_zipfile(path)  # the format of torch < 1.6 cannot be mapped
@@ -161,7 +164,7 @@ def find_folder(weights: Path | None, model: str, pattern: str, variant: str) ->
     Raises UserError if there is no such folder.
     """
     if weights is None or not Path(weights).is_dir():
-        raise UserError(f"--weights {weights} is no folder. {fetch_hint(variant)}")
+        raise UserError(f"--weights {weights} is not a folder. {fetch_hint(variant)}")
     folders = [folder for folder in (Path(weights), Path(weights) / model) if any(folder.glob(pattern))]
     if not folders:
         raise UserError(f"{weights} holds no file like {pattern}. {fetch_hint(variant)}")
@@ -191,6 +194,7 @@ def fill(
     misshapen tensors: a tensor that was not loaded would be random, and nobody would notice.
     """
     wanted = model.state_dict()
+    _require_dense(tensors, wanted, path, variant)
     prefixes = tuple(ignore)
     extra = [name for name in tensors if name not in wanted and not name.startswith(prefixes)]
     missing = [name for name in wanted if name not in tensors]
@@ -204,6 +208,36 @@ def fill(
         text = "; ".join(f"{len(names)} {kind}: {', '.join(names[:3])}" for kind, names in faults.items() if names)
         raise UserError(f"{path} does not fit the model its configuration describes ({text}). {fetch_hint(variant)}")
     model.load_state_dict({name: tensors[name].float() for name in wanted}, assign=True)
+
+
+def _require_dense(tensors: object, wanted: dict, path: Path, variant: str) -> None:
+    """Raises UserError for what ``float()`` would silently turn into something else: integers, complex or packed values."""
+    import torch
+
+    if not isinstance(tensors, dict):
+        raise UserError(f"{path} holds a {type(tensors).__name__} in place of named tensors. {fetch_hint(variant)}")
+    for name in (name for name in wanted if name in tensors):
+        value = tensors[name]
+        if not isinstance(value, torch.Tensor):
+            raise UserError(f"{path}: {name} is a {type(value).__name__}, not a tensor. {fetch_hint(variant)}")
+        plain = value.layout is torch.strided and not value.is_quantized
+        if not plain or value.is_floating_point() != wanted[name].is_floating_point() or value.is_complex():
+            kind = str(value.dtype).removeprefix("torch.") + ("" if plain else ", not dense")
+            raise UserError(f"{path}: {name} holds {kind} values, but floating-point numbers are needed. {fetch_hint(variant)}")
+
+
+def whole_numbers(values: dict, path: Path, variant: str) -> dict[str, int]:
+    """``values`` (names to token ids) as integers. Raises UserError if one is not a whole number, 0 or more."""
+    bad = [name for name, value in values.items() if isinstance(value, bool) or not _is_index(value)]
+    if bad:
+        raise UserError(f"{path}: the token id of {bad[0]!r} is {values[bad[0]]!r}, not a whole number. {fetch_hint(variant)}")
+    return {name: int(value) for name, value in values.items()}
+
+
+def _is_index(value: object) -> bool:
+    import numbers
+
+    return isinstance(value, numbers.Real) and float(value) >= 0 and float(value).is_integer()
 
 
 def verify(path: Path, variant: str, own: bool = False) -> dict:

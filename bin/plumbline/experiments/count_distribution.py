@@ -1,4 +1,4 @@
-"""Which distribution the counts of a data set follow, gene by gene: Poisson, negative binomial or zero-inflated.
+"""Count distribution of a data set, gene by gene: Poisson, negative binomial or zero-inflated negative binomial.
 
 Expected counts are proportional to the cell's depth (total counts) and, where batches are large enough, to the rate of the
 gene in its batch: a gene whose mean differs between batches would look over-dispersed with depth alone. The batch rates are
@@ -23,8 +23,8 @@ from plumbline.scoring.stats import bh
 
 MODELS = ("poisson", "nb", "zinb")
 MIN_CONTROLS = 200  # fewer controls: all cells are described
-MIN_BATCH = 20  # mean number of cells a batch: with fewer, the offset is the depth alone
-MIN_MEAN, MIN_NONZERO = 0.01, 20  # a gene with less cannot tell the models apart and is not tested
+MIN_BATCH = 20  # mean number of cells per batch: with fewer, the offset is the depth alone
+MIN_MEAN, MIN_NONZERO = 0.01, 20  # a gene with less cannot distinguish the models and is not tested
 COLUMNS = [
     *("gene_id", "symbol", "mean", "variance", "n_nonzero", "tested", "zeros_observed"),
     *(f"{what}_{model}" for what in ("zeros", "log_likelihood", "aic", "bic") for model in MODELS),
@@ -34,7 +34,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Chosen:
-    """The cells that are described, by row number (n,) and batch number (n,), and in words."""
+    """The described cells: row number (n,), batch number (n,), the choice of cells and of the offset in words."""
 
     rows: np.ndarray
     batch: np.ndarray
@@ -45,11 +45,30 @@ class Chosen:
 def describe(
     counts: Path, tables: Path, cells: str = "auto", offset: str = "auto", threads: int = 1
 ) -> tuple[pd.DataFrame, dict]:
-    """Fit every gene: the table of genes (COLUMNS; NaN where a gene is not tested) and the summary (count_summary).
+    """Fit the three distributions to every gene.
 
-    cells: 'controls', 'all' or 'auto' (controls if there are MIN_CONTROLS). offset: 'depth', 'batch' (depth x rate of the
-    gene in the batch) or 'auto' ('batch' if there are several, of MIN_BATCH cells on average). Where the question does not
-    apply the table is empty and the summary says why. Memory: 15 KB a gene, 24 bytes a gene and batch, and one block of cells.
+    Parameters
+    ----------
+    counts, tables
+        The prepared data set.
+    cells
+        'controls', 'all' or 'auto' (controls if there are MIN_CONTROLS).
+    offset
+        'depth', 'batch' (depth x rate of the gene in the batch) or 'auto' ('batch' if there are several, of MIN_BATCH cells on
+        average).
+    threads
+        Number of threads.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of genes (COLUMNS); NaN where a gene is not tested, empty where the question does not apply.
+    dict
+        The summary (count_summary), or ``status`` not_applicable with the reason.
+
+    Notes
+    -----
+    Memory: 15 KB per gene, 24 bytes per gene and batch, and one block of cells.
     """
     screen = read_screen(tables)
     try:
@@ -80,7 +99,7 @@ def choose(screen: Screen, depth: np.ndarray, cells: str = "auto", offset: str =
     by_batch = len(names) > 1 and (offset == "batch" or (offset == "auto" and len(rows) >= MIN_BATCH * len(names)))
     if by_batch:
         return Chosen(rows, batch, words, "depth x mean of the gene in the batch")
-    why = f" (fewer than {MIN_BATCH} cells a batch)" if len(names) > 1 and offset == "auto" else ""
+    why = f" (fewer than {MIN_BATCH} cells per batch)" if len(names) > 1 and offset == "auto" else ""
     return Chosen(rows, np.zeros(len(rows), dtype=np.int64), words, "depth" + why)
 
 
@@ -101,8 +120,8 @@ def fit(counts: Path, screen: Screen, chosen: Chosen, depth: np.ndarray, threads
     with np.errstate(divide="ignore", invalid="ignore"):
         at_rates = np.where(moments.total > 0, moments.total * np.log(grid.rate), 0.0).sum(axis=1)
     out[:, :3] += (moments.y_log_depth + at_rates - moments.log_factorial)[:, None]
-    beside = n - grid.cells.sum(axis=1)  # cells of batches without the gene are zero under every model
-    zeros = (out[:, 6:9] + beside[:, None]) / n
+    missing = n - grid.cells.sum(axis=1)  # cells of batches without the gene are zero under every model
+    zeros = (out[:, 6:9] + missing[:, None]) / n
     table = pd.DataFrame(screen.genes[["gene_id", "symbol"]].reset_index(drop=True)).assign(
         mean=mean, variance=(moments.square - n * mean**2) / max(n - 1, 1), n_nonzero=moments.n_nonzero.astype(int),
         tested=tested, zeros_observed=1 - moments.n_nonzero / n)  # fmt: skip
@@ -112,7 +131,7 @@ def fit(counts: Path, screen: Screen, chosen: Chosen, depth: np.ndarray, threads
 def _compare(table: pd.DataFrame, out: np.ndarray, zeros: np.ndarray, n: int, n_rates: int) -> pd.DataFrame:
     """Information criteria, the best model by BIC, and likelihood-ratio tests.
 
-    Under the smaller model the extra parameter lies on its boundary, 0: the likelihood ratio is 0 or chi-squared (1 degree
+    Under the simpler model the extra parameter is on its boundary, 0: the likelihood ratio is 0 or chi-squared (1 degree
     of freedom) with probability one half each (Self & Liang 1987, JASA 82:605).
     """
     from plumbline.experiments.count_likelihoods import LEAST_PHI

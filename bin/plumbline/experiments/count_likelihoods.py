@@ -1,7 +1,7 @@
 """Maximum likelihood of the counts of one gene under Poisson, negative binomial (NB) and zero-inflated NB (ZINB).
 
-mu_c = exp(a) depth_c rate_b is the mean of cell c; NB has variance mu + phi mu^2 (Hilbe 2011, NB2) and ZINB is 0 with
-probability pi beside it (Greene 1994). a corrects the rates, which are the Poisson fit's. Parameters are theta = (a, log phi,
+mu_c = exp(a) depth_c rate_b is the mean of cell c; NB has variance mu + phi mu^2 (Hilbe 2011, NB2) and ZINB is also 0 with
+probability pi (Greene 1994). a corrects the rates, which are those of the Poisson fit. Parameters are theta = (a, log phi,
 logit pi); Newton's method with Levenberg's damping, analytic derivatives, from several starts. Importing this module imports
 numba.
 """

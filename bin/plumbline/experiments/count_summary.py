@@ -1,4 +1,4 @@
-"""The description of the counts in a few numbers, with intervals over genes."""
+"""Summary of the count distribution of a data set, with bootstrap intervals over genes."""
 
 import numpy as np
 import pandas as pd
@@ -9,18 +9,21 @@ from plumbline.scoring.stats import interval
 MODELS = ("poisson", "nb", "zinb")
 TREND_BINS = 20
 FDR = 0.05
-FREQUENT = 1.0  # mean counts a cell from which a gene shows its distribution
+FREQUENT = 1.0  # mean counts per cell from which a gene's distribution can be identified
 
 
 def summarise(table: pd.DataFrame) -> dict:
-    """JSON-able summary of the table of genes.
+    """JSON-able summary of the table of genes; intervals are 95 %, bootstrap over genes.
 
-    supported: the model with the smallest BIC summed over genes, as a network has one likelihood for all of them (a gene with
-    few counts is best described by Poisson whatever it follows: it cannot show more). lead: by how much the BIC of the others
-    is larger, mean over genes; clear: whether these intervals exclude 0. shares: of tested genes best described by each model
-    (BIC); shares_frequent: the same among genes of FREQUENT counts a cell or more. zeros: mean over genes of the zero
-    fraction, observed and expected, and the mean excess (observed less expected). tests: share of genes at q <= 0.05. trend:
-    dispersion (NB) in bins of equally many genes by mean. Intervals: 95 %, bootstrap over genes.
+    Returns
+    -------
+    dict
+        ``supported``: the model with the smallest BIC summed over genes, as a network has one likelihood for all of them (a
+        gene with few counts is best described by Poisson whatever its distribution). ``lead``: how much larger the BIC of
+        the others is, mean over genes; ``clear``: whether these intervals exclude 0. ``shares``: of tested genes best
+        described by each model (BIC); ``shares_frequent``: the same among genes of FREQUENT counts per cell or more.
+        ``zeros``: mean over genes of the zero fraction, observed and expected, and the mean excess (observed minus
+        expected). ``tests``: share of genes at q <= 0.05. ``trend``: dispersion (NB) in bins of equally many genes by mean.
     """
     tested = table[table["tested"]]
     supported = min(MODELS, key=lambda model: tested[f"bic_{model}"].sum())
@@ -40,7 +43,7 @@ def summarise(table: pd.DataFrame) -> dict:
         "n_frequent": int((tested["mean"] >= FREQUENT).sum()),
         "supported": supported,
         "lead": lead,
-        "clear": all(found["low"] is not None and found["low"] > 0 for found in lead.values()),
+        "clear": all(own["low"] is not None and own["low"] > 0 for own in lead.values()),
         "zeros": zeros,
         "tests": tests,
         "dispersion_median": _median(tested["dispersion_nb"]),
@@ -66,7 +69,7 @@ def trend(tested: pd.DataFrame, bins: int = TREND_BINS) -> list[dict]:
 
 
 def _mean(genes: pd.Series, values: pd.Series) -> dict:
-    """A mean over genes and its interval; null where fewer than two genes say nothing about spread."""
+    """A mean over genes and its interval; null with fewer than two genes."""
     items = Items("gene", genes.to_numpy(dtype=str), values.to_numpy(float), np.ones(len(values)))
     low, high = interval(items)
     return {"value": items.value, "low": None if np.isnan(low) else low, "high": None if np.isnan(high) else high}

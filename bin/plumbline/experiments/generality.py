@@ -1,4 +1,4 @@
-"""Do data sets agree about the order of models? Kendall's coefficient of concordance."""
+"""Agreement of data sets on the ranking of models: Kendall's coefficient of concordance."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Concordance:
-    """w: 0 (no agreement) .. 1 (every data set ranks the models alike). low, high: 95 % interval; nan if it has none.
+    """w: 0 (no agreement) .. 1 (every data set ranks the models alike). low, high: 95 % interval, or nan.
 
-    p: of the Friedman test's permutation form. n_judges data sets ranked n_models models.
+    p: permutation form of the Friedman test. n_judges data sets ranked n_models models.
     """
 
     w: float
@@ -22,7 +22,22 @@ class Concordance:
 
 
 def kendalls_w(scores: np.ndarray) -> float:
-    """Kendall's W, corrected for ties (Kendall and Smith 1939). scores: (n_judges, n_models), finite; nan if all are tied."""
+    """Kendall's W, corrected for ties.
+
+    Parameters
+    ----------
+    scores
+        Finite scores, (n_judges, n_models).
+
+    Returns
+    -------
+    float
+        0 (no agreement) to 1; nan if all scores are tied.
+
+    References
+    ----------
+    Kendall and Smith 1939, The Annals of Mathematical Statistics 10:275.
+    """
     ranks = stats.rankdata(scores, axis=1)
     m, n = ranks.shape
     ties = sum((np.unique(row, return_counts=True)[1] ** 3.0 - np.unique(row, return_counts=True)[1]).sum() for row in ranks)
@@ -34,8 +49,23 @@ def kendalls_w(scores: np.ndarray) -> float:
 def concordance(scores: np.ndarray, n_permutations: int = 2000, seed: int = 0) -> Concordance:
     """W of data sets (rows) over models (columns), its jackknife interval over data sets, and a permutation p value.
 
-    The jackknife leaves out one data set at a time and takes Student's t with n_judges - 1 degrees (Efron and Stein 1981):
-    resampling data sets with replacement would count one twice and call it agreement. Needs 3 data sets for an interval.
+    The jackknife leaves out one data set at a time and uses Student's t with n_judges - 1 degrees of freedom: resampling
+    data sets with replacement would count one twice and take that for agreement. An interval needs 3 data sets.
+
+    Parameters
+    ----------
+    scores
+        Finite scores, (n_judges, n_models).
+    n_permutations, seed
+        Of the null distribution.
+
+    Returns
+    -------
+    Concordance
+
+    References
+    ----------
+    Efron and Stein 1981, The Annals of Statistics 9:586.
     """
     m, n = scores.shape
     w, nan = kendalls_w(scores), float("nan")

@@ -1,6 +1,6 @@
 """The held-out part of a data set as a data set of its own: new perturbations in new batches, with those batches' controls.
 
-A model that saw labels in training may be judged on nothing else (docs/protocol.md, "Splits": the part test2).
+A model trained with labels must be scored on these cells alone (docs/protocol.md, "Splits": the part test2).
 """
 
 import json
@@ -19,7 +19,15 @@ KEPT = ("organism", "perturbation_type", "x_kind", "unexpressed_threshold", "une
 
 
 def held_out_rows(tables: Path, seed: int) -> np.ndarray:
-    """Row numbers of the cells of test2. Raises UserError for an unknown seed, NotApplicable if too little is held out."""
+    """Row numbers of the cells of test2.
+
+    Raises
+    ------
+    UserError
+        For an unknown seed.
+    NotApplicable
+        If too few perturbations are held out.
+    """
     splits = pd.read_parquet(tables / "splits.parquet")
     if f"test2_{seed}" not in splits:
         raise UserError(f"{tables}/splits.parquet has no split with seed {seed}; prepare the data set with --seeds {seed}.")
@@ -32,7 +40,19 @@ def held_out_rows(tables: Path, seed: int) -> np.ndarray:
 
 
 def write_part(counts_path: Path, tables: Path, rows: np.ndarray, name: str, prefix: str) -> None:
-    """Write PREFIX.h5ad (the cells of ``rows``) and PREFIX.row.json, the sheet's row that PREPARE reads it with."""
+    """Write some cells as a data set: PREFIX.h5ad, and PREFIX.row.json, its row of the sheet.
+
+    Parameters
+    ----------
+    counts_path, tables
+        The prepared data set.
+    rows
+        Row numbers of the cells.
+    name
+        Name of the new data set.
+    prefix
+        Path of the files without their suffix.
+    """
     counts, facts = open_counts(counts_path), json.loads((tables / "dataset.json").read_text())
     cells = pd.read_parquet(tables / "cells.parquet").iloc[rows]
     genes = pd.read_parquet(tables / "genes.parquet")

@@ -1,7 +1,7 @@
 """Structural integrity under test: does it fall as a prediction gets worse, and stay where the prediction is as good?
 
 The test2 cells of a split are predicted well (integrity_damages), the prediction is damaged by a known amount, and structural
-integrity is measured beside the mean squared error, Spearman correlation per gene, Pearson correlation of mean effects and
+integrity is measured, as are mean squared error, Spearman correlation per gene, Pearson correlation of mean effects and
 the energy distance of predicted to true cells. Repeated on random halves of the perturbations: over replicates, the standard
 deviation of a value on halves drawn without replacement is the standard error of the value on all (McCarthy 1969, half-sample
 replication), so that replicates carry the uncertainty.
@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import NotApplicable
+from plumbline.common.random import seed_of
 from plumbline.counts.expression import read_expression
 from plumbline.data.splits import read_split
 from plumbline.experiments.integrity_damages import INDIFFERENT, KEPT, SENSITIVE, Case, levels_of, take_apart, undamaged
 from plumbline.metrics.correlation import pearson_rows
 from plumbline.metrics.effects import ControlMean, mean_of_groups
 from plumbline.metrics.energy import MIN_CELLS, mean_distance, mean_distance_within
-from plumbline.metrics.groups import seed_of
 from plumbline.metrics.integrity import Reconstruction
 from plumbline.scoring.screen import read_screen
 from plumbline.tasks import reconstruction
@@ -29,13 +29,33 @@ from plumbline.tasks import reconstruction
 METRICS = {"structural_integrity": 1, "si_effect": 1, "pearson_delta": 1, "spearman": 1, "mse": -1, "energy_distance": -1}
 COLUMNS = ["kind", "damage", "level", "replicate", "metric", "value", "n_cells", "n_batches"]
 REPLICATES = 8
-MAX_CELLS, MAX_EACH, MAX_CONTROLS, MAX_GENES = 1500, 100, 600, 500  # what is looked at: drawn at random beyond
+MAX_CELLS, MAX_EACH, MAX_CONTROLS, MAX_GENES = 1500, 100, 600, 500  # upper limits; a random sample is drawn beyond
 FEW_PERTURBATIONS = 6  # below, halves of each perturbation's cells are drawn instead of halves of the perturbations
 
 
 def ablate(counts: Path, tables: Path, seed: int, replicates: int = REPLICATES) -> tuple[pd.DataFrame, dict]:
-    """The long table (COLUMNS) and what was done (JSON-able). Where there is nothing to predict the table is empty and
-    ``reason`` says why. Memory: MAX_CELLS + MAX_CONTROLS cells x MAX_GENES genes, a few times over."""
+    """Metrics of damaged predictions.
+
+    Parameters
+    ----------
+    counts, tables
+        The prepared data set.
+    seed
+        Split seed; also seeds every draw.
+    replicates
+        Number of half-sample replicates.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The long table (COLUMNS); empty where there is nothing to predict.
+    dict
+        JSON-able summary; ``status`` and, if not applicable, ``reason``.
+
+    Notes
+    -----
+    Memory: MAX_CELLS + MAX_CONTROLS cells x MAX_GENES genes, a few times.
+    """
     try:
         case, about = read_case(counts, tables, seed)
     except NotApplicable as reason:
@@ -45,7 +65,7 @@ def ablate(counts: Path, tables: Path, seed: int, replicates: int = REPLICATES) 
 
 
 def read_case(counts: Path, tables: Path, seed: int) -> tuple[Case, dict]:
-    """The cells that are looked at, and how many of how many; NotApplicable if there is nothing to predict."""
+    """The cells used, and their numbers. Raises NotApplicable if there is nothing to predict."""
     screen, split = read_screen(tables), read_split(tables, seed)
     if reason := reconstruction.not_applicable(screen.facts):
         raise NotApplicable(reason)
@@ -60,16 +80,23 @@ def read_case(counts: Path, tables: Path, seed: int) -> tuple[Case, dict]:
     genes = np.sort(np.argsort(-screen.genes["mean_lognorm"].to_numpy(), kind="stable")[:MAX_GENES])
     truth = np.ascontiguousarray(read_expression(counts, rows, screen.facts["x_kind"])[:, genes].T.toarray())
     taken = screen.take(rows)
-    case = Case(taken.batch, taken.perturbation, taken.is_control, truth, truth)
-    moved = taken.perturbation[~taken.is_control]
-    by_cells = len(np.unique(moved)) < FEW_PERTURBATIONS
+    labels = {"batch": taken.batch, "perturbation": taken.perturbation, "is_control": taken.is_control}
+    case = Case(**labels, truth=truth, prediction=truth)
+    perturbed = taken.perturbation[~taken.is_control]
+    by_cells = len(np.unique(perturbed)) < FEW_PERTURBATIONS
     return case, {
-        "n_cells": len(moved), "n_cells_test": int((~screen.is_control[test]).sum()), "n_controls": int(taken.is_control.sum()),
-        "n_controls_test": int(screen.is_control[test].sum()), "n_cells_without_controls": left_out,
-        "n_perturbations": len(np.unique(moved)), "cells_median": float(np.median(np.unique(moved, return_counts=True)[1])),
-        "n_batches": len(np.unique(taken.batch)), "n_genes": len(genes),
-        "n_genes_total": len(screen.genes), "halves_of": "cells" if by_cells else "perturbations",
-    }  # fmt: skip
+        "n_cells": len(perturbed),
+        "n_cells_test": int((~screen.is_control[test]).sum()),
+        "n_controls": int(taken.is_control.sum()),
+        "n_controls_test": int(screen.is_control[test].sum()),
+        "n_cells_without_controls": left_out,
+        "n_perturbations": len(np.unique(perturbed)),
+        "cells_median": float(np.median(np.unique(perturbed, return_counts=True)[1])),
+        "n_batches": len(np.unique(taken.batch)),
+        "n_genes": len(genes),
+        "n_genes_total": len(screen.genes),
+        "halves_of": "cells" if by_cells else "perturbations",
+    }
 
 
 def _choose(screen, seed: int) -> np.ndarray:
@@ -92,15 +119,15 @@ def _choose(screen, seed: int) -> np.ndarray:
 def half_of(case: Case, seed: int, number: int) -> Case:
     """Replicate ``number``: the cells of a random half of the perturbations (or half of each one's cells), all controls."""
     rng = np.random.default_rng(seed_of(seed, f"half {number}"))
-    moved = ~case.is_control
-    names = np.unique(case.perturbation[moved])
+    perturbed = ~case.is_control
+    names = np.unique(case.perturbation[perturbed])
     if len(names) >= FEW_PERTURBATIONS:
-        moved &= np.isin(case.perturbation, rng.permutation(names)[: len(names) // 2])
+        perturbed &= np.isin(case.perturbation, rng.permutation(names)[: len(names) // 2])
     else:
         for name in names:
-            rows = rng.permutation(np.flatnonzero(moved & (case.perturbation == name)))
-            moved[rows[max(1, len(rows) // 2) :]] = False
-    return case.take(np.flatnonzero(moved | case.is_control))
+            rows = rng.permutation(np.flatnonzero(perturbed & (case.perturbation == name)))
+            perturbed[rows[max(1, len(rows) // 2) :]] = False
+    return case.take(np.flatnonzero(perturbed | case.is_control))
 
 
 def replicate_rows(case: Case, seed: int, number: int) -> list[tuple]:
@@ -108,17 +135,17 @@ def replicate_rows(case: Case, seed: int, number: int) -> list[tuple]:
     parts = take_apart(case)
     good = undamaged(case, parts)
     references = {"undamaged": good.prediction, "no_effect": parts.centre, "perfect": good.truth}
-    found = [("reference", name, 0.0, replace(good, prediction=values)) for name, values in references.items()]
+    cases = [("reference", name, 0.0, replace(good, prediction=values)) for name, values in references.items()]
     n_batches = len(np.unique(case.batch))
     n_perturbations = len(np.unique(case.perturbation[~case.is_control]))
     for kind, damages in (("sensitive", SENSITIVE), ("indifferent", INDIFFERENT)):
         for name, (damage, _, _) in damages.items():
             for level in levels_of(name, n_batches, n_perturbations):
                 rng = np.random.default_rng(seed_of(seed, f"{name} {number}"))  # the same draws at every level
-                found.append((kind, name, level, damage(good, parts, level, rng)))
+                cases.append((kind, name, level, damage(good, parts, level, rng)))
     return [
         (kind, name, level, number, metric, value, len(damaged.batch), len(np.unique(damaged.batch)))
-        for kind, name, level, damaged in found
+        for kind, name, level, damaged in cases
         for metric, value in measure(damaged).items()
     ]
 
@@ -133,19 +160,22 @@ def measure(case: Case) -> dict[str, float]:
 
 
 def pearson_delta(case: Case) -> float:
-    """Mean over perturbations of the Pearson correlation over genes of predicted with true mean effect, -1..1.
+    """Mean over perturbations of the Pearson correlation over genes between predicted and true mean effect, -1 to 1.
 
-    Both effects are measured from the true control mean of each cell's batch; cells of batches without controls are left
-    out. 0 where no effect is predicted, NaN if no cell is left. Source: 'Pearson delta' of Roohani et al. 2024 (GEARS, Nat
-    Biotechnol 42:927).
+    Both effects are relative to the true control mean of each cell's batch; cells of batches without controls are left out.
+    0 where no effect is predicted, NaN if no cell is left.
+
+    References
+    ----------
+    'Pearson delta' of Roohani et al. 2024 (GEARS), Nature Biotechnology 42:927.
     """
     used = np.flatnonzero(np.isin(case.batch, np.unique(case.batch[case.is_control])))
     part = case.take(used)
     centre = ControlMean(part.batch, part.is_control).predict(part.truth)
-    moved = np.flatnonzero(~part.is_control)
-    names, code = np.unique(part.perturbation[moved], return_inverse=True)
-    means = mean_of_groups(code, np.arange(len(moved)), len(names), len(moved))
-    true, predicted = (means @ (x - centre)[:, moved].T for x in (part.truth, part.prediction))
+    perturbed = np.flatnonzero(~part.is_control)
+    names, code = np.unique(part.perturbation[perturbed], return_inverse=True)
+    means = mean_of_groups(code, np.arange(len(perturbed)), len(names), len(perturbed))
+    true, predicted = (means @ (x - centre)[:, perturbed].T for x in (part.truth, part.prediction))
     values = pearson_rows(true, predicted)
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else float("nan")
@@ -153,10 +183,10 @@ def pearson_delta(case: Case) -> float:
 
 def energy_distance(case: Case) -> float:
     """Mean over perturbations (>= MIN_CELLS cells) of the energy distance of predicted to true cells, >= 0; NaN if none."""
-    moved = np.flatnonzero(~case.is_control)
+    perturbed = np.flatnonzero(~case.is_control)
     values = []
-    for name in np.unique(case.perturbation[moved]):
-        rows = moved[case.perturbation[moved] == name]
+    for name in np.unique(case.perturbation[perturbed]):
+        rows = perturbed[case.perturbation[perturbed] == name]
         if len(rows) >= MIN_CELLS:
             p, t = case.prediction[:, rows].T, case.truth[:, rows].T
             values.append(2 * mean_distance(p, t) - mean_distance_within(p) - mean_distance_within(t))

@@ -1,6 +1,6 @@
-"""What the ablation of structural integrity says: which metrics fall with which damage, and which move without one.
+"""Interpretation of the ablation: which metrics fall with which damage, and which change although the prediction is as good.
 
-Everything is on the scale of the metric itself: 1 = the undamaged prediction, 0 = no effect predicted, of the same replicate.
+Values are on the scale of the metric itself: 1 = the undamaged prediction, 0 = no effect predicted, of the same replicate.
 """
 
 import numpy as np
@@ -8,12 +8,18 @@ import pandas as pd
 from scipy.stats import rankdata, t
 
 SHOWN = ("structural_integrity", "pearson_delta", "mse", "energy_distance", "spearman")
-MOVED = 0.05  # of the scale: a metric that moves by more where nothing got worse is not specific
-SEEN = 0.1  # of the scale: a drop by less, at the largest level, is hardly a drop
+CHANGED = 0.05  # of the scale: a metric that changes by more although nothing got worse is not specific
+DETECTED = 0.1  # of the scale: a smaller drop at the largest level does not count
 
 
 def scaled(table: pd.DataFrame) -> pd.DataFrame:
-    """The long table with ``value`` replaced by (value - no effect) / (undamaged - no effect); metrics of SHOWN."""
+    """The long table on each metric's own scale, for the metrics of SHOWN.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table with ``value`` replaced by (value - no effect) / (undamaged - no effect).
+    """
     table = table[table["metric"].isin(SHOWN)]
     base = table[table["kind"] == "reference"].pivot(index=["replicate", "metric"], columns="damage", values="value")
     joined = table.join(base[["undamaged", "no_effect"]], on=["replicate", "metric"])
@@ -22,7 +28,18 @@ def scaled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high), 95 %, of a value over half-sample replicates (r,): their standard deviation is its standard error."""
+    """Mean and 95 % interval of a value over half-sample replicates: their standard deviation is its standard error.
+
+    Parameters
+    ----------
+    values
+        One value per replicate, (r,).
+
+    Returns
+    -------
+    tuple
+        (mean, low, high); nan where fewer than two are finite.
+    """
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     if len(values) < 2:
@@ -32,42 +49,48 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a damage and metric: damage, metric, rho (Spearman correlation of level, 0 included, and value: -1 = falls at every
-    step), drop (1 - value at the largest level), both with low and high, and first: the smallest level whose drop is told
-    from 0 (NaN if none)."""
+    """How much every metric falls with every damage.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per damage and metric: rho (Spearman correlation of level, 0 included, and value: -1 = falls at every step),
+        drop (1 - value at the largest level), both with low and high, and first: the smallest level with a significant drop
+        (NaN if none).
+    """
     rows = []
     for (damage, metric), part in _parts(table, "sensitive"):
         values = part.pivot(index="replicate", columns="level", values="value").to_numpy()
         levels = np.sort(part["level"].unique())
         curve = np.column_stack([np.ones(len(values)), values])
         rho = interval(np.array([_rank_correlation(line) for line in curve]))
-        told = [level for level, column in zip(levels, values.T, strict=True) if interval(1 - column)[1] > 0]
+        significant = [level for level, column in zip(levels, values.T, strict=True) if interval(1 - column)[1] > 0]
         drop = interval(1 - values[:, -1])
-        rows.append((damage, metric, *np.clip(rho, -1, 1), *drop, told[0] if told else np.nan))
+        rows.append((damage, metric, *np.clip(rho, -1, 1), *drop, significant[0] if significant else np.nan))
     return pd.DataFrame(rows, columns=["damage", "metric", "rho", "rho_low", "rho_high", "drop", "low", "high", "first"])
 
 
 def specificity(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a damage and metric: the largest mean move from the undamaged value over the levels, its level, low and high."""
+    """One row per damage and metric: the largest mean change from the undamaged value, its level, low and high."""
     rows = []
     for (damage, metric), part in _parts(table, "indifferent"):
         values = part.pivot(index="replicate", columns="level", values="value") - 1
         worst = values.mean().abs().idxmax() if values.notna().any(axis=None) else values.columns[-1]
         rows.append((damage, metric, worst, *interval(values[worst].to_numpy())))
-    return pd.DataFrame(rows, columns=["damage", "metric", "level", "move", "low", "high"])
+    return pd.DataFrame(rows, columns=["damage", "metric", "level", "change", "low", "high"])
 
 
 def judged(sensitive: pd.DataFrame, specific: pd.DataFrame) -> pd.DataFrame:
-    """A row a metric: names of the damages it sees (drop told from 0, and SEEN or more), misses, and is moved by although
-    nothing got worse (move told from 0, and MOVED or more)."""
-    sensitive = sensitive.assign(seen=(sensitive["low"] > 0) & (sensitive["drop"] >= SEEN))
-    moved = ((specific["low"] > 0) | (specific["high"] < 0)) & (specific["move"].abs() >= MOVED)
+    """One row per metric: the damages it detects (a significant drop of DETECTED or more) and misses, and the harmless ones
+    that change it (significantly, by CHANGED or more)."""
+    sensitive = sensitive.assign(detected=(sensitive["low"] > 0) & (sensitive["drop"] >= DETECTED))
+    changed = ((specific["low"] > 0) | (specific["high"] < 0)) & (specific["change"].abs() >= CHANGED)
     rows = []
     for metric in SHOWN:
         own = sensitive[sensitive["metric"] == metric]
-        by = specific[(specific["metric"] == metric) & moved]["damage"].tolist()
-        rows.append((metric, own[own["seen"]]["damage"].tolist(), own[~own["seen"]]["damage"].tolist(), by))
-    return pd.DataFrame(rows, columns=["metric", "sees", "misses", "moved_by"]).set_index("metric")
+        by = specific[(specific["metric"] == metric) & changed]["damage"].tolist()
+        rows.append((metric, own[own["detected"]]["damage"].tolist(), own[~own["detected"]]["damage"].tolist(), by))
+    return pd.DataFrame(rows, columns=["metric", "detected", "missed", "changed_by"]).set_index("metric")
 
 
 def _parts(table: pd.DataFrame, kind: str):

@@ -1,6 +1,6 @@
-"""The other name of a gene: Ensembl ids for symbols, symbols for Ensembl ids, where a data set gives but one of them.
+"""Map gene symbols to Ensembl ids and back, where a data set gives only one of them.
 
-Human genes by the table of the HGNC (assets/make_gene_names.py says whence), mouse genes as far as they have a one-to-one human
+Human genes by the table of the HGNC (source: assets/make_gene_names.py), mouse genes as far as they have a one-to-one human
 ortholog (orthologs.py). A symbol is looked up among today's symbols, then among former ones; case does not count.
 """
 
@@ -85,6 +85,12 @@ def table_of(organism: str) -> tuple[str, str]:
     if organism.lower() in orthologs.MOUSE:
         return orthologs.TABLE.name, orthologs.SHA256
     return (TABLE.name, SHA256) if organism.lower() in HUMAN else ("", "")
+
+
+def symbol_tables(organism: str) -> tuple[list[str], list[str]]:
+    """(today's symbols as they are spelt, former symbols in upper case) of every gene known of an organism."""
+    rows = _rows(organism)
+    return [symbol for _, symbol, _ in rows if symbol], [name for _, _, names in rows for name in names.split("|") if name]
 
 
 def _fill(given: np.ndarray, found: list[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Human genes of mouse genes: the pairs that Ensembl Compara calls one to one (assets/make_orthologs.py says whence).
+"""One-to-one human orthologs of mouse genes, by Ensembl Compara (source: assets/make_orthologs.py).
 
 A gene goes by its Ensembl id, or by its symbol where it has no id; case and an id's version do not count (no two genes of the
 table differ in case alone). A gene of several human orthologs, or of none, has none here.

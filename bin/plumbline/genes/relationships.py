@@ -5,7 +5,6 @@ source has its own licence (the folder's LICENSE), so none is shipped here.
 """
 
 import os
-import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -37,7 +36,7 @@ def annotations_folder() -> Path:
             ) from error
     if not folder.is_dir():
         raise UserError(
-            f"{folder} is no folder of gene relationships: expected {', '.join(s + '.txt' for s in SOURCES)} there."
+            f"{folder} is not a folder of gene relationships: expected {', '.join(s + '.txt' for s in SOURCES)} there."
         )
     return folder
 
@@ -63,9 +62,11 @@ def perturbed_genes(labels: np.ndarray, genes: pd.DataFrame, organism: str) -> n
     return np.where(human == "", marked, human)
 
 
-def is_combination(label: str) -> bool:
-    """Whether a label names several genes, as in a+b."""
-    return bool(re.search(r"[+;,|]", label))
+@cache
+def known_symbols() -> frozenset[str]:
+    """Upper-case symbols of all genes in the relationship databases."""
+    tables = sorted(annotations_folder().glob("*.txt"))
+    return frozenset().union(*(pd.read_csv(file, dtype=str).stack().str.upper() for file in tables))
 
 
 def known_pairs(source: str) -> np.ndarray:
@@ -81,7 +82,8 @@ def _read_pairs(path: Path) -> np.ndarray:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=["entity1", "entity2"])
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no table of gene pairs: it needs the columns entity1 and entity2 ({error}).") from error
+        needed = "columns `entity1` and `entity2` are required"
+        raise UserError(f"{path} is not a table of gene pairs: {needed} ({error}).") from error
     pairs = np.sort(table[["entity1", "entity2"]].to_numpy(dtype=str), axis=1)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     return pd.DataFrame(pairs).drop_duplicates().sort_values([0, 1]).to_numpy(dtype=str)

@@ -7,6 +7,8 @@ batch's controls, plus an effect on the perturbed cells. A batch without control
 import numpy as np
 import scipy.sparse as sp
 
+from plumbline.common.random import uniform_by_id
+
 
 def mean_of_groups(code: np.ndarray, rows: np.ndarray, n_groups: int, n: int) -> sp.csr_matrix:
     """Matrix (n_groups, n) whose product with cells (n, ...) is the mean over ``rows`` of each group; 0 for an empty one."""
@@ -55,9 +57,7 @@ class SplitHalf:
 
     def __init__(self, cell_id: np.ndarray, perturbation: np.ndarray, is_control: np.ndarray, seed: int) -> None:
         names, code = np.unique(perturbation, return_inverse=True)
-        toss = np.empty(len(code))
-        toss[np.argsort(cell_id)] = np.random.default_rng(seed).random(len(code))  # the same in any order of the cells
-        order = np.lexsort((toss, code))
+        order = np.lexsort((uniform_by_id(cell_id, seed), code))
         half = np.empty(len(code), dtype=np.int64)
         half[order] = np.arange(len(code)) % 2  # in a random order of each perturbation's cells, every second one
         self.other, self.is_control = 2 * code + 1 - half, is_control

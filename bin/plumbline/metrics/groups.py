@@ -1,10 +1,12 @@
-"""Cells grouped by a label, and seeds that depend on the label alone."""
+"""Cells grouped by a label, and whether they can be relabelled."""
 
-import zlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+MIN_RELABELLINGS = 20  # of fewer, not even the most extreme one has p <= 0.05
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ def group_means(x: np.ndarray, groups: Groups, block: int = 4096) -> np.ndarray:
     return totals / groups.sizes[:, None]
 
 
-def seed_of(seed: int, name: str) -> int:
-    """A 32-bit seed from a run's seed and a name, so that a group's draws do not depend on which others are scored."""
-    return zlib.crc32(f"{seed}\t{name}".encode())
+def enough_relabellings(marked: np.ndarray, others: np.ndarray) -> bool:
+    """Whether ``marked`` of ``marked + others`` cells in each of some batches, (b,), can be chosen in MIN_RELABELLINGS ways."""
+    total = 1
+    for few, rest in zip(marked.tolist(), others.tolist(), strict=True):
+        total *= math.comb(few + rest, few) if few + rest < MIN_RELABELLINGS else MIN_RELABELLINGS if few and rest else 1
+    return total >= MIN_RELABELLINGS

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from plumbline.common.arguments import Parser
+from plumbline.common.arguments import SEEDS, Parser, whole
 from plumbline.common.errors import NotApplicable, UserError, run_script
 from plumbline.common.threads import limit_threads
 from plumbline.common.usage import usage
-from plumbline.counts.reading import Counts, open_counts
+from plumbline.counts.reading import Counts, open_counts, require_raw
 from plumbline.data.facts import read_facts
 from plumbline.embedding.contract import write_embedding, write_not_applicable
 from plumbline.embedding.options import Options, Result, Source
@@ -55,7 +55,7 @@ def _main(
     limit_threads(options.threads)
     start = time.monotonic()
     about = {"model": model} | {name: getattr(options, name) for name in ("variant", "seed", "fit_on", "settings")}
-    counts = open_counts(arguments.counts)
+    counts = opened(arguments.counts, arguments.layer, options, values_used=not takes_embedding)
     try:
         if arguments.source:
             counts, options = _on_shared_genes(counts, options, arguments.source)
@@ -78,6 +78,14 @@ def _main(
     print(f"{model}: {len(counts.cell_id)} cells, {speed}", file=sys.stderr)
 
 
+def opened(path: Path, layer: str, options: Options, values_used: bool = True) -> Counts:
+    """The counts to embed. Raises UserError if they are none and PREPARE's facts do not say so."""
+    counts = replace(open_counts(path, layer), x_kind=read_facts(options.tables).get("x_kind", "counts"))
+    if values_used and not options.tables and "layer" not in options.settings:
+        require_raw(counts)
+    return counts
+
+
 def _embed(embed: Callable[[Counts, Options], Result], counts: Counts, options: Options) -> Result:
     if "head" not in options.settings:
         return embed(counts, options)
@@ -91,6 +99,7 @@ def _parser(model: str, known_settings: tuple[str, ...], takes_embedding: bool) 
     heads = "Settings of a head: " + "; ".join(f"{name}: {text}" for name, text in HEAD_SETTINGS.items()) + "."
     parser = Parser(description=f"Embed the cells of a raw-count h5ad with {model}.", epilog=heads)
     parser.add_argument("--counts", "--input", type=Path, required=True, help="h5ad with raw counts in X")
+    parser.add_argument("--layer", default="X", help="where the raw counts are, if not in X: raw, or the name of a layer")
     parser.add_argument("--output", type=Path, required=True, help="embedding.npz; provenance goes to embedding.json beside it")
     own = "file that holds the embedding, keyed by cell id" if takes_embedding else "folder of the authors' checkpoint files"
     parser.add_argument("--weights", "--embedding", type=Path, required=takes_embedding, help=own)
@@ -100,9 +109,9 @@ def _parser(model: str, known_settings: tuple[str, ...], takes_embedding: bool) 
     parser.add_argument("--source", type=Path, help="folder with counts.h5ad and tables/ of another data set to fit on")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"a setting of the model.{settings}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, ...")
-    parser.add_argument("--batch-size", type=int, default=0, help="cells a batch; 0 chooses from the memory")
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--batch-size", type=whole(0), default=0, help="cells a batch; 0 chooses from the memory")
+    parser.add_argument("--seed", type=whole(*SEEDS), default=42)
+    parser.add_argument("--threads", type=whole(1), default=os.cpu_count() or 1)
     return parser
 
 
@@ -123,7 +132,8 @@ def _options(arguments: argparse.Namespace, known: tuple[str, ...]) -> Options:
 
 def _on_shared_genes(counts: Counts, options: Options, folder: Path) -> tuple[Counts, Options]:
     """Both data sets on the genes they share. Raises NotApplicable if these are fewer than MIN_SHARED."""
-    other = open_counts(folder / "counts.h5ad")
+    kind = read_facts(folder / "tables").get("x_kind", "counts")
+    other = replace(open_counts(folder / "counts.h5ad"), x_kind=kind)
     organisms = {read_facts(tables).get("organism", "") for tables in (options.tables, folder / "tables")}
     here, there = shared_genes(counts, other, organisms.pop() if len(organisms) == 1 else "")
     if len(here) < MIN_SHARED:

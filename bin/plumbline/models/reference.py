@@ -3,7 +3,6 @@
 Random numbers are a function of the cell id and the seed, so order and sharding of the cells do not matter.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import UserError
+from plumbline.common.random import hashes, normal
 from plumbline.counts.reading import Counts
 from plumbline.data.facts import read_facts
 from plumbline.embedding.options import Options, Result
@@ -56,7 +56,7 @@ def scrambled_pca(counts: Counts, options: Options) -> Result:
     """The scores of PCA, each cell getting those of another one (a permutation in the order of the seeded hash of the ids)."""
     result = pca.embed(counts, options)
     by_id = np.argsort(counts.cell_id, kind="stable")
-    by_hash = np.argsort(_hashes(counts.cell_id, f"scramble {options.seed}"), kind="stable")
+    by_hash = np.argsort(hashes(counts.cell_id, f"scramble {options.seed}"), kind="stable")
     values = np.empty_like(result.values)
     values[by_id] = result.values[by_hash]
     return Result(
@@ -145,33 +145,3 @@ def _relation_codes(adjacency) -> np.ndarray:
     values, vectors = values[-WIDTH:], vectors[:, -WIDTH:]
     codes[linked, : len(values)] = vectors * np.sqrt(np.maximum(values - lowest, 0))
     return codes
-
-
-def normal(names: np.ndarray, width: int, key: str) -> np.ndarray:
-    """Standard normal float32 (n, width), each row a function of its name and ``key`` alone.
-
-    Counter-based: splitmix64 (Steele et al. 2014) of the name's hash and the column, then Box-Muller.
-    """
-    half = -(-width // 2)
-    counter = np.arange(1, 2 * half + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    values = np.empty((len(names), 2 * half), dtype=np.float32)
-    for start in range(0, len(names), 4096):
-        rows = slice(start, start + 4096)
-        uniform = (_mix(_hashes(names[rows], key)[:, None] + counter) >> np.uint64(11)) * 2.0**-53
-        radius = np.sqrt(-2 * np.log1p(-uniform[:, :half]))
-        values[rows, :half] = radius * np.cos(2 * np.pi * uniform[:, half:])
-        values[rows, half:] = radius * np.sin(2 * np.pi * uniform[:, half:])
-    return values[:, :width]
-
-
-def _mix(state: np.ndarray) -> np.ndarray:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
-
-
-def _hashes(names: np.ndarray, key: str) -> np.ndarray:
-    """One uint64 a name; blake2b, so that a run on another machine gives the same."""
-    secret = hashlib.blake2b(key.encode(), digest_size=16).digest()
-    digests = (hashlib.blake2b(str(name).encode(), digest_size=8, key=secret).digest() for name in names)
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)

@@ -47,15 +47,16 @@ def read_models(path: Path) -> pd.DataFrame:
 def read_expected(path: Path) -> pd.DataFrame:
     """What the run should have produced, one row an embedding and task.
 
-    A JSON list of {dataset, model, variant, fit_on, seeds, task, role, id, experiment, compared_with}:
+    A JSON list of {dataset, model, variant, fit_on, seeds, task, role, id, experiment, compared_with, failure}:
     ``seeds`` are the split seeds it is scored on ('42,43', a list, or one), ``id`` names the embedding, and its provenance
-    file; a run that the main run and an experiment ask for has a row for each. The column ``seeds`` is a list of int.
+    file; a run that the main run and an experiment ask for has a row for each; ``failure`` is what a failed task said.
+    The column ``seeds`` is a list of int.
     """
     try:
         rows = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: expected a JSON list of the runs ({error}).") from error
-    columns = ["dataset", "model", "variant", "fit_on", "task", "role", "id", "experiment", "compared_with"]
+    columns = ["dataset", "model", "variant", "fit_on", "task", "role", "id", "experiment", "compared_with", "failure"]
     table = pd.DataFrame([{name: str(row.get(name) or "") for name in columns} for row in rows], columns=columns)
     return table.assign(seeds=[_seeds(row.get("seeds", row.get("seed", ""))) for row in rows])
 
@@ -97,7 +98,7 @@ def missing_rows(scores: pd.DataFrame, expected: pd.DataFrame, provenance: pd.Da
         if any((*key, seed) in have for seed in seeds) or (not seeds and key in some):
             continue
         step = "EVALUATE" if not run["id"] or run["id"] in embedded else "EMBED"
-        reason = f"{step} left no result: see the log of that task"
+        reason = f"{step} failed: {run['failure']}" if run["failure"] else f"{step} left no result: see the log of that task"
         rows += [{**row, "seed": seed, "reason": reason} for seed in seeds or [0] for row in _failed(run, protocols)]
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -1,4 +1,5 @@
 include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
+include { keepReason } from '../../../subworkflows/local/utils_failures/main'
 
 // One process for all models: the script, the container and the settings ride in meta. It is aliased by where it runs (EMBED_CPU,
 // EMBED_GPU), so that a site can give each its resources.
@@ -6,7 +7,9 @@ process EMBED_MODEL {
     tag "${meta.id}"
     label 'process_medium'
     beforeScript { task.ext.env_dir ? "export PATH='${task.ext.env_dir}/${meta.env}/bin':\$PATH" : '' }
-    container "${params.container_prefix}${meta.env}:${workflow.manifest.version}"
+    errorStrategy { keepReason(task, meta.id) }
+    // `nextflow inspect` knows no task: it sees the image that most models use
+    container "${params.container_prefix}${meta?.env ?: 'base'}:${workflow.manifest.version}"
 
     input:
     tuple val(meta), path(counts), path(tables), path(weights, stageAs: 'weights/*'), path(source, stageAs: 'source/*')

@@ -1,6 +1,9 @@
+include { keepReason } from '../../../subworkflows/local/utils_failures/main'
+
 process ESTIMATE {
     label 'env_base'
     label 'process_single'
+    errorStrategy { keepReason(task, 'estimate') }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:

@@ -35,7 +35,7 @@ def find_files(options: Options) -> GeneformerFiles:
     if options.weights is None:
         raise UserError(f"{options.variant} needs --weights. {fetch_hint(options.variant)}")
     if not options.weights.is_dir():
-        raise UserError(f"--weights {options.weights} is no folder. {fetch_hint(options.variant)}")
+        raise UserError(f"--weights {options.weights} is not a folder. {fetch_hint(options.variant)}")
     root, variant = options.weights.resolve(), options.variant
     if any((root / "geneformer").glob("*/config.json")):  # the folder that holds every fetched model
         root = root / "geneformer"

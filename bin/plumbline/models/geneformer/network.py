@@ -3,6 +3,9 @@
 Sources: Theodoris et al. 2023 (doi:10.1038/s41586-023-06139-9), Chen et al. 2024 (doi:10.1101/2024.08.16.608180); embedding
 as the authors' EmbExtractor: BERT (post-norm, ReLU) in eval mode, hidden states of a chosen layer, pooled.
 The vocabulary head is never computed, nor any layer above the chosen one, nor (cls pooling) its other positions.
+
+Why not ``transformers``, whose BertModel this is (the tests compare them): on the same tokens, with the same fused attention,
+it took 0 to 26 % more CPU time, and it computes every layer and every position.
 """
 
 import json

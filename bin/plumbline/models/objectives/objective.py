@@ -1,4 +1,4 @@
-"""Objectives with the perturbation in them, and how they are trained: checkpointed, resumable, stopped early.
+"""Supervised objectives (contrastive, classification) and their training loop: checkpointed, resumable, stopped early.
 
 contrastive: the supervised contrastive loss of Khosla et al. 2020 (arXiv:2004.11362, equation 2), with positives from other
 batches, so that what differs between batches cannot bring them together. classify: softmax over the perturbations.

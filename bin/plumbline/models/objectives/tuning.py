@@ -56,7 +56,7 @@ def tuned(build: Build, counts: Counts, options: Options) -> tuple[Build, dict]:
     GPU cannot hold a mini-batch.
     """
     if "head" not in options.settings:
-        raise UserError("--set tune: what for? Add --set head=contrastive or head=classify.")
+        raise UserError("--set tune requires an objective: add --set head=contrastive or head=classify.")
     kind, device = choice(options, "tune", KINDS), pick_device(options.device)
     amount = at_least(options, "tune_rank", 8, 1) if kind == "lora" else at_least(options, "tune_layers", 1, 1)
     recipe = read_recipe(options, device, options.batch_size or MINIBATCH, LEARNING_RATE, WEIGHT_DECAY)

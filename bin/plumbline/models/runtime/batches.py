@@ -27,7 +27,7 @@ class Ragged:
 
 
 class CellModel(Protocol):
-    """What embed_cells needs of a model.
+    """Interface that a model implements to be run by `embed_cells`.
 
     dimension: width of the embedding. fills: what pads each field. max_length: the longest sequence ``encode`` returns.
     bytes_per_token: memory the activations of one token take in fp32. known (n_genes,) bool: genes of the file it uses.

@@ -4,7 +4,6 @@ Source: Cui et al. 2024 (doi:10.1038/s41592-024-02201-0); the authors' embed_dat
 between quantiles of the cell, so that normalising or taking logarithms (monotone) would not change them.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError
-from plumbline.embedding.weights import fetch_hint, open_file
+from plumbline.common.random import generator_of
+from plumbline.embedding.weights import fetch_hint, open_file, whole_numbers
 from plumbline.models.runtime.batches import Ragged
 
 SPECIALS = ("<pad>", "<cls>", "<eoc>")
@@ -24,7 +24,7 @@ def load_vocabulary(file: Path, variant: str) -> dict[str, int]:
     """vocab.json: symbol -> token id, with the special tokens appended, in the order of ``SPECIALS``, where it lacks them."""
     with open_file(file, variant) as stream:
         try:
-            vocabulary = {str(name): int(number) for name, number in json.load(stream).items()}
+            vocabulary = whole_numbers({str(name): number for name, number in json.load(stream).items()}, file, variant)
         except (ValueError, AttributeError, TypeError) as error:
             raise UserError(f"{file} is no vocabulary ({error}). {fetch_hint(variant)}") from error
     for name in SPECIALS:
@@ -57,8 +57,7 @@ class CellChance:
         return self._stream(row, "genes").choice(n, keep, replace=False, shuffle=False)
 
     def _stream(self, row: int, use: str) -> np.random.Generator:
-        key = hashlib.blake2b(f"{self.seed}\0{use}\0{self.cell_id[row]}".encode(), digest_size=16)
-        return np.random.Generator(np.random.PCG64(int.from_bytes(key.digest(), "little")))
+        return generator_of(f"{self.seed}\0{use}\0{self.cell_id[row]}")
 
 
 class UpstreamChance:

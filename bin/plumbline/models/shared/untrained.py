@@ -40,7 +40,8 @@ def embed_untrained(
     told = [name for name in ABOUT_FILES if name in options.settings]
     if options.weights or told:
         given = f"--set {told[0]}={options.settings[told[0]]}" if told else f"--weights {options.weights}"
-        raise UserError(f"--set untrained=true makes its own random weights, but {given} is given as well. Leave one away.")
+        conflict = f"{given} cannot be combined with it. Remove one of the two."
+        raise UserError(f"--set untrained=true makes its own random weights, and {conflict}")
     variant = options.variant if "untrained" in options.variant else f"{options.variant}_untrained"
     settings = {name: value for name, value in options.settings.items() if name != "untrained"}
     with tempfile.TemporaryDirectory(prefix="plumbline_") as place:

@@ -13,10 +13,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import NotApplicable, UserError
+from plumbline.common.random import generator_of
 from plumbline.counts.reading import Counts
 from plumbline.data.facts import read_facts
 from plumbline.embedding.options import Options
-from plumbline.embedding.weights import fetch_hint, load_dictionary, load_tensors, open_file
+from plumbline.embedding.weights import fetch_hint, load_dictionary, load_tensors, open_file, whole_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +135,7 @@ def _positions(folder: Path, variant: str, species: str) -> tuple[dict[str, int]
         name = pd.Categorical(table["species"] + "_" + table["chromosome"])
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"{path} is no table of gene_symbol, chromosome, start, species ({error}). {fetch_hint(variant)}"
+            f"{path} is not a table with the columns gene_symbol, chromosome, start, species ({error}). {fetch_hint(variant)}"
         ) from error
     mine = table.assign(code=name.codes)[table["species"] == species].drop_duplicates("gene_symbol")
     return _column(mine, "code"), _column(mine, "start"), len(name.categories)
@@ -151,7 +152,7 @@ def _first_token(folder: Path, variant: str, species: str) -> int:
     offsets = json.loads(copy.read_text()) if copy.exists() and not path.exists() else load_dictionary(path, variant)
     if species not in offsets:
         raise UserError(f"{path} has no offset for {species} (it has {', '.join(map(str, offsets))}). {fetch_hint(variant)}")
-    return int(offsets[species])
+    return whole_numbers({species: offsets[species]}, path, variant)[species]
 
 
 def expression_weights(block: sp.csr_matrix) -> np.ndarray:
@@ -205,7 +206,4 @@ def sentence(drawn: np.ndarray, genome: Genome, rng: np.random.RandomState | np.
 
 def cell_generator(cell_id: str, seed: int) -> np.random.Generator:
     """Random numbers that belong to one cell, whatever its neighbours, its place in the file or its shard."""
-    import hashlib
-
-    digest = hashlib.blake2b(f"{seed}:{cell_id}".encode(), digest_size=16).digest()
-    return np.random.default_rng(int.from_bytes(digest, "little"))
+    return generator_of(f"{seed}:{cell_id}")

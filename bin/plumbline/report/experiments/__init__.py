@@ -1,4 +1,4 @@
-"""The sections of the experiments, in the order they are documented in; each is a module with ``sections(run, folder)``."""
+"""The sections of the experiments, in the order of docs/experiments.md; each is a module with ``sections(run, folder)``."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ MODULES = (count_distribution, minimal_data, transfer, objectives, integrity, ge
 
 
 def experiment_sections(run: Run, folder: Path | None) -> list[dict]:
-    """The sections of every experiment that was asked for. folder: the experiments' own files (None: there are none)."""
-    asked = run.about.get("experiments", [])
-    found = []
+    """Sections of every requested experiment. folder: files of the experiments (None: there are none)."""
+    requested = run.about.get("experiments", [])
+    parts: list[dict] = []
     for module in MODULES:
-        if module.__name__.rpartition(".")[2] in asked:
-            found += module.sections(run, folder or Path())
-    return found
+        if module.__name__.rpartition(".")[2] in requested:
+            parts += module.sections(run, folder or Path())
+    return parts

@@ -1,4 +1,4 @@
-"""Cost: what the steps took against the number of cells, what larger data would take, and which quality it buys."""
+"""Cost: time by number of cells, extrapolation to larger data, and the Pareto front of quality and cost."""
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,13 @@ from plumbline.scoring.protocol import REFERENCES
 PARENT = {
     "parent_id": "plumbline_cost_experiment",
     "parent_name": "Experiment: cost",
-    "parent_description": "Time and memory of every step of this run, on its machines, as a line in the number of cells.",
+    "parent_description": "Time of every step of this run, on its machines, as a function of the number of cells.",
 }
 SIZES = (10_000, 100_000, 1_000_000)
 
 
 def sections(run: Run, _folder) -> list[dict]:
-    """The front of quality against cost, and the fitted lines with what they say of larger data."""
+    """The Pareto front of quality and cost, and the fitted lines with their extrapolation to larger data."""
     if run.steps.empty:
         return []
     fits = fit_costs(run.steps)
@@ -27,7 +27,7 @@ def sections(run: Run, _folder) -> list[dict]:
 
 
 def _front(run: Run) -> dict | None:
-    """One point a model: mean calibrated score, processor time per 10,000 cells; the front is what nothing beats in both."""
+    """Pareto front of quality versus cost; one point per model."""
     shown = run.headline[~run.headline["role"].isin(REFERENCES)]
     quality = shown.groupby(["dataset", "variant"])["calibrated"].mean().dropna().groupby("variant").mean()
     embed = run.steps[(run.steps["step"] == "EMBED") & run.steps["variant"].isin(set(shown["variant"]))]
@@ -37,10 +37,13 @@ def _front(run: Run) -> dict | None:
         return None
     both = both.rename(index=lambda name: run.titles.get(name, name))
     front = pareto_front(both["seconds"].to_numpy(), both["calibrated"].to_numpy())
-    says = f"On the front (no other model is both cheaper and better): {escape(listed(list(both.index[front])))}."
-    about = "Calibrated score, mean over tasks and data sets, against processor time of the embedding (fitting included)."
-    figure = image(_front_figure(both, front), f"{about} {says}")
-    return section("cost_front", "A front of quality and cost", about, f"<p>{says}</p>{figure}", **PARENT)
+    sentence = f"On the front (no other model is both cheaper and better): {escape(listed(list(both.index[front])))}."
+    about = (
+        "One point per model: mean calibrated score over tasks and data sets versus processor time of the embedding, "
+        "fitting included."
+    )
+    figure = image(_front_figure(both, front), f"{about} {sentence}")
+    return section("cost_front", "Pareto front: quality versus cost", about, f"<p>{sentence}</p>{figure}", **PARENT)
 
 
 def _front_figure(both: pd.DataFrame, front: np.ndarray):
@@ -77,24 +80,24 @@ def _lines(run: Run, fits: pd.DataFrame) -> dict:
         axis.tick_params(labelsize=7.5)
         bare(axis)
     axes[0].set_ylabel("seconds", fontsize=8)
-    about = "A point a task of this run; lines: base + per cell, fitted to relative errors."
-    return section("cost_lines", "Time and cells", about, image(figure, about), **PARENT)
+    about = "One point per task; lines: time = base + rate x cells, least squares on relative error."
+    return section("cost_lines", "Time by number of cells", about, image(figure, about), **PARENT)
 
 
 def _table(run: Run, fits: pd.DataFrame) -> dict:
-    ahead = [f"{size:,} cells" for size in SIZES]
-    head = ["Step", "Of", "Tasks", "Sizes seen", "Base, s", "Per 1,000 cells, s", "Error", *ahead]
+    larger = [f"{size:,} cells" for size in SIZES]
+    head = ["Step", "Model or task", "Tasks", "Sizes measured", "Base, s", "Per 1,000 cells, s", "Median error", *larger]
     body = []
     for row in fits.itertuples():
         title = task_title(row.name) if row.step == "EVALUATE" else run.titles.get(row.name, row.name)
-        ahead = [duration(row.seconds_base + row.seconds_per_cell * size) for size in SIZES]
+        larger = [duration(row.seconds_base + row.seconds_per_cell * size) for size in SIZES]
         line = [f"{row.seconds_base:.1f}", f"{1000 * row.seconds_per_cell:.2f}", f"{100 * row.error:.0f} %"]
-        cells = [f'<td class="n">{text}</td>' for text in (row.n_tasks, row.n_sizes, *line, *ahead)]
+        cells = [f'<td class="n">{text}</td>' for text in (row.n_tasks, row.n_sizes, *line, *larger)]
         body.append([escape(row.step.capitalize()), escape(title), *cells])
     about = (
-        "The right columns are extrapolated from this run's sizes and machines: orders of magnitude, not promises. "
-        "<code>./plumb estimate</code> uses the same lines (steps.tsv) before a run."
+        "The right columns are extrapolated from this run: order-of-magnitude estimates; run times depend on the hardware. "
+        "<code>./plumb estimate</code> applies the same lines (steps.tsv) before a run."
     )
     return section(
-        "cost_table_fit", "What larger data would take", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT
+        "cost_table_fit", "Extrapolation to larger data", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT
     )

@@ -15,8 +15,8 @@ NAME = "count_distribution"
 PARENT = {
     "parent_id": "plumbline_count_distribution",
     "parent_name": "Experiment: count distribution",
-    "parent_description": "Which distribution the counts of each gene follow (Poisson, negative binomial, zero-inflated "
-    "negative binomial, with the cell's depth as offset), and what scVI scores with each of them as its likelihood.",
+    "parent_description": "Which distribution fits the counts of each gene (Poisson, negative binomial, zero-inflated "
+    "negative binomial, with the cell's depth as offset), and how scVI scores with each of them as its likelihood.",
 }
 TITLES = {"poisson": "Poisson", "nb": "negative binomial", "zinb": "zero-inflated negative binomial"}
 SHORT = {"poisson": "Poisson", "nb": "NB", "zinb": "ZINB"}
@@ -26,57 +26,59 @@ _POINTS = 1500  # genes drawn
 
 
 def sections(run: Run, folder: Path) -> list[dict]:
-    """The data of every data set; then scVI's scores by likelihood."""
+    """Description of the counts of every data set; then scVI's scores by likelihood."""
     described = {}
     for name in run.datasets:
         path = folder / f"{name}.{NAME}.json"
         if path.exists():
             described[name] = json.loads(path.read_text())
     parts = [_data(run, folder, described)] if described else []
-    supported = {name: found["supported"] for name, found in described.items() if found["status"] == "ok"}
+    supported = {name: summary["supported"] for name, summary in described.items() if summary["status"] == "ok"}
     return parts + score_sections(run, supported, PARENT)
 
 
 def _data(run: Run, folder: Path, described: dict[str, dict]) -> dict:
     content = []
-    for name, found in described.items():
+    for name, summary in described.items():
         title = escape(run.title(name))
-        if found["status"] != "ok":
-            content.append(f"<h4>{title}</h4><p>Not applicable: {escape(found['reason'])}.</p>")
+        if summary["status"] != "ok":
+            content.append(f"<h4>{title}</h4><p>Not applicable: {escape(summary['reason'])}.</p>")
             continue
         genes = pd.read_parquet(folder / f"{name}.{NAME}.parquet")
-        words = f"{sentence(found)} {verdict(run, name, found['supported'])}".strip()
-        content.append(f"<h4>{title}</h4><p>{escape(words)}</p>{image(_figure(genes, found), words)}{_numbers(found)}")
+        words = f"{sentence(summary)} {verdict(run, name, summary['supported'])}".strip()
+        content.append(f"<h4>{title}</h4><p>{escape(words)}</p>{image(_figure(genes, summary), words)}{_numbers(summary)}")
     about = (
         "Left: share of zeros of each gene, observed and expected. Middle: dispersion of genes by mean (median, quartiles; the "
-        "grey line stands for Poisson). Right: share of genes that each distribution describes best (BIC), with 95 % intervals."
+        "grey line is the Poisson limit). Right: share of genes best described by each distribution (BIC), with 95 % intervals."
     )
-    return section("count_distribution_data", "1 What the data say", about, "".join(content), **PARENT)
+    return section("count_distribution_data", "1 Description of the counts", about, "".join(content), **PARENT)
 
 
-def sentence(found: dict) -> str:
-    """What the counts of a data set support, in words."""
-    best, n = found["supported"], found["n_tested"]
-    lead = {model: gap for model, gap in found["lead"].items() if gap["value"] is not None}
+def sentence(summary: dict) -> str:
+    """Which distribution the counts of a data set support, in words."""
+    best, n = summary["supported"], summary["n_tested"]
+    lead = {model: difference for model, difference in summary["lead"].items() if difference["value"] is not None}
     second = min(lead, key=lambda model: lead[model]["value"])
-    gap = with_interval(*_triple(lead[second]))
-    told = "support" if found["clear"] else "lean towards"
+    difference = with_interval(*_triple(lead[second]))
+    verb = "support" if summary["clear"] else "favour, without significance,"
     text = (
-        f"The counts {told} the {TITLES[best]} distribution: as one distribution for all {n:,} genes tested its BIC is the "
-        f"lowest, by {gap} a gene below {SHORT[second]}."
+        f"The counts {verb} the {TITLES[best]} distribution: as one distribution for all {n:,} tested genes it has the lowest "
+        f"BIC, {difference} per gene below that of {SHORT[second]}."
     )
-    shares = found["shares_frequent"] or found["shares"]
-    among = f"the {found['n_frequent']:,} genes with a count a cell or more" if found["shares_frequent"] else "all genes tested"
-    parts = [f"{SHORT[model]} {_percent(shares[model])}" for model in TITLES]
-    zeros = found["zeros"]
+    frequent = summary["shares_frequent"]
+    among = f"the {summary['n_frequent']:,} genes with at least one count per cell" if frequent else "all tested genes"
+    shares = [f"{SHORT[model]} {_percent((frequent or summary['shares'])[model])}" for model in TITLES]
+    zeros = summary["zeros"]
     excess = [number(100 * zeros[model]["excess"]["value"], "_pct", sign=True) for model in ("poisson", "nb")]
-    more = f"Among {among}, best are: {', '.join(parts)}."
-    beyond = f"Zeros beyond those expected, in points: {excess[0]} (Poisson), {excess[1]} (NB)."
-    return f"{text} {more} {beyond} Described: {found['cells']}, {found['n_cells']:,} cells; offset: {found['offset']}."
+    best_of = f"Best described among {among}: {', '.join(shares)}."
+    beyond = f"Observed minus expected zeros, in percentage points: {excess[0]} (Poisson), {excess[1]} (NB)."
+    cells = f"Cells: {summary['cells']}, {summary['n_cells']:,}; offset: {summary['offset']}."
+    return f"{text} {best_of} {beyond} {cells}"
 
 
-def _triple(found: dict) -> tuple[float, float, float]:
-    return tuple(float("nan") if found[name] is None else found[name] for name in ("value", "low", "high"))
+def _triple(estimate: dict) -> tuple[float, float, float]:
+    value, low, high = (float("nan") if estimate[name] is None else estimate[name] for name in ("value", "low", "high"))
+    return value, low, high
 
 
 def _percent(share: dict) -> str:
@@ -84,7 +86,7 @@ def _percent(share: dict) -> str:
     return f"{value:.0f} %" if np.isnan(low) else f"{value:.0f} % [{low:.0f}, {high:.0f}]"
 
 
-def _figure(genes: pd.DataFrame, found: dict):
+def _figure(genes: pd.DataFrame, summary: dict):
     from matplotlib.figure import Figure
 
     tested = genes[genes["tested"]]
@@ -100,8 +102,8 @@ def _figure(genes: pd.DataFrame, found: dict):
     zeros.plot([0, most], [0, most], color="black", linewidth=0.8)
     zeros.set(xlabel="zeros expected", ylabel="zeros observed")
     zeros.legend(fontsize=7.5, frameon=False, markerscale=2)
-    _trend(trend, shown, found["trend"])
-    _shares(shares, found)
+    _trend(trend, shown, summary["trend"])
+    _shares(shares, summary)
     for axis in (zeros, trend, shares):
         axis.tick_params(labelsize=7.5)
         bare(axis)
@@ -118,14 +120,14 @@ def _trend(axis, shown: pd.DataFrame, bins: list[dict]) -> None:
     axis.fill_between(mean, low, high, color=COLOURS["nb"], alpha=0.2, linewidth=0)
     axis.plot(mean, middle, "o-", color=COLOURS["nb"], markersize=3.5, linewidth=1.2)
     axis.axhline(floor, color="#777777", linewidth=1)
-    axis.set(xscale="log", yscale="log", xlabel="mean counts a cell", ylabel=f"dispersion (NB; {floor:g} stands for less)")
+    axis.set(xscale="log", yscale="log", xlabel="mean counts per cell", ylabel=f"dispersion (NB; {floor:g}: this or less)")
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _shares(axis, found: dict) -> None:
-    groups = [("all tested", found["shares"], 0.18)]
-    if found["shares_frequent"]:
-        groups.append(("≥ 1 count a cell", found["shares_frequent"], -0.18))
+def _shares(axis, summary: dict) -> None:
+    groups = [("all tested", summary["shares"], 0.18)]
+    if summary["shares_frequent"]:
+        groups.append(("≥ 1 count per cell", summary["shares_frequent"], -0.18))
     for (label, shares, shift), fill in zip(groups, ("full", "none"), strict=False):
         for place, model in enumerate(SHORT):
             value, low, high = _triple(shares[model])
@@ -136,22 +138,22 @@ def _shares(axis, found: dict) -> None:
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.5, 2.5), xlabel="share of genes best described")
 
 
-def _numbers(found: dict) -> str:
+def _numbers(summary: dict) -> str:
     head = [
         "",
         "Genes best described",
-        "BIC above the best, a gene",
+        "BIC above the best, per gene",
         "Zeros expected",
-        "Zeros beyond",
-        "Needed over the one before (q ≤ 0.05)",
+        "Observed minus expected",
+        "Better than the simpler model (q ≤ 0.05)",
     ]
     body = []
     for model, test in zip(TITLES, (None, "nb_over_poisson", "zinb_over_nb"), strict=True):
-        gap = found["lead"].get(model)
-        zeros = found["zeros"][model]
-        above = with_interval(*_triple(gap)) if gap else "0"
+        difference = summary["lead"].get(model)
+        zeros = summary["zeros"][model]
+        above = with_interval(*_triple(difference)) if difference else "0"
         beyond = with_interval(*_triple(zeros["excess"]), sign=True)
-        needed = _percent(found["tests"][test]) if test else "–"
-        cells = [_percent(found["shares"][model]), above, number(zeros["expected"]), beyond, needed]
+        better = _percent(summary["tests"][test]) if test else "–"
+        cells = [_percent(summary["shares"][model]), above, number(zeros["expected"]), beyond, better]
         body.append([TITLES[model], *(f'<td class="n">{cell}</td>' for cell in cells)])
     return f'<div class="pl-scroll">{table(head, body)}</div>'

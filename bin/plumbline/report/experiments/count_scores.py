@@ -1,4 +1,4 @@
-"""scVI's scores by the likelihood it assumes, and what log-normalised input costs."""
+"""scVI's scores by likelihood, and the effect of log-normalised input."""
 
 import numpy as np
 import pandas as pd
@@ -27,11 +27,11 @@ def score_sections(run: Run, supported: dict[str, str], parent: dict) -> list[di
         content.append(f"<h4>{escape(run.title(name))}</h4><p>{escape(words)}</p>{figure}{_table(run, rows)}")
     about = (
         "Main metric of every task for scVI with each likelihood, by post-processing and as chosen on the validation part, "
-        "with 95 % intervals; corrected protocol. The paper's variant is fed log-normalised values instead of counts."
+        "with 95 % intervals; corrected protocol. The paper's variant has log-normalised values instead of counts as input."
     )
     if not content:
         return []
-    return [section("count_distribution_scores", "2 What scVI scores with each", about, "".join(content), **parent)]
+    return [section("count_distribution_scores", "2 Scores of scVI by likelihood", about, "".join(content), **parent)]
 
 
 def chosen_scores(run: Run, dataset: str) -> pd.DataFrame:
@@ -54,26 +54,25 @@ def verdict(run: Run, dataset: str, supported: str) -> str:
     text = f"scVI with {VARIANTS[own]}, which the data support, scores best in {best.count(own)} of {len(tasks)} tasks"
     if ahead:
         names = listed(sorted(set(ahead)))
-        return f"{text}; {names} is ahead beyond chance in {len(ahead)}: the scores do not follow the data."
+        return f"{text}; in {len(ahead)} another is significantly better ({names}): the scores do not follow the data."
     if behind:
-        return f"{text}; it is ahead of another beyond chance in {behind}, and never behind: the scores follow the data."
-    return f"{text}; no likelihood is ahead of it, or behind it, beyond chance: the scores do not tell them apart."
+        return f"{text}; in {behind} it is significantly better than another, in none worse: the scores follow the data."
+    return f"{text}; no likelihood is significantly better or worse: the scores do not distinguish them."
 
 
 def lognorm_cost(run: Run, dataset: str) -> str:
-    """What feeding a count likelihood log-normalised values costs; '' where that was not run."""
+    """The effect of log-normalised input to a count likelihood; '' where that was not run."""
     both = ("scvi", "scvi_lognorm")
     tasks = [part for part in _by_task(chosen_scores(run, dataset), both) if len(part) == 2]
     if not tasks:
         return ""
-    gaps = [(part["value"]["scvi_lognorm"] - part["value"]["scvi"]) * part["direction"].iloc[0] for part in tasks]
-    told = listed(
-        [f"{task_title(part['task'].iloc[0])} {number(gap, sign=True)}" for part, gap in zip(tasks, gaps, strict=True)]
-    )
+    changes = [(part["value"]["scvi_lognorm"] - part["value"]["scvi"]) * part["direction"].iloc[0] for part in tasks]
+    titles = [task_title(part["task"].iloc[0]) for part in tasks]
+    each = listed([f"{title} {number(change, sign=True)}" for title, change in zip(titles, changes, strict=True)])
     worse, better = (sum(_ahead(part, *pair) for part in tasks) for pair in (both, both[::-1]))
     return (
-        f"Fed log-normalised values (the paper), scVI (ZINB) scores lower in {sum(gap < 0 for gap in gaps)} of {len(gaps)} "
-        f"tasks; beyond chance it is worse in {worse} and better in {better} (change, positive is better: {told})."
+        f"With log-normalised input, as in the paper, scVI (ZINB) scores lower in {sum(change < 0 for change in changes)} of "
+        f"{len(changes)} tasks; significantly worse in {worse}, better in {better} (change, positive is better: {each})."
     )
 
 
@@ -84,8 +83,8 @@ def _by_task(rows: pd.DataFrame, variants) -> list[pd.DataFrame]:
 
 
 def _ahead(part: pd.DataFrame, a: str, b: str) -> bool:
-    """Whether variant a beats b: by the paired test where one of them is scvi, which the others were compared with; else
-    (conservative) if their 95 % intervals do not meet."""
+    """Whether variant a is significantly better than b: by the paired test where one of them is scvi, which the others were
+    compared with; else (conservative) if their 95 % intervals do not overlap."""
     if "scvi" in (a, b):
         return part["verdict"][a] == "better" if b == "scvi" else part["verdict"][b] == "worse"
     ends = [sorted(part["direction"][name] * part.loc[name, ["ci_low", "ci_high"]].astype(float)) for name in (a, b)]

@@ -1,4 +1,4 @@
-"""Generality: the scores by type of perturbation and by species, and whether data sets agree about the order of models."""
+"""Generality: scores by type of perturbation and species, and agreement of data sets on the ranking of models."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from plumbline.scoring.protocol import REFERENCES
 PARENT = {
     "parent_id": "plumbline_generality",
     "parent_name": "Experiment: generality",
-    "parent_description": "Whether the answer depends on the type of perturbation, the species, the data set.",
+    "parent_description": "Whether the ranking of models depends on the type of perturbation, the species, or the data set.",
 }
 TYPES = {"crispri": "CRISPRi", "crispra": "CRISPRa", "crisprko": "CRISPR knock-out", "shrna": "shRNA",
          "overexpression": "over-expression"}  # fmt: skip
@@ -23,7 +23,7 @@ def sections(run: Run, _folder) -> list[dict]:
     rows = run.headline[~run.headline["role"].isin(REFERENCES) & (run.headline["status"] == "ok")]
     if rows["dataset"].nunique() < 2:
         return []
-    facts = {name: found["facts"] for name, found in run.about["datasets"].items()}
+    facts = {name: dataset["facts"] for name, dataset in run.about["datasets"].items()}
     rows = rows.assign(
         type=[_type(facts.get(name, {})) for name in rows["dataset"]],
         species=[facts.get(name, {}).get("organism") or "other" for name in rows["dataset"]],
@@ -38,28 +38,30 @@ def _type(facts: dict) -> str:
 
 def _agreement(rows: pd.DataFrame) -> dict:
     """Kendall's W for every task, over the data sets and models that all have a score."""
-    body, told = [], []
+    body, agreed = [], []
     for task, part in rows.groupby("task"):
         scores = _complete(part)
         if scores is None:
             body.append([escape(task_title(task)), "–", "–", "–", "fewer than 2 data sets share 2 models"])
             continue
-        found = concordance(scores.to_numpy())
-        text = with_interval(found.w, found.low, found.high)
-        about = f"{found.n_judges} data sets, {found.n_models} models"
-        body.append([escape(task_title(task)), text, number(found.p), about, escape(_order(scores))])
-        if found.p <= 0.05:
-            told.append(task_title(task))
-    says = f"Data sets agree about the order of models beyond chance (p ≤ 0.05) on: {escape(listed(told))}." if told else (
-        "On no task do the data sets agree about the order of models beyond chance (p ≤ 0.05)."
-    )  # fmt: skip
-    about = "Kendall's W: 1 = every data set ranks the models alike, 0 = no agreement. Intervals: jackknife over data sets."
-    head = ["Task", "W [95 %]", "p", "From", "Models by mean rank"]
-    return section("generality_agreement", "Agreement", about, f"<p>{says}</p>{table(head, body)}", **PARENT)
+        result = concordance(scores.to_numpy())
+        text = with_interval(result.w, result.low, result.high)
+        size = f"{result.n_judges} data sets, {result.n_models} models"
+        body.append([escape(task_title(task)), text, number(result.p), size, escape(_order(scores))])
+        if result.p <= 0.05:
+            agreed.append(task_title(task))
+    sentence = (
+        f"Data sets agree significantly on the ranking of models (p ≤ 0.05) in: {escape(listed(agreed))}."
+        if agreed
+        else "In no task do the data sets agree significantly on the ranking of models (p ≤ 0.05)."
+    )
+    about = "Kendall's W: 1 = all data sets rank the models alike, 0 = no agreement. Intervals: jackknife over data sets."
+    head = ["Task", "W [95 %]", "p", "Based on", "Models by mean rank"]
+    return section("generality_agreement", "Agreement", about, f"<p>{sentence}</p>{table(head, body)}", **PARENT)
 
 
 def _complete(part: pd.DataFrame) -> pd.DataFrame | None:
-    """data sets x models, higher is better, without missing values; models that lack a data set go first."""
+    """Data sets x models, higher is better, without missing values: models that lack data sets are dropped first."""
     wide = (part["direction"] * part["value"]).groupby([part["dataset"], part["label"]]).mean().unstack("label")
     wide = wide.loc[:, wide.notna().mean() > 0.5].dropna(axis=0)
     return wide if wide.shape[0] >= 2 and wide.shape[1] >= 2 else None
@@ -71,7 +73,7 @@ def _order(scores: pd.DataFrame) -> str:
 
 
 def _groups(rows: pd.DataFrame) -> dict:
-    """A panel a task: calibrated score of every model on every data set, grouped by type of perturbation and species."""
+    """One panel per task: calibrated score of every model on every data set, by type of perturbation and species."""
     rows = rows.assign(group=rows["type"] + ", " + rows["species"], shown=rows["calibrated"].fillna(rows["value"]))
     groups, tasks, labels = (sorted(set(rows[name])) for name in ("group", "task", "label"))
     figure, axes = panels(len(tasks), (4.8, 1.1 + 0.42 * len(groups)), columns=2, sharey=True)
@@ -89,16 +91,16 @@ def _groups(rows: pd.DataFrame) -> dict:
         axis.tick_params(axis="x", labelsize=7)
         bare(axis)
     legend_below(figure, axes, 3)
-    about = "A point a data set and model; the calibrated score is 0 at the floor and 1 at the ceiling of its data set."
+    about = "One point per data set and model; the calibrated score is 0 at the floor and 1 at the ceiling of the data set."
     return section("generality_groups", "By perturbation and species", about, image(figure, about), **PARENT)
 
 
 def _coverage(run: Run) -> list[dict]:
-    """Which share of the genes and counts the models know, where it differs from all."""
-    # controls know no genes: their embeddings are not made of expression
+    """The share of genes and counts that the models know, where it is not all."""
+    # references know no genes: their embeddings are not made from expression
     cost = run.cost[(run.cost["status"] == "ok") & (run.cost["counts_used"] < 1) & (run.cost["genes_used"] > 0)]
-    facts = {name: found["facts"] for name, found in run.about["datasets"].items()}
-    if cost.empty or len({found.get("organism") for found in facts.values()}) < 2:
+    facts = {name: dataset["facts"] for name, dataset in run.about["datasets"].items()}
+    if cost.empty or len({own.get("organism") for own in facts.values()}) < 2:
         return []
     body = []
     for (dataset, label), part in cost.groupby(["dataset", "label"]):
@@ -107,5 +109,5 @@ def _coverage(run: Run) -> list[dict]:
         species = facts.get(dataset, {}).get("organism") or "other"
         body.append([escape(run.title(dataset)), escape(species), escape(label), genes, f"{100 * row['counts_used']:.0f} %"])
     head = ["Data set", "Species", "Model", "Genes known", "Counts known"]
-    about = "Genes that a model knows in each data set; those of another species by its orthologs."
+    about = "Genes that a model knows in each data set; those of another species through orthologs."
     return [section("generality_coverage", "Coverage", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)]

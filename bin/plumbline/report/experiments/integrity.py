@@ -1,4 +1,4 @@
-"""How structural integrity and the metrics beside it respond to known damage."""
+"""How structural integrity and other metrics respond to known damage."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ PARENT = {
     "parent_id": "plumbline_integrity",
     "parent_name": "Experiment: structural integrity under test",
     "parent_description": "Good predictions of held-out cells are damaged by known amounts: a metric should fall where the "
-    "prediction gets worse, and stay where only the controls or the batches change.",
+    "prediction gets worse, and not change where only the controls or the batches change.",
 }
 METRICS = {
     "structural_integrity": "structural integrity",
@@ -30,19 +30,19 @@ MARKS = dict(zip(METRICS, "o^sDv", strict=True))
 DAMAGES = {
     "noise": ("noise added", "size, in sd of the truth"),
     "mean_only": ("shrunk to the mean prediction", "share"),
-    "effect_erased": ("perturbation effect erased", "share"),
-    "own_erased": ("cells' own deviation erased", "share"),
+    "effect_erased": ("perturbation effect removed", "share"),
+    "own_erased": ("cell-to-cell variation removed", "share"),
     "genes_shuffled": ("effects on wrong genes", "share of genes"),
-    "wrong_scale": ("effects too large", "times too large, less 1"),
-    "batch_leaked": ("another batch leaks in", "share of its shift"),
+    "wrong_scale": ("effects too large", "excess factor"),
+    "batch_leaked": ("shift of another batch", "share of its shift"),
     "labels_swapped": ("perturbations swapped", "share of perturbations"),
-    "batch_shifted": ("batch shift, controls too", "share of its shift"),
+    "batch_shifted": ("batch shift, controls included", "share of its shift"),
     "fewer_controls": ("controls removed", "share of controls"),
-    "tiny_batches": ("batches split", "pieces a batch"),
+    "tiny_batches": ("batches split", "parts per batch"),
     "without_controls": ("batches without controls", "share of batches"),
 }
-FEW = 5  # median cells a perturbation below which its mean is mostly noise
-_FLOOR = -1.0  # the figure ends here
+FEW = 5  # median cells per perturbation below which its mean is mostly noise
+_FLOOR = -1.0  # lower end of the figure
 
 
 def sections(run: Run, folder: Path) -> list[dict]:
@@ -57,11 +57,11 @@ def sections(run: Run, folder: Path) -> list[dict]:
             content.append(f"<h4>{title}</h4><p>Not applicable: {escape(about['reason'])}.</p>")
             continue
         content.append(f"<h4>{title}</h4>{_dataset(pd.read_parquet(folder / f'{name}.{NAME}.parquet'), about)}")
-    told = (
-        "Level of damage against each metric, scaled so that 1 is the undamaged prediction and 0 is no effect predicted; bars: "
-        "95 % intervals. White panels: the prediction gets worse. Grey panels: it does not, and a metric should stay at 1."
+    description = (
+        "Metrics by level of damage, scaled so that 1 is the undamaged prediction and 0 is no effect predicted; bars: 95 % "
+        "intervals. White panels: the prediction gets worse. Grey panels: it does not, and a metric should stay at 1."
     )
-    return [section("integrity_ablation", "Damage and response", told, "".join(content), **PARENT)] if content else []
+    return [section("integrity_ablation", "Damage and response", description, "".join(content), **PARENT)] if content else []
 
 
 def _dataset(values: pd.DataFrame, about: dict) -> str:
@@ -69,7 +69,7 @@ def _dataset(values: pd.DataFrame, about: dict) -> str:
     sensitive, specific = sensitivity(curves), specificity(curves)
     words = f"{recommendation(sensitive, specific)} {anchors(values)}"
     few = about["cells_median"] < FEW
-    words += " With so few cells a perturbation its mean effect holds much of what is the cells' own." if few else ""
+    words += " With so few cells per perturbation, mean effects contain much cell-to-cell variation." if few else ""
     used = (f"{about['n_cells']:,} of {about['n_cells_test']:,} test2 cells of {about['n_perturbations']} perturbations "
             f"(median {about['cells_median']:g} cells), "
             f"{about['n_controls']:,} controls, {about['n_batches']} batches, {about['n_genes']:,} most expressed genes of "
@@ -82,39 +82,42 @@ def recommendation(sensitive: pd.DataFrame, specific: pd.DataFrame) -> str:
     """What to report, from the numbers."""
     verdicts = judged(sensitive, specific)
     own = verdicts.loc["structural_integrity"]
-    n, m = len(own["sees"]) + len(own["misses"]), specific["damage"].nunique()
-    missed = f" (not: {_names(own['misses'])})" if own["misses"] else ""
-    moved = f"moves with {_names(own['moved_by'])}" if own["moved_by"] else f"stays in all {m} cases where nothing gets worse"
-    text = f"Structural integrity sees {len(own['sees'])} of {n} kinds of damage{missed} and {moved}."
+    n, m = len(own["detected"]) + len(own["missed"]), specific["damage"].nunique()
+    missed = f" (not: {_names(own['missed'])})" if own["missed"] else ""
+    changed = (
+        f"also changes with {_names(own['changed_by'])}" if own["changed_by"] else f"is unchanged in all {m} harmless ones"
+    )
+    text = f"Structural integrity detects {len(own['detected'])} of {n} kinds of damage{missed} and {changed}."
     rows = sensitive.set_index(["damage", "metric"])
     drops = [_drop(rows.loc[(damage, "structural_integrity")]) for damage in ("effect_erased", "own_erased")]
     text += (
-        f" Of its range, erasing every perturbation effect takes {drops[0]}, erasing what is the cells' own takes {drops[1]}."
+        f" Removing all perturbation effects costs {drops[0]} of its range; removing cell-to-cell variation costs {drops[1]}."
     )
     weak = [d for d in rows.index.get_level_values(0).unique() if rows.loc[(d, "structural_integrity"), "drop"] < 0.5]
     others = verdicts.drop("structural_integrity")
     gain = {
-        metric: sum(rows.loc[(d, metric), "drop"] >= 0.5 for d in weak if d in row["sees"]) for metric, row in others.iterrows()
+        metric: sum(rows.loc[(d, metric), "drop"] >= 0.5 for d in weak if d in row["detected"])
+        for metric, row in others.iterrows()
     }
-    best = max(gain, key=lambda metric: (gain[metric], -len(others.loc[metric, "moved_by"])))
+    best = max(gain, key=lambda metric: (gain[metric], -len(others.loc[metric, "changed_by"])))
     if not weak or not gain[best]:
-        return f"{text} No other metric sees more: structural integrity can stand alone here."
-    helped = [d for d in weak if d in others.loc[best, "sees"] and rows.loc[(d, best), "drop"] >= 0.5]
-    caution = f", though it also moves with {_names(others.loc[best, 'moved_by'])}" if others.loc[best, "moved_by"] else ""
+        return f"{text} No other metric detects more: structural integrity suffices here."
+    helped = [d for d in weak if d in others.loc[best, "detected"] and rows.loc[(d, best), "drop"] >= 0.5]
+    by = others.loc[best, "changed_by"]
+    caution = f", although it also changes with {_names(by)}" if by else ""
     why = f"which loses half its range or more where structural integrity does not ({_names(helped)})"
     return f"{text} Recommended: report it with {METRICS[best]}, {why}{caution}."
 
 
 def anchors(values: pd.DataFrame) -> str:
-    """Whether no effect sits at 0.5 and a perfect prediction at 1, as measured."""
-    found = values[(values["kind"] == "reference") & (values["metric"] == "structural_integrity")]
+    """Whether no effect predicted gives 0.5 and a perfect prediction 1, as measured."""
+    rows = values[(values["kind"] == "reference") & (values["metric"] == "structural_integrity")]
     ends = [
-        np.ptp(np.append(found.loc[found["damage"] == name, "value"], at))
-        for name, at in (("no_effect", 0.5), ("perfect", 1.0))
+        np.ptp(np.append(rows.loc[rows["damage"] == name, "value"], at)) for name, at in (("no_effect", 0.5), ("perfect", 1.0))
     ]
     if max(ends) < 1e-9:
         return "No effect predicted gives 0.5 and a perfect prediction 1, exactly."
-    return f"No effect predicted and a perfect prediction miss 0.5 and 1 by up to {max(ends):.1g}."
+    return f"No effect predicted and a perfect prediction differ from 0.5 and 1 by up to {max(ends):.1g}."
 
 
 def _names(damages: list[str]) -> str:
@@ -140,8 +143,8 @@ def _panel(axis, name: str, rows: pd.DataFrame) -> None:
     levels = np.sort(rows["level"].unique())
     for shift, metric in zip(np.linspace(-0.16, 0.16, len(SHOWN)), SHOWN, strict=True):
         own = rows[rows["metric"] == metric].groupby("level")["value"]
-        found = np.array([(1.0, 1.0, 1.0), *(interval(own.get_group(level).to_numpy()) for level in levels)])
-        x, drawn = np.arange(len(found)) + shift, np.clip(found, _FLOOR, None)
+        curve = np.array([(1.0, 1.0, 1.0), *(interval(own.get_group(level).to_numpy()) for level in levels)])
+        x, drawn = np.arange(len(curve)) + shift, np.clip(curve, _FLOOR, None)
         axis.vlines(x, drawn[:, 1], drawn[:, 2], color=COLOURS[metric], linewidth=1.2)
         axis.plot(
             x, drawn[:, 0], MARKS[metric] + "-", color=COLOURS[metric], markersize=4, linewidth=0.9, label=METRICS[metric]
@@ -163,9 +166,9 @@ def _sensitivity_table(sensitive: pd.DataFrame) -> str:
     body = []
     for damage in [name for name in DAMAGES if name in set(sensitive["damage"])]:
         body.append([DAMAGES[damage][0], *(_sensitive_cell(rows.loc[(damage, metric)]) for metric in SHOWN)])
-    told = "Share of its range that a metric loses at the largest level; ρ with the level; first level told apart."
+    caption = "Share of its range that a metric loses at the largest level; ρ with the level; smallest significant level."
     shown = table(["Damage", *(METRICS[name] for name in SHOWN)], body)
-    return f'<p><small>{told}</small></p><div class="pl-scroll">{shown}</div>'
+    return f'<p><small>{caption}</small></p><div class="pl-scroll">{shown}</div>'
 
 
 def _sensitive_cell(row: pd.Series) -> str:
@@ -179,10 +182,11 @@ def _specificity_table(specific: pd.DataFrame) -> str:
     body = []
     for damage in [name for name in DAMAGES if name in set(specific["damage"])]:
         cells = [rows.loc[(damage, metric)] for metric in SHOWN]
-        told = [
-            f'<td class="n">{with_interval(r["move"], r["low"], r["high"], sign=True)}<br>at {r["level"]:g}</td>' for r in cells
+        changes = [
+            f'<td class="n">{with_interval(r["change"], r["low"], r["high"], sign=True)}<br>at {r["level"]:g}</td>'
+            for r in cells
         ]
-        body.append([DAMAGES[damage][0], *told])
-    told = "Largest move where nothing got worse, as a share of the range."
-    shown = table(["Change", *(METRICS[name] for name in SHOWN)], body)
-    return f'<p><small>{told}</small></p><div class="pl-scroll">{shown}</div>'
+        body.append([DAMAGES[damage][0], *changes])
+    caption = "Largest change although the prediction is as good, as a share of the range."
+    shown = table(["Harmless change", *(METRICS[name] for name in SHOWN)], body)
+    return f'<p><small>{caption}</small></p><div class="pl-scroll">{shown}</div>'

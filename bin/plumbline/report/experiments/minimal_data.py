@@ -1,4 +1,4 @@
-"""Minimal training data: scores against the share of the train cells, and where a trained model overtakes the others."""
+"""Minimal training data: scores by fraction of the train cells, and where a trained model overtakes the others."""
 
 import numpy as np
 import pandas as pd
@@ -10,22 +10,25 @@ from plumbline.report.words import escape, listed, metric_title, section, table,
 PARENT = {
     "parent_id": "plumbline_minimal_data",
     "parent_name": "Experiment: minimal training data",
-    "parent_description": "Models trained on a share of the train cells (whole batches first), scored on all cells.",
+    "parent_description": "Models trained on a fraction of the train cells (whole batches first), scored on all cells.",
 }
 
 
 def sections(run: Run, _folder) -> list[dict]:
-    """A learning curve for every data set and task, and what a model needs to get where it gets with all cells."""
+    """Learning curves per data set and task, and the fraction that suffices."""
     rows = _curves(run)
     if rows.empty:
         return []
     bands = run.headline[run.headline["role"].isin(("foundation", "external", "floor")) & (run.headline["status"] == "ok")]
     figure = image(_figure(run, rows, bands), "Learning curves; the numbers are in comparisons.tsv, experiment minimal_data.")
-    says = "".join(f"<li>{line}</li>" for line in _sentences(run, rows))
+    sentences = "".join(f"<li>{line}</li>" for line in _sentences(run, rows))
     about = (
-        "Points: one draw of the cells, with its 95 % interval. Right end: all train cells. Dashed: models not trained here."
+        "Points: one draw of the cells, with its 95 % interval. Right end: all train cells. "
+        "Dashed: models that are not trained here."
     )
-    parts = [section("minimal_data_curves", "Learning curves", about, f"<ul class='pl-says'>{says}</ul>{figure}", **PARENT)]
+    parts = [
+        section("minimal_data_curves", "Learning curves", about, f"<ul class='pl-says'>{sentences}</ul>{figure}", **PARENT)
+    ]
     crossings = _overtaken(run, rows, bands)
     return parts + ([crossings] if crossings else [])
 
@@ -66,38 +69,45 @@ def _panel(axis, rows: pd.DataFrame, flat: pd.DataFrame, variants: list[str], ru
         axis.axhline(row.value, color="#777777", linestyle="--" if row.role != "floor" else ":", linewidth=1)
         axis.annotate(row.label[:22], (1, row.value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6.5)
     axis.set_xscale("log")
-    axis.set_xlabel("share of the train cells", fontsize=7.5)
+    axis.set_xlabel("fraction of the train cells", fontsize=7.5)
     axis.set_ylabel(metric_title(rows["metric"].iloc[0]), fontsize=7.5)
     axis.tick_params(labelsize=7)
     bare(axis)
 
 
 def _sentences(run: Run, rows: pd.DataFrame) -> list[str]:
-    """For every model: in how many curves which share is enough, that is, cannot be told from all train cells."""
+    """For every model: the fraction of the train cells that suffices, and in how many curves."""
     lines = []
     for variant, part in rows.groupby("variant"):
         curves = part[part["share"] < 1].groupby(["dataset", "task"])
-        enough = [_enough(curve) for _, curve in curves]
-        if not enough:
-            continue
-        found = [f"{100 * share:g} % in {enough.count(share)}" for share in sorted({share for share in enough if share})]
-        never = f"; no share tried is enough in {enough.count(None)}" if None in enough else ""
-        told = listed(found) if found else "none"
-        title = escape(run.titles.get(variant, variant))
-        asked = "the smallest share that cannot be told from all train cells in any draw"
-        lines.append(f"{title}: {asked}: {told} of {len(enough)} curves{never}.")
+        enough = [_sufficient(curve) for _, curve in curves]
+        if enough:
+            lines.append(f"{escape(run.titles.get(variant, variant))}: {sufficient_fractions(enough)}")
     return lines
 
 
-def _enough(curve: pd.DataFrame) -> float | None:
-    """The smallest share from which on no draw is worse than training on all train cells; None if there is none."""
-    worse = curve.groupby("share")["verdict"].agg(lambda verdicts: (verdicts == "worse").any()).sort_index(ascending=False)
+def sufficient_fractions(enough: list[float | None]) -> str:
+    """The sufficient fractions (None: none) of a model's learning curves, in words."""
+    n = len(enough)
+    shares = sorted({share for share in enough if share})
+    if not shares:
+        return f"no tested fraction of the training cells suffices in any of {n} curves."
+    first = f"{100 * shares[0]:g} % of the training cells suffice (no significant loss) in {enough.count(shares[0])}"
+    others = [f"{100 * share:g} % in {enough.count(share)}" for share in shares[1:]]
+    missing = f"; in {enough.count(None)}, no tested fraction does" if None in enough else ""
+    return f"{listed([first, *others])} of {n} curves{missing}."
+
+
+def _sufficient(curve: pd.DataFrame) -> float | None:
+    """The smallest share from which on every draw is better than all train cells or tied with them; None if there is none."""
+    short = ~curve["verdict"].isin(("better", "tied"))  # worse, or nothing can be said
+    worse = short.groupby(curve["share"]).any().sort_index(ascending=False)
     good = [share for share in worse.index if not worse[worse.index >= share].any()]
     return min(good) if good else None
 
 
 def _overtaken(run: Run, rows: pd.DataFrame, bands: pd.DataFrame) -> dict | None:
-    """The share at which a trained model's mean score passes a model that was not trained here."""
+    """The fraction at which a trained model's mean score overtakes a model that was not trained here."""
     body = []
     for band in bands[bands["role"] != "floor"].itertuples():
         here = rows[(rows["dataset"] == band.dataset) & (rows["task"] == band.task)]
@@ -111,5 +121,5 @@ def _overtaken(run: Run, rows: pd.DataFrame, bands: pd.DataFrame) -> dict | None
     if not body:
         return None
     head = ["Data set", "Task", "Not trained here", "Its score", "Trained model", "Overtakes with"]
-    about = "The smallest share of the train cells with which the mean score over draws is ahead."
+    about = "The smallest fraction of the train cells with which the mean score over draws is higher."
     return section("minimal_data_overtaken", "Overtaken", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)

@@ -1,4 +1,4 @@
-"""Modified objectives: models that were told the perturbations in training, on perturbations and batches they never saw."""
+"""Modified objectives: models trained with perturbation labels, scored on perturbations and batches they never saw."""
 
 import numpy as np
 import pandas as pd
@@ -13,20 +13,20 @@ PARENT = {
     "parent_id": "plumbline_objectives",
     "parent_name": "Experiment: modified objectives",
     "parent_description": "Models trained with the perturbation in the objective, on train perturbations alone, and scored on "
-    "held-out perturbations in held-out batches, beside the same model without labels on the same cells.",
+    "held-out perturbations in held-out batches, compared with the same model without labels on the same cells.",
 }
 LABELLED = ("head=", "tune=", "architecture=")  # settings of models.csv that put the perturbation into the objective
 
 
 def sections(run: Run, _folder) -> list[dict]:
-    """What the labels gained: a sentence a model, the differences as a figure, all scores, the cost. [] without scores."""
+    """The gain from labels: a sentence per model, a figure of differences, all scores, the cost. [] without scores."""
     rows = _rows(run)
-    told = rows[rows["labelled"] & (rows["status"] == "ok")]
-    if told.empty:
+    scored = rows[rows["labelled"] & (rows["status"] == "ok")]
+    if scored.empty:
         return []
-    says = "".join(f"<li>{line}</li>" for line in [_overall(told), *_each(told)])
-    content = f"<ul class='pl-says'>{says}</ul>"
-    figure = _figure(run, told[told["diff_low"].notna()])
+    sentences = "".join(f"<li>{line}</li>" for line in [_overall(scored), *_each(scored)])
+    content = f"<ul class='pl-says'>{sentences}</ul>"
+    figure = _figure(run, scored[scored["diff_low"].notna()])
     if figure:
         content += image(figure, "Differences to the same model without labels, 95 % intervals; the numbers are in the table.")
     about = (
@@ -49,29 +49,29 @@ def _rows(run: Run) -> pd.DataFrame:
     return rows.assign(reference=rows["compared_with"].map(others).fillna("").where(rows["labelled"], ""))
 
 
-def _overall(told: pd.DataFrame) -> str:
-    tested = told[told["verdict"].isin(("better", "worse", "tied"))]
+def _overall(scored: pd.DataFrame) -> str:
+    tested = scored[scored["verdict"].isin(("better", "worse", "tied"))]
     if tested.empty:
         return "No difference to a model without labels could be tested."
     count = tested["verdict"].value_counts()
     shares = ", ".join(f"{count.get(word, 0)} {word}" for word in ("better", "tied", "worse"))
     return (
-        f"Of {len(tested)} comparisons with the same model without labels, on perturbations that training never saw: "
+        f"Of {len(tested)} comparisons with the same model without labels, on perturbations not seen in training: "
         f"<b>{shares}</b> (q ≤ 0.05)."
     )
 
 
-def _each(told: pd.DataFrame) -> list[str]:
-    """A sentence a data set and model: the tasks it wins and loses, each with difference and interval."""
+def _each(scored: pd.DataFrame) -> list[str]:
+    """A sentence per data set and model: the tasks in which it is better and worse, with difference and interval."""
     lines = []
-    for (_, variant), part in told.groupby(["dataset", "variant"], sort=True):
+    for (_, variant), part in scored.groupby(["dataset", "variant"], sort=True):
         name, reference = escape(part["label"].iloc[0]), escape(part["reference"].iloc[0] or "the reference")
-        words = [f"{verdict} in {listed([_gain(row) for row in found.itertuples()])}"
-                 for verdict in ("better", "worse") if len(found := part[part["verdict"] == verdict])]  # fmt: skip
+        words = [f"{verdict} in {listed([_gain(row) for row in own.itertuples()])}"
+                 for verdict in ("better", "worse") if len(own := part[part["verdict"] == verdict])]  # fmt: skip
         tied = part[part["verdict"] == "tied"]
         words += [f"tied in {listed([task_title(task).lower() for task in tied['task']])}"] if len(tied) else []
         if words:
-            lines.append(f"<b>{name}</b> against {reference} ({escape(part['dataset'].iloc[0])}): {'; '.join(words)}.")
+            lines.append(f"<b>{name}</b> compared with {reference} ({escape(part['dataset'].iloc[0])}): {'; '.join(words)}.")
         else:
             lines.append(f"<b>{name}</b> ({escape(part['dataset'].iloc[0])}, {escape(variant)}): not tested.")
     return lines
@@ -115,15 +115,15 @@ def _table(run: Run, rows: pd.DataFrame) -> dict:
 
 
 def _cost(run: Run, rows: pd.DataFrame) -> dict | None:
-    """Seconds and memory of the labelled models, beside those of the model each is compared with."""
+    """Seconds and memory of the labelled models and of the models they are compared with."""
     cost = run.experiment_cost
     if not len(cost) or "experiment" not in cost:
         return None
     cost = cost[(cost["experiment"] == "objectives") & (cost["status"] == "ok") & cost["seconds"].notna()]
     means = cost.groupby(["dataset", "label"])[["seconds", "peak_memory_bytes"]].mean()
-    told = rows[rows["labelled"]].drop_duplicates(["dataset", "variant"]).sort_values(["dataset", "model", "variant"])
+    labelled = rows[rows["labelled"]].drop_duplicates(["dataset", "variant"]).sort_values(["dataset", "model", "variant"])
     body = []
-    for row in told.itertuples():
+    for row in labelled.itertuples():
         if (row.dataset, row.label) not in means.index:
             continue
         own, key = means.loc[(row.dataset, row.label)], (row.dataset, row.reference)
@@ -134,5 +134,5 @@ def _cost(run: Run, rows: pd.DataFrame) -> dict | None:
     if not body:
         return None
     head = ["Data set", "Model", "Seconds", "Seconds without labels", "Peak memory"]
-    about = "Training and embedding together: a head also needs the embedding of the cells it is trained on."
-    return section("objectives_zcost", "What it costs", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)
+    about = "Training and embedding together; a head also needs the embedding of its training cells."
+    return section("objectives_zcost", "Cost", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)

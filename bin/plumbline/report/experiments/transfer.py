@@ -1,4 +1,4 @@
-"""Transfer: a model trained on one data set, applied to another by their shared genes, beside training on the target."""
+"""Transfer: a model trained on one data set and applied to another by shared genes, compared with training on the target."""
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,12 @@ from plumbline.report.words import VERDICTS, escape, metric_title, number, secti
 PARENT = {
     "parent_id": "plumbline_transfer",
     "parent_name": "Experiment: transfer",
-    "parent_description": "Trained on one data set, applied to another by the genes they share.",
+    "parent_description": "Models trained on one data set and applied to another, on their shared genes.",
 }
 
 
 def sections(run: Run, _folder) -> list[dict]:
-    """A matrix for every model and task, and every transfer with its distance to training on the target itself."""
+    """A matrix per model and task, and the difference of every transfer to training on the target itself."""
     rows = run.experiment("transfer")
     good = rows[rows["status"] == "ok"]
     if good.empty:
@@ -23,23 +23,23 @@ def sections(run: Run, _folder) -> list[dict]:
     figure = image(_figure(run, good), "Scores by training and target data set; the numbers are in the table below.")
     about = (
         "Rows: trained on; columns: scored on; the diagonal is training on the target's own train cells. "
-        "Grey scale: share of the way from the floor to the diagonal. ▼ ▲ = : worse, better, tied with the diagonal (q ≤ 0.05)."
+        "Grey scale: from the floor (light) to the diagonal (dark). ▼ ▲ = : worse, better, tied with the diagonal (q ≤ 0.05)."
     )
     parts = [section("transfer_matrix", "Matrix", about, f"<p>{_sentence(run, good)}</p>{figure}", **PARENT)]
     return [*parts, _table(run, rows)]
 
 
 def _sentence(run: Run, good: pd.DataFrame) -> str:
-    """How many transfers lose against training on the target, out of those that could be tested."""
+    """How many of the tested transfers are worse than training on the target."""
     tested = good[good["verdict"].isin(("better", "worse", "tied"))]
     if tested.empty:
-        return "No transfer could be tested against training on the target."
+        return "No transfer could be compared with training on the target."
     text = []
     for variant, part in tested.groupby("variant"):
         counts = part["verdict"].value_counts()
-        told = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in ("better", "tied", "worse"))
+        verdicts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in ("better", "tied", "worse"))
         title = escape(run.titles.get(variant, variant))
-        text.append(f"<b>{title}</b> trained elsewhere, against itself trained on the target: {told} (of {len(part)}).")
+        text.append(f"<b>{title}</b> trained on another data set, compared with the target: {verdicts} (of {len(part)}).")
     return " ".join(text)
 
 
@@ -80,10 +80,10 @@ def _table(run: Run, rows: pd.DataFrame) -> dict:
     for row in rows.sort_values(["dataset", "fit_on", "variant", "task"]).itertuples():
         names = [run.title(row.fit_on), run.title(row.dataset), run.titles.get(row.variant, row.variant), task_title(row.task)]
         if row.status == "ok":
-            told = VERDICTS[row.verdict]
+            symbol, word = VERDICTS[row.verdict][:2]
             values = [with_interval(row.value, row.ci_low, row.ci_high, row.metric), number(row.baseline_value, row.metric),
                       with_interval(row.difference, row.diff_low, row.diff_high, row.metric, sign=True),
-                      f"{told[0]} {told[1]}"]  # fmt: skip
+                      f"{symbol} {word}"]  # fmt: skip
         else:
             values = ["–", "–", "–", row.reason]
         body.append([escape(str(cell)) for cell in names + values])

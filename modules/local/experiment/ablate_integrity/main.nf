@@ -1,9 +1,11 @@
 include { jsonArguments } from '../../../../subworkflows/local/utils_arguments/main'
+include { keepReason } from '../../../../subworkflows/local/utils_failures/main'
 
 process ABLATE_INTEGRITY {
     tag "${meta.id}"
     label 'env_base'
     label 'process_single'
+    errorStrategy { keepReason(task, meta.id) }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:

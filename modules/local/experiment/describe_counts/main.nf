@@ -1,7 +1,10 @@
+include { keepReason } from '../../../../subworkflows/local/utils_failures/main'
+
 process DESCRIBE_COUNTS {
     tag "${meta.id}"
     label 'env_base'
     label 'process_medium'
+    errorStrategy { keepReason(task, meta.id) }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:

@@ -1,0 +1,160 @@
+"""The cells of an input in one vocabulary: perturbation, control flag, batch; what is missing is counted."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plumbline.common.errors import UserError, did_you_mean
+from plumbline.counts.gene_columns import gene_names
+from plumbline.data.catalogue import NONE, Dataset
+from plumbline.data.ingest import CountsFile
+from plumbline.genes.combinations import is_combination, joined_otherwise, like_control, normalise, split_genes
+from plumbline.genes.organism import known
+
+NO_BATCH = "all"
+COMPOUNDS = ("chemical", "cytokine")  # their names hold every sign that joins genes
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellTable:
+    """Labels of all rows of the input, arrays of length n. ``usable`` is False where a label is missing.
+
+    notes: sentences about the labels. unknown: perturbation labels that are no known genes.
+    """
+
+    cell_id: np.ndarray
+    perturbation: np.ndarray
+    is_control: np.ndarray
+    batch: np.ndarray
+    usable: np.ndarray
+    missing: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    unknown: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=str))
+
+
+def harmonise_cells(source: CountsFile, dataset: Dataset) -> CellTable:
+    """Read the labels. Raises UserError: unknown column, duplicate cell ids, control label of no cell, nothing perturbed."""
+    _check_ids(source)
+    keep = (dataset.control_label.strip(), *dataset.control_labels)
+    labels = {"perturbation": source.column(dataset.perturbation_column, "perturbation_column of the sheet", keep)}
+    if dataset.batch_column:
+        labels["batch"] = source.column(dataset.batch_column, "batch_column of the sheet")
+    missing = {name: int(values.isna().sum()) for name, values in labels.items()}
+    usable = np.logical_and.reduce([values.notna().to_numpy() for values in labels.values()])
+    text = {name: values.fillna("").to_numpy(dtype=str) for name, values in labels.items()}
+    batch = text.get("batch", np.full(len(source.cell_id), NO_BATCH))
+    controls = control_labels(text["perturbation"], dataset, source.path)
+    is_gene = _gene_test(source, dataset, text["perturbation"])
+    perturbation, notes = _one_name_each(text["perturbation"], controls, dataset, is_gene)
+    is_control = np.isin(perturbation, controls) & usable
+    if not (usable & ~is_control).any():
+        raise UserError(f"{source.path.name}: no cell with a perturbation in column {dataset.perturbation_column!r} is left.")
+    others = pd.Series(perturbation[usable & ~is_control]).value_counts()
+    return CellTable(
+        cell_id=source.cell_id,
+        perturbation=perturbation,
+        is_control=is_control,
+        batch=batch,
+        usable=usable,
+        missing=missing,
+        notes=notes + _hints(others, controls, dataset, is_gene),
+        unknown=np.array([label for label in others.index if not all(map(is_gene, split_genes(label)))], dtype=str),
+    )
+
+
+def _check_ids(source: CountsFile) -> None:
+    repeated = pd.Index(source.cell_id).duplicated()
+    if repeated.any():
+        raise UserError(
+            f"{source.path.name} has {int(repeated.sum())} duplicate cell ids (such as '{source.cell_id[repeated][0]}'). "
+            "Make them unique, for example with adata.obs_names_make_unique() or a prefix per batch."
+        )
+
+
+def control_labels(perturbation: np.ndarray, dataset: Dataset, path: Path) -> list[str]:
+    """The labels of controls among ``perturbation`` (n,), as they occur there; empty if the data set has none.
+
+    A label that occurs exactly as given wins, be it 'None' or 'a;b'. Raises UserError if one occurs nowhere.
+    """
+    occurring = [str(label) for label in pd.Series(perturbation[perturbation != ""]).value_counts().index]
+    given = dataset.control_label.strip()
+    if given and given in occurring:
+        return [given]
+    if given.lower() in NONE:
+        return []
+    return [_occurring(label, occurring, dataset, path) for label in dataset.control_labels]
+
+
+def _occurring(label: str, occurring: list[str], dataset: Dataset, path: Path) -> str:
+    if label in occurring:
+        return label
+    same = [other for other in occurring if _number(other) is not None and _number(other) == _number(label)]
+    if same:
+        return same[0]
+    raise UserError(
+        f"{path.name}: the control label {label!r} matches no cell in column {dataset.perturbation_column!r}."
+        f"{did_you_mean(label, occurring)} A data set without controls says control_label none."
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _gene_test(source: CountsFile, dataset: Dataset, perturbation: np.ndarray) -> Callable[[str], bool]:
+    """Whether a text names a gene: of the data set, of the organism's tables, or one that is perturbed alone."""
+    columns = {name: source.var[name].to_numpy(dtype=str) for name in source.var}
+    here = {name for names in gene_names(columns, source.var.index.to_numpy(dtype=str)) for name in names.tolist() if name}
+    if dataset.perturbation_type not in COMPOUNDS:
+        here |= {label for label in pd.unique(perturbation).tolist() if re.fullmatch(r"[A-Za-z][A-Za-z0-9.-]*", label)}
+
+    @cache
+    def is_gene(text: str) -> bool:
+        if like_control(text):
+            return False
+        return text in here or bool(known(np.array([text]), np.array([text]), dataset.organism)[0])
+
+    return is_gene
+
+
+def _one_name_each(
+    perturbation: np.ndarray, controls: list[str], dataset: Dataset, is_gene: Callable[[str], bool]
+) -> tuple[np.ndarray, list[str]]:
+    """(perturbations (n,), each combination under one name; sentences about it)."""
+    codes, labels = pd.factorize(perturbation)
+    labels = labels.astype(str)
+    if dataset.perturbation_type in COMPOUNDS:
+        return perturbation, []
+    names = normalise(labels.tolist(), controls, is_gene)
+    notes = []
+    if names:
+        label, name = next(iter(names.items()))
+        notes.append(f"{len(names)} combinations were renamed: a control is not a gene, and order does not count "
+                     f"('{label}' is '{name}').")  # fmt: skip
+    otherwise = joined_otherwise(
+        (label for label in labels.tolist() if label not in controls and not is_combination(label)), is_gene
+    )
+    if otherwise:
+        notes.append(f"{len(otherwise)} perturbations look like combinations joined by another sign than + (such as "
+                     f"'{otherwise[0]}') and are taken for single genes. Write them as A+B.")  # fmt: skip
+    return np.array([names.get(label, label) for label in labels.tolist()], dtype=str)[codes], notes
+
+
+def _hints(sizes: pd.Series, controls: list[str], dataset: Dataset, is_gene: Callable[[str], bool]) -> list[str]:
+    """Labels that look like controls but are taken for perturbations: another spelling splits the controls in two."""
+    plain = {re.sub(r"[^a-z0-9]", "", label.lower()) for label in controls}
+    alike = [str(label) for label in sizes.index if like_control(label) or re.sub(r"[^a-z0-9]", "", label.lower()) in plain]
+    alike = [label for label in alike if not is_gene(label)]
+    if not alike:
+        return []
+    listed = ", ".join(f"'{label}' ({sizes[label]} cells)" for label in alike[:5])
+    given = ";".join([*controls, *alike[:5]])
+    return [f"Taken for a perturbation, but spelt like a control: {listed}. If it is one, set control_label to '{given}'."]
