@@ -170,7 +170,8 @@ MAPPING = "gene_mappings/hsapiens.csv"
 
 
 @pytest.mark.parametrize(("name", "damage", "message"), [
-    ("model.ckpt", Path.unlink, "does not exist"),
+    ("model.ckpt", Path.unlink, "does not hold exactly one such model"),
+    ("config.yaml", Path.unlink, "does not exist"),
     ("model.ckpt", lambda path: path.write_bytes(path.read_bytes()[:5000]), "truncated or damaged"),
     ("model.ckpt", lambda path: path.write_bytes(pickle.dumps(Call())), "truncated or damaged|Python objects"),
     ("model.ckpt", lambda path: torch.save({"a": torch.zeros(1)}, path), "neither state_dict nor model"),

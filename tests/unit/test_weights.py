@@ -11,6 +11,7 @@ from plumbline.common.errors import UserError
 from plumbline.common.files import sha256
 from plumbline.embedding import checkpoints, weights
 from plumbline.embedding.checkpoints import Checkpoint, KnownFile
+from plumbline.embedding.training_checkpoints import load_checkpoint
 
 torch = pytest.importorskip("torch")
 
@@ -147,7 +148,7 @@ def test_a_training_checkpoint_gives_its_tensors_and_stubs_for_its_objects(tmp_p
         "size": torch.Size([2]),
     }
     torch.save({**held, "callback": Bomb(tmp_path / "trace"), "classes": [Path, Bomb]}, tmp_path / "model.ckpt")
-    found = weights.load_checkpoint(tmp_path / "model.ckpt", "scgpt")
+    found = load_checkpoint(tmp_path / "model.ckpt", "scgpt")
     assert not (tmp_path / "trace").exists()
     assert {name: found[name] for name in ("hyper_parameters", "size")} == {
         name: held[name] for name in ("hyper_parameters", "size")
@@ -166,7 +167,7 @@ def test_a_training_checkpoint_gives_its_tensors_and_stubs_for_its_objects(tmp_p
 def test_what_is_no_training_checkpoint_is_refused(tmp_path, content, message: str) -> None:
     content(tmp_path / "model.ckpt")
     with pytest.raises(UserError, match=message):
-        weights.load_checkpoint(tmp_path / "model.ckpt", "scgpt")
+        load_checkpoint(tmp_path / "model.ckpt", "scgpt")
     assert not (tmp_path / "trace").exists()
 
 

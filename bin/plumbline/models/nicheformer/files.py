@@ -10,7 +10,8 @@ from plumbline.common.errors import UserError
 from plumbline.counts.reading import open_counts
 from plumbline.embedding.checkpoints import fetch_hint
 from plumbline.embedding.options import Options
-from plumbline.embedding.weights import find_folder, load_checkpoint, open_file
+from plumbline.embedding.training_checkpoints import load_checkpoint
+from plumbline.embedding.weights import find_folder, open_file
 
 CHECKPOINT, GENES = "nicheformer.ckpt", "model.h5ad"
 TECHNOLOGIES = ("dissociated", "cosmx", "merfish", "xenium", "iss")

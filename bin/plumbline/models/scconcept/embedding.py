@@ -24,7 +24,7 @@ def embed(counts: Counts, options: Options) -> Result:
 
     Raises NotApplicable for values that are no counts and for species without tokens, UserError for unfit files.
     """
-    variant, folder = options.variant, find_model(options, "scconcept", "config.yaml", FOLDERS)
+    variant, folder = options.variant, find_model(options, "scconcept", "model.ckpt", FOLDERS)
     config, sampling = read_config(folder, variant), choice(options, "sampling", SAMPLINGS)
     counts, species, about = genes_of(counts, folder, options)
     genes = read_genes(folder, species, variant)

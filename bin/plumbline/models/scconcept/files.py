@@ -9,7 +9,8 @@ import yaml
 
 from plumbline.common.errors import UserError
 from plumbline.embedding.checkpoints import fetch_hint
-from plumbline.embedding.weights import load_checkpoint, open_file
+from plumbline.embedding.training_checkpoints import load_checkpoint
+from plumbline.embedding.weights import open_file
 
 FOLDERS = {"scconcept_30m": "corpus40M-model30M", "scconcept_170m": "corpus360M[multi-species]-model170M"}
 SPECIES = {

@@ -9,7 +9,8 @@ import yaml
 from plumbline.common.errors import UserError
 from plumbline.embedding.checkpoints import fetch_hint
 from plumbline.embedding.options import Options
-from plumbline.embedding.weights import find_folder, load_checkpoint, load_tensors
+from plumbline.embedding.training_checkpoints import load_checkpoint
+from plumbline.embedding.weights import find_folder, load_tensors
 
 CHECKPOINTS = {"state_se600m": "se600m_epoch16.ckpt"}
 CONFIG, PROTEINS = "config.yaml", "protein_embeddings.pt"
