@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Try a model's embedding script on small files of counts: order, determinism, batches, shards, duplicates, unknown genes,
-empty cells, one cell, NaN, memory, and the output contract. Prints a table; exits with 1 if a check fails.
+"""Try a model's embedding script on small files of counts: order of cells and of genes, determinism, batches, shards,
+duplicates, unknown genes, empty cells, one cell, NaN, memory, and the output contract. Prints a table; exits with 1 if a check
+fails.
 
   check_model.py pca
   check_model.py uce_4l --weights weights/uce

@@ -51,7 +51,15 @@ def embed(counts: Counts, options: Options) -> Result:
 
         build, tuning["tuning"] = tuned(build, counts, options)
     done = runtime.embed_cells(counts, options, build)
-    extra = {"max_length": max_length, "sampling": sampling, **facts(folder, options), **human.facts(), **done.extra, **tuning}
+    extra = {
+        "max_length": max_length,
+        "sampling": sampling,
+        "depends_on_gene_order": "ties are broken by random numbers, in the order of the file",
+        **facts(folder, options),
+        **human.facts(),
+        **done.extra,
+        **tuning,
+    }
     return Result(
         values=done.values,
         genes_used=n_known,

@@ -521,6 +521,7 @@ def test_demo_with_untrained_foundation_models_needs_no_weights(launched):
     _, words, made = launched("demo", "--untrained")
     chosen = words[words.index("--models") + 1].split(",")
     models_there = ["geneformer", "scgpt", "uce", "cellplm", "scfoundation", "scimilarity", "tahoe_x1"]
+    models_there += ["transcriptformer", "scconcept", "nicheformer", "state"]
     untrained = [f"{model}_untrained" for model in models_there]
     assert chosen[-len(untrained) :] == untrained
     assert "pca" in chosen

@@ -16,10 +16,14 @@ import scipy.sparse as sp
 
 import embed_cellplm
 import embed_geneformer
+import embed_nicheformer
+import embed_scconcept
 import embed_scfoundation
 import embed_scgpt
 import embed_scimilarity
+import embed_state
 import embed_tahoe_x1
+import embed_transcriptformer
 import embed_uce
 import report_scores
 import summarise_scores
@@ -34,6 +38,12 @@ torch = pytest.importorskip("torch")
 
 SCRIPTS = {"geneformer": embed_geneformer, "scgpt": embed_scgpt, "uce": embed_uce, "cellplm": embed_cellplm}
 SCRIPTS |= {"scfoundation": embed_scfoundation, "scimilarity": embed_scimilarity, "tahoe_x1": embed_tahoe_x1}
+SCRIPTS |= {
+    "transcriptformer": embed_transcriptformer,
+    "scconcept": embed_scconcept,
+    "nicheformer": embed_nicheformer,
+    "state": embed_state,
+}
 DIMENSIONS = dict.fromkeys(SCRIPTS, 64) | {"uce": 80}
 N_CELLS, N_GENES = 12, 60
 

@@ -11,6 +11,7 @@ from plumbline.common.errors import UserError
 from plumbline.common.files import sha256
 from plumbline.embedding import checkpoints, weights
 from plumbline.embedding.checkpoints import Checkpoint, KnownFile
+from plumbline.embedding.training_checkpoints import load_checkpoint
 
 torch = pytest.importorskip("torch")
 
@@ -137,6 +138,37 @@ def test_code_in_a_torch_file_is_never_run(tmp_path) -> None:
     with pytest.raises(UserError, match="Python objects besides tensors"):
         weights.load_tensors(path, "v")
     assert not (tmp_path / "boom").exists()
+
+
+def test_a_training_checkpoint_gives_its_tensors_and_stubs_for_its_objects(tmp_path) -> None:
+    tensors = {"a": torch.arange(6.0).reshape(2, 3)[:, 1:], "b": torch.nn.Parameter(torch.ones(2, dtype=torch.float16))}
+    held = {
+        "state_dict": OrderedDict(tensors),
+        "hyper_parameters": {"width": 3, "kind": torch.float16},
+        "size": torch.Size([2]),
+    }
+    torch.save({**held, "callback": Bomb(tmp_path / "trace"), "classes": [Path, Bomb]}, tmp_path / "model.ckpt")
+    found = load_checkpoint(tmp_path / "model.ckpt", "scgpt")
+    assert not (tmp_path / "trace").exists()
+    assert {name: found[name] for name in ("hyper_parameters", "size")} == {
+        name: held[name] for name in ("hyper_parameters", "size")
+    }
+    assert all(torch.equal(found["state_dict"][name], tensor) for name, tensor in tensors.items())
+    assert not isinstance(found["callback"], int)
+    assert all(kind not in (Path, Bomb) for kind in found["classes"])
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (lambda path: torch.save([torch.ones(1)], path), "holds a list, not a checkpoint"),
+    (lambda path: torch.save({"a": torch.ones(1)}, path, _use_new_zipfile_serialization=False), "truncated or damaged"),
+    (lambda path: torch.jit.script(torch.nn.Linear(1, 1)).save(path), "a program"),
+    (lambda path: path.write_bytes(pickle.dumps({"a": Bomb(path.with_name("trace"))})), "truncated or damaged"),
+])  # fmt: skip
+def test_what_is_no_training_checkpoint_is_refused(tmp_path, content, message: str) -> None:
+    content(tmp_path / "model.ckpt")
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(tmp_path / "model.ckpt", "scgpt")
+    assert not (tmp_path / "trace").exists()
 
 
 def test_every_tensor_is_placed_or_named(tmp_path) -> None:

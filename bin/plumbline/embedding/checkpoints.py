@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.embedding.variants import TABLE, read_rows
 
-MANUAL_HOSTS = ("drive.google.com", "hopebio2020.sharepoint.com", "www.dropbox.com")
+MANUAL_HOSTS = ("drive.google.com", "hopebio2020.sharepoint.com", "www.dropbox.com", "data.mendeley.com")
 NON_COMMERCIAL = re.compile(r"non-?commercial|\bNC\b", re.IGNORECASE)
 
 

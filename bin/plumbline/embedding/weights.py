@@ -1,6 +1,7 @@
 """Reading the authors' checkpoint files without running code from them, strictly, and with messages that say what to fetch."""
 
 import pickle
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -80,8 +81,6 @@ def _load(path: Path) -> object:
         from safetensors.torch import load_file
 
         return load_file(path, device="cpu")
-    import zipfile
-
     import torch
 
     mapped = zipfile.is_zipfile(path)  # the format of torch < 1.6 cannot be mapped

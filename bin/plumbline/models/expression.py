@@ -25,6 +25,7 @@ def embed(counts: Counts, options: Options) -> Result:
         "input": values,
         "n_hvg": len(genes),
         "n_fit_cells": len(part.rows),
+        "depends_on_gene_order": "its dimensions are genes, in the order of the file",
         "gene_selection": "normalised dispersion (seurat)" if kind == "counts" else "variance",
         "bound": f"the {len(genes)} most variable of {counts.shape[1]} genes: a dense matrix of all would not fit in memory",
     }

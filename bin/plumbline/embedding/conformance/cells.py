@@ -28,6 +28,10 @@ class Sample:
         """Some of the cells, in the given order."""
         return replace(self, ids=self.ids[rows], x=self.x[rows])
 
+    def take_genes(self, columns: np.ndarray) -> "Sample":
+        """Some of the genes, in the given order."""
+        return replace(self, x=self.x[:, columns].tocsr(), ensembl_id=self.ensembl_id[columns], symbol=self.symbol[columns])
+
     def with_counts(self, x: sp.csr_matrix) -> "Sample":
         """The same cells and genes with other counts."""
         return replace(self, x=sp.csr_matrix(x, dtype=np.float32))

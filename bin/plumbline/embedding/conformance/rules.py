@@ -55,6 +55,13 @@ def row_order(kit: Kit) -> Verdict:
     return kit.compare(kit.run("permuted", kit.cells.take(order)), excuse or (kit.neighbours if kit.fitted else ""))
 
 
+def gene_order(kit: Kit) -> Verdict:
+    """The genes in another order: no model may know how the columns of a file happen to be sorted, unless it says why."""
+    order = np.random.default_rng(0).permutation(kit.cells.x.shape[1])
+    excuse = str(kit.base.provenance.get("depends_on_gene_order") or "")
+    return kit.compare(kit.run("genes_permuted", kit.cells.take_genes(order)), excuse)
+
+
 def batch_size(kit: Kit) -> Verdict:
     """Batches of 1 and of 5 cells."""
     verdicts = [kit.compare(kit.run(f"batch{n}", kit.cells, "--batch-size", str(n)), "") for n in (1, 5)]
@@ -149,6 +156,7 @@ CHECKS = (
     output_contract,
     determinism,
     row_order,
+    gene_order,
     batch_size,
     shards,
     duplicate_cells,

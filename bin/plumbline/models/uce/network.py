@@ -237,6 +237,7 @@ def embed(counts: Counts, options: Options) -> Result:
         "cells_filtered": len(values) - len(rows),
         "genes_without_position": genome.unplaced,
         "attends_across_cells": False,
+        "depends_on_gene_order": "genes are drawn by random numbers, in the order of the file",
     }
     return Result(
         values=values,
