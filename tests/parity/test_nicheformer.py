@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foundation import ATOL, make_counts, options, sequences
+from foundation import ATOL, make_counts, named_as_they_stand, options, sequences
 
 import embed_nicheformer
 from plumbline.common.errors import NotApplicable, UserError
@@ -29,7 +29,7 @@ def folder(shared) -> Path:
 
 
 def opened(folder: Path, case: str):
-    counts = open_counts(folder / "counts.h5ad")
+    counts = named_as_they_stand(folder / "counts.h5ad")
     return counts.layer("no_ties") if case.startswith("noties") else counts
 
 
