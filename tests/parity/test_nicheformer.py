@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foundation import ATOL, make_counts, options, sequences
+from foundation import ATOL, make_counts, named_as_they_stand, options, sequences
 
 import embed_nicheformer
 from plumbline.common.errors import NotApplicable, UserError
@@ -29,7 +29,7 @@ def folder(shared) -> Path:
 
 
 def opened(folder: Path, case: str):
-    counts = open_counts(folder / "counts.h5ad")
+    counts = named_as_they_stand(folder / "counts.h5ad")
     return counts.layer("no_ties") if case.startswith("noties") else counts
 
 
@@ -182,6 +182,7 @@ MEANS = "dissociated_mean_script.npy"
     ("untrained.ckpt", lambda path: torch.save(Call(), path), "truncated or damaged|not a checkpoint"),
     ("untrained.ckpt", lambda path: torch.save({"state_dict": {}}, path), "no Nicheformer checkpoint"),
     ("model.h5ad", Path.unlink, "does not exist"),
+    ("model.h5ad", lambda path: path.write_bytes(path.read_bytes()[:900]), "truncated or no h5ad"),
     (MEANS, Path.unlink, "does not exist"),
     (MEANS, lambda path: path.write_bytes(path.read_bytes()[:90]), "truncated or no array"),
     (MEANS, lambda path: np.save(path, np.array([Call()] * 20, dtype=object), allow_pickle=True), "truncated or no array"),

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 
 from plumbline.common.errors import UserError
-from plumbline.counts.reading import open_counts
+from plumbline.counts.frames import read_index
 from plumbline.embedding.checkpoints import fetch_hint
 from plumbline.embedding.options import Options
 from plumbline.embedding.training_checkpoints import load_checkpoint
@@ -74,9 +75,13 @@ def read_checkpoint(file: Path, variant: str) -> tuple[Config, dict[str, torch.T
 def read_genes(file: Path, variant: str) -> list[str]:
     """The Ensembl ids of the model's genes, in the order of their tokens."""
     open_file(file, variant).close()
-    ids = open_counts(file).ensembl_id.tolist()
-    if not ids or "" in ids or len(set(ids)) < len(ids):
-        raise UserError(f"{file} does not name its genes by distinct Ensembl ids. {fetch_hint(variant)}")
+    try:
+        with h5py.File(file, "r") as opened:
+            ids = read_index(opened["var"]).tolist()
+    except (OSError, KeyError) as error:
+        raise UserError(f"{file} is truncated or no h5ad ({error}). {fetch_hint(variant)}") from error
+    if not ids or len(set(ids)) < len(ids):
+        raise UserError(f"{file} does not name its genes by distinct ids. {fetch_hint(variant)}")
     return ids
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from plumbline.embedding.weights import fill
 from plumbline.models.runtime.batches import Ragged
-from plumbline.models.runtime.encoder import Layer, key_bias
+from plumbline.models.runtime.encoder import EncoderLayer, key_bias
 from plumbline.models.state.files import Config
 from plumbline.models.state.tokens import CLS, DATASET, Tokenizer
 
@@ -26,7 +26,7 @@ BINS, HIDDEN, CODE = 10, 512, 10
 QUERIES = 2  # <cls> and the data set's token
 
 
-class GeluLayer(Layer):
+class GeluLayer(EncoderLayer):
     """A post-norm layer with gelu in place of relu."""
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None, queries: int | None = None) -> torch.Tensor:
