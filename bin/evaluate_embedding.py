@@ -32,7 +32,7 @@ def arguments() -> argparse.Namespace:
 
 def rows_of(args: argparse.Namespace) -> list:
     """Every row: scores where the task applies, reasons where it does not."""
-    from plumbline.benchmark.scored import Scoring, device_of, scored
+    from plumbline.benchmark.evaluation import Scoring, device_of, scored
 
     how = Scoring(
         seeds=[int(seed) for seed in args.seeds.split(",")],

@@ -1,56 +1,55 @@
-"""EVALUATE as one call: an embedding file and the tables of its data set -> every row of one task."""
+"""Embeddings on every task of a benchmark, left as the score and item tables that EVALUATE leaves."""
 
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline import tasks
+from plumbline.benchmark.evaluation import Scoring, device_of, scored
+from plumbline.benchmark.references import Embedded
+from plumbline.benchmark.screens import Screen
+from plumbline.benchmark.settings import Settings
 from plumbline.common.errors import UserError
-from plumbline.data.splits import read_split
-from plumbline.embedding.contract import align, read_embedding
-from plumbline.scoring.evaluation import Row, absent_rows, evaluate
-from plumbline.scoring.screen import Subject, read_screen
+from plumbline.common.usage import usage
+from plumbline.scoring.writing import write_rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scoring:
-    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'."""
+@dataclass(frozen=True)
+class Scored:
+    """Embeddings whose tables lie in ``folder``/scores and ``folder``/items. The folder is removed with this object."""
 
-    seeds: list[int]
-    protocols: list[str]
-    n_draws: int = 1000
-    threads: int = 1
-    device: str = "cpu"
+    embeddings: list[Embedded]
+    temporary: tempfile.TemporaryDirectory
+
+    @staticmethod
+    def empty() -> "Scored":
+        """No embeddings yet, and an empty folder for them."""
+        return Scored([], tempfile.TemporaryDirectory(prefix="plumbline_"))
+
+    @property
+    def folder(self) -> Path:
+        """Where everything lies."""
+        return Path(self.temporary.name)
 
 
-def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: Scoring) -> list[Row]:
-    """Every row: scores where the task applies, reasons where it does not.
-
-    path: embedding.npz, its JSON beside it. tables: PREPARE's folder. counts: counts.h5ad, for tasks that read expression.
-    """
-    task, screen, embedding = tasks.load(task_name), read_screen(tables), read_embedding(path)
-    if embedding.provenance["status"] != "ok":
-        return absent_rows(task, how.seeds, how.protocols, embedding.provenance["reason"])
-    if task.needs_counts and counts is None:
-        raise UserError(f"the task {task_name} reads expression: give --counts counts.h5ad.")
-    subject = Subject.of_embedded(
-        align(embedding, screen.cell_id, str(path)),
-        screen,
-        counts=counts,
-        predictor=embedding.provenance.get("predictor", ""),
-        n_draws=how.n_draws,
-        threads=how.threads,
-        device=how.device,
+def score(embedding: Embedded, screen: Screen, settings: Settings, folder: Path) -> None:
+    """Leave the tables of an embedding on every task."""
+    how = Scoring(
+        seeds=embedding.seeds,
+        protocols=settings.protocols,
+        n_draws=settings.n_draws,
+        threads=settings.threads,
+        device=device_of(settings.device),
     )
-    splits = [read_split(tables, seed).take(subject.rows) for seed in how.seeds]
-    return evaluate(subject, task, splits, how.protocols)
-
-
-def device_of(option: str) -> str:
-    """'cuda' where one is visible; torch is asked only if the driver's device file exists, for its import is slow."""
-    if option != "auto":
-        return option
-    if not Path("/dev/nvidiactl").exists():
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    for name in settings.tasks:
+        task, start = tasks.load(name), time.monotonic()
+        if embedding.role == "predictor" and not task.scores_predictors:
+            continue
+        if task.needs_counts and screen.counts is None:
+            raise UserError(f"the task {name} reads expression, but {screen.folder} holds no counts.h5ad. Leave the task "
+                            "out, or prepare the data set again.")  # fmt: skip
+        rows = scored(embedding.path, screen.tables, screen.counts if task.needs_counts else None, name, how)
+        paths = tuple(folder / kind / f"{embedding.id}.{name}.parquet" for kind in ("scores", "items"))
+        cost = usage(start) | {"threads": settings.threads}
+        write_rows(rows, task, embedding.about(screen.name), settings.n_boot, cost, paths)

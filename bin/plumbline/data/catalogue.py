@@ -17,6 +17,7 @@ CHOICES = {
     "unexpressed_scale": ("mean_count", "mean_lognorm"),
 }
 NONE = ("", "none")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a data set; it becomes part of file names
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def resolve(row: dict, catalogue: dict[str, dict[str, str]]) -> Dataset:
     if unknown := [key for key in given if key not in known]:
         raise UserError(f"the sheet has an unknown column {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
     name = given.get("name", "")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not NAME.fullmatch(name):
         raise UserError(f"data set name {name!r}: use letters, digits, '_', '.' and '-', beginning with a letter or digit.")
     listed = {key: value for key, value in catalogue.get(name, {}).items() if key in known and value}
     values = listed | given
