@@ -1,4 +1,4 @@
-"""plumbline from Python gives the numbers of the pipeline's scripts, refuses what it cannot score, and spares a training run."""
+"""plumbline from Python gives the numbers of the pipeline, refuses what it cannot score, and spares a training run."""
 
 import json
 import logging
@@ -19,10 +19,10 @@ from plumbline.data.simulate import CONTROL, Design, simulate
 from plumbline.embedding.contract import read_embedding
 
 BIN = Path(pl.__file__).resolve().parents[1]
-DESIGN = Design(n_perturbations=20, n_batches=4, cells_per_perturbation=16, n_genes=200, depth=1500.0, effect=0.8)
+DESIGN = Design(n_perturbations=16, n_batches=4, cells_per_perturbation=12, n_genes=120, depth=1500.0, effect=0.8)
 LABELS = {"perturbation": "perturbation", "control": CONTROL, "batch": "batch"}
 MIN_COUNTS = 900  # leaves out some cells, so that rows of the embedding and of the prepared data set differ
-SEEDS, TASKS, DRAWS = [42, 43], ["separability", "recall", "consistency", "reconstruction"], 50
+SEEDS, TASKS, DRAWS = [42, 43], ["recall", "consistency", "separability"], 50
 # every script in one process: each import costs seconds
 DRIVER = """
 import json, runpy, sys
@@ -89,7 +89,7 @@ def pipeline_run(file: Path, adata: ad.AnnData, folder: Path) -> None:
         about = {"dataset": "tiny", "model": model, "variant": variant, "fit_on": fit_on}
         for task in TASKS:
             options = [word for name, value in about.items() for word in (f"--{name.replace('_', '-')}", value)]
-            commands.append(["evaluate_embedding.py", "--embedding", path, "--tables", tables, "--counts", counts, "--task", task,
+            commands.append(["evaluate_embedding.py", "--embedding", path, "--tables", tables, "--task", task,
                              "--seeds", scored_on, "--n-draws", DRAWS, "--n-boot", DRAWS, *options,
                              "--output", folder / f"evaluated/{path.stem}.{task}"])  # fmt: skip
             role = "external" if model == "external" else ""
@@ -117,16 +117,16 @@ def test_numbers_are_those_of_the_pipelines_scripts_to_the_last_digit(file, adat
     for name, columns in keys.items():
         theirs = pd.read_parquet(tmp_path / f"summary/{name}.parquet").sort_values(columns, ignore_index=True)
         ours = getattr(result, name).sort_values(columns, ignore_index=True)
-        assert len(ours) > 50
+        assert len(ours) > 20
         assert ours["variant"].nunique() == 4
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True, check_like=True, check_dtype=False)
-    assert result.scores["value"].notna().sum() > 200
+    assert result.scores["value"].notna().sum() > 50
 
 
 def test_cells_are_joined_by_id_whatever_the_order(adata, screen, bench):
-    assert 10 < len(screen.dropped_id) < 100
+    assert 5 < len(screen.dropped_id) < 100
     by_key = bench.evaluate("X_mine", name="mine")
-    assert set(by_key.scores["status"]) == {"ok", "not_applicable"}
+    assert set(by_key.scores["status"]) == {"ok"}
     array = adata.obsm["X_mine"]
     table = pd.DataFrame(array, index=adata.obs_names).sample(frac=1, random_state=0)
     kept = table[table.index.isin(screen.prepared_id)]  # the cells left out need not be given
@@ -318,13 +318,13 @@ def test_a_prepared_folder_is_read_with_or_without_counts(adata, screen, bench, 
 
 
 def test_a_sample_is_drawn_by_cell_id(adata, screen):
-    first = screen.sample(200)
-    assert len(first.prepared_id) == 200
+    first = screen.sample(120)
+    assert len(first.prepared_id) == 120
     order = np.random.default_rng(5).permutation(adata.n_obs)
-    shuffled = pl.Screen.from_anndata(adata[order], **LABELS, min_counts=MIN_COUNTS, seeds=SEEDS, name="tiny").sample(200)
+    shuffled = pl.Screen.from_anndata(adata[order], **LABELS, min_counts=MIN_COUNTS, seeds=SEEDS, name="tiny").sample(120)
     assert set(shuffled.prepared_id) == set(first.prepared_id)
-    assert set(screen.sample(200, seed=1).prepared_id) != set(first.prepared_id)
-    assert set(screen.sample(100).prepared_id) < set(first.prepared_id)
+    assert set(screen.sample(120, seed=1).prepared_id) != set(first.prepared_id)
+    assert set(screen.sample(60).prepared_id) < set(first.prepared_id)
     assert screen.sample(10_000) is screen
     assert first.facts["n_controls"] > 0
     assert first.seeds == SEEDS
@@ -332,7 +332,7 @@ def test_a_sample_is_drawn_by_cell_id(adata, screen):
 
 def test_a_sample_of_a_folder_keeps_its_controls_and_batches(screen):
     read = pl.Screen.read(screen.folder)
-    smaller, wanted = read.sample(200), screen.sample(200)
+    smaller, wanted = read.sample(120), screen.sample(120)
     assert list(smaller.prepared_id) == list(wanted.prepared_id)
     for name in ("n_controls", "n_batches", "n_perturbations", "x_kind", "organism"):
         assert smaller.facts[name] == wanted.facts[name], name
@@ -366,9 +366,9 @@ def test_the_evaluator_scores_a_sample(bench):
         sizes.append(data.n_obs)
         return "X_mine"
 
-    evaluator = pl.callbacks.Evaluator(bench, encode, every_n_steps=1, max_cells=250)
+    evaluator = pl.callbacks.Evaluator(bench, encode, every_n_steps=1, max_cells=120)
     assert evaluator(1)["consistency_pct"] >= 0
-    assert sizes == [250]
+    assert sizes == [120]
 
 
 @pytest.fixture

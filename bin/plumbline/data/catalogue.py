@@ -57,7 +57,7 @@ def read_catalogue(path: Path | str = CATALOGUE) -> dict[str, dict[str, str]]:
     """{name: row} of a catalogue; every value is a string, '' where nothing is known. Accepts a BOM and Windows line ends."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"the catalogue {path} does not exist. It ships as assets/catalogue.csv.")
+        raise UserError(f"the catalogue {path} does not exist. It ships as assets/catalogue.csv of the repository.")
     with reading(path, "It ships as assets/catalogue.csv."), open(path, encoding="utf-8-sig", newline="") as stream:
         return {
             row["name"]: {key: (value or "").strip() for key, value in row.items() if key} for row in csv.DictReader(stream)
