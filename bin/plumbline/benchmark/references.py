@@ -37,7 +37,7 @@ def embedded(variant: Variant, screen: Screen, seeds: list[int], threads: int, f
         made.append(
             Embedded(
                 id=name,
-                path=screen.embedding_of_run(name) or _embed(variant, screen, seed, threads, folder / f"{name}.npz"),
+                path=_of_run(screen, name) or _embed(variant, screen, seed, threads, folder / f"{name}.npz"),
                 model=variant.model,
                 variant=variant.id,
                 role=variant.role,
@@ -46,6 +46,12 @@ def embedded(variant: Variant, screen: Screen, seeds: list[int], threads: int, f
             )
         )
     return made
+
+
+def _of_run(screen: Screen, name: str) -> Path | None:
+    """The embedding that the run left beside the data it prepared (results/embeddings), or None."""
+    path = screen.run / "embeddings" / f"{name}.npz" if screen.run else None
+    return path if path and path.is_file() and path.with_suffix(".json").is_file() else None
 
 
 def _embed(variant: Variant, screen: Screen, seed: int, threads: int, path: Path) -> Path:

@@ -150,6 +150,11 @@ class Screen:
 
         return read_h5ad(self.counts)
 
+    @property
+    def run(self) -> Path | None:
+        """The output folder of the run that the screen was read from, results/data/NAME; None for an AnnData."""
+        return None if self._temporary else self.folder.parent.parent
+
     @cached_property
     def prepared_id(self) -> np.ndarray:
         """Ids of the cells that PREPARE kept, (n,) strings, in its order."""
@@ -165,11 +170,6 @@ class Screen:
         """Ids of the cells that PREPARE left out, (n,) strings."""
         path = self.tables / DROPPED
         return np.array(path.read_text().splitlines() if path.is_file() else [], dtype=str)
-
-    def embedding_of_run(self, name: str) -> Path | None:
-        """The embedding ``name`` that a run left beside its data (results/embeddings), or None."""
-        path = self.folder.parent.parent / "embeddings" / f"{name}.npz"
-        return path if self._temporary is None and path.is_file() and path.with_suffix(".json").is_file() else None
 
     def sample(self, n_cells: int, seed: int = 0) -> "Screen":
         """A screen of at most ``n_cells`` cells, drawn by their ids: the same cells in any order of the file.
