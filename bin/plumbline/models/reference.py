@@ -118,8 +118,8 @@ def perturbation_codes(names: np.ndarray, sources: list[np.ndarray], seed: int) 
 def _rotated(codes: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """The codes (n, 256) in the rotation closest to ``basis`` (n, 256): a function of their inner products alone.
 
-    Relationship graphs have eigenvalues of high multiplicity. Which eigenvectors LAPACK returns for these depends on where
-    the matrix lies in memory, and so would the cells' embeddings.
+    Relationship graphs have eigenvalues of high multiplicity. Which eigenvectors LAPACK returns for these depends on the
+    processor, and so would the cells' embeddings.
     """
     left, _, right = np.linalg.svd(codes.T @ basis)
     return codes @ (left @ right)
