@@ -1,5 +1,7 @@
 """plumbline from Python gives the numbers of the pipeline, refuses what it cannot score, and spares a training run."""
 
+import importlib
+import importlib.util
 import json
 import logging
 import os
@@ -12,6 +14,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import plumbline as pl
 from plumbline.benchmark.screens import Screen as ScreenOfModule
@@ -375,7 +378,7 @@ def test_the_evaluator_scores_a_sample(bench):
 
 @pytest.fixture
 def lightning(monkeypatch):
-    """A stand-in for Lightning, which no environment of plumbline has: the base class of callbacks."""
+    """A stand-in for Lightning: the base class of callbacks."""
     package, module = types.ModuleType("lightning"), types.ModuleType("lightning.pytorch")
     module.Callback = type("Callback", (), {})
     package.pytorch = module
@@ -422,6 +425,38 @@ def test_the_lightning_callback_logs_once_per_step_and_restores_the_mode(bench, 
     assert module.training
 
 
+def test_lightning_itself_calls_it_and_goes_on_after_a_failure(bench, adata, caplog):
+    if importlib.util.find_spec("lightning") is None:
+        pytest.skip("needs lightning, which comes with scvi-tools")
+    trainer_of = importlib.import_module("lightning.pytorch")
+
+    class Autoencoder(trainer_of.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(6, 6)
+
+        def training_step(self, batch, _):
+            return ((self.layer(batch) - batch) ** 2).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def encode(module: Autoencoder, data: ad.AnnData):
+        if module.global_step > 2:
+            raise RuntimeError("not now")
+        return module.layer(torch.as_tensor(data.obsm["X_mine"]))
+
+    callback = pl.callbacks.Lightning(bench, encode, every_n_steps=2, max_cells=None)
+    loader = torch.utils.data.DataLoader(torch.as_tensor(adata.obsm["X_mine"][:32]), batch_size=8)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = trainer_of.Trainer(max_steps=4, accelerator="cpu", callbacks=[callback], **quiet)
+    trainer.fit(Autoencoder(), loader)
+    assert trainer.global_step == 4
+    assert [entry["step"] for entry in callback.evaluator.history] == [2]
+    assert "plumbline/consistency_pct" in trainer.callback_metrics
+    assert "step 4 (RuntimeError: not now)" in caplog.text
+
+
 def test_without_lightning_the_message_has_the_command(bench, monkeypatch):
     for name in ("lightning", "lightning.pytorch", "pytorch_lightning"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -430,8 +465,6 @@ def test_without_lightning_the_message_has_the_command(bench, monkeypatch):
 
 
 def test_evaluation_gives_the_threads_back(bench):
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

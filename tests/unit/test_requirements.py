@@ -15,8 +15,6 @@ FILES = {name: ROOT / f"containers/{name}/requirements.in" for name in CONTAINER
 FILES |= {"tests": ROOT / "tests/requirements.in", "tools": ROOT / "launcher/tools.in", "java": ROOT / "launcher/java.in"}
 PEERS = {"CellPLM", "scgpt"}  # benchmarks install them beside the environment of the tests, whose versions they would not take
 
-OPTIONAL = {"lightning", "pytorch_lightning"}  # of plumbline.callbacks.Lightning: users of it have one of the two
-
 
 def load_smoke():
     """containers/smoke.py: it reads requirements.in, and knows which scripts run where."""
@@ -111,7 +109,7 @@ def test_nothing_is_asked_for_that_nothing_imports(environment: str):
 
 @pytest.mark.parametrize("environment", FILES)
 def test_all_that_is_imported_is_asked_for(environment: str):
-    wanted = third_party(starts(environment)) - (PEERS | OPTIONAL if environment == "tests" else set())
+    wanted = third_party(starts(environment)) - (PEERS if environment == "tests" else set())
     assert unpinned(smoke.asked(FILES[environment]), wanted) == []
 
 

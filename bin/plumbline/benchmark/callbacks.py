@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from plumbline.benchmark.benchmark import Benchmark
@@ -119,15 +120,9 @@ def Lightning(bench: Benchmark, encode: Callable[..., Any], every_n_steps: int =
 
 def _lightning_class() -> type:
     """The callback's class. Raises ImportError with the next command where Lightning is not installed."""
-    try:
-        from lightning.pytorch import Callback
-    except ImportError:
-        try:
-            from pytorch_lightning import Callback
-        except ImportError as error:
-            raise ImportError("Lightning is not installed: pip install 'plumbline[lightning]'.") from error
+    base = _callback_base()
 
-    class Plumbline(Callback):
+    class Plumbline(base):  # type: ignore[valid-type, misc]
         """Evaluates at the end of training batches; see ``plumbline.callbacks.Lightning``."""
 
         def __init__(self, evaluator: Evaluator) -> None:
@@ -148,6 +143,15 @@ def _lightning_class() -> type:
                 logger.warning("plumbline: the scores of step %s were not logged (%s)", step, error)
 
     return Plumbline
+
+
+def _callback_base() -> type:
+    for name in ("lightning.pytorch", "pytorch_lightning"):  # its new name, and its old one
+        try:
+            return import_module(name).Callback
+        except ImportError:
+            continue
+    raise ImportError("Lightning is not installed: pip install 'plumbline[lightning]'.")
 
 
 def _in_evaluation_mode(evaluator: Evaluator, step: int, module: Any) -> dict:

@@ -79,8 +79,9 @@ class Result:
             and ``recall_mean/verdict`` ('better', 'worse', 'tied' or 'not tested'). Where several embeddings were evaluated,
             each key begins with the name of one: ``X_mine/recall_mean``.
         """
-        rows, flat = self._main_rows(protocol), {}
+        rows = self._main_rows(protocol)
         rows = rows[rows["status"] == "ok"]
+        flat: dict[str, float | str] = {}
         for name in self.names:
             before = f"{name}/" if len(self.names) > 1 else ""
             for row in rows[rows["variant"] == name].itertuples():

@@ -50,6 +50,8 @@ def score(embedding: Embedded, screen: Screen, settings: Settings, folder: Path)
             raise UserError(f"the task {name} reads expression, but {screen.folder} holds no counts.h5ad. Leave the task "
                             "out, or prepare the data set again.")  # fmt: skip
         rows = scored(embedding.path, screen.tables, screen.counts if task.needs_counts else None, name, how)
-        paths = tuple(folder / kind / f"{embedding.id}.{name}.parquet" for kind in ("scores", "items"))
+        file = f"{embedding.id}.{name}.parquet"
         cost = usage(start) | {"threads": settings.threads}
-        write_rows(rows, task, embedding.about(screen.name), settings.n_boot, cost, paths)
+        write_rows(
+            rows, task, embedding.about(screen.name), settings.n_boot, cost, (folder / "scores" / file, folder / "items" / file)
+        )

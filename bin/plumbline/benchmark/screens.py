@@ -103,7 +103,11 @@ class Screen:
             The prepared screen.
         """
         labels = [control] if isinstance(control, str) else list(control or ())
-        given = {"perturbation_column": perturbation, "control_label": ";".join(labels) or "none", "batch_column": batch}
+        given: dict[str, Any] = {
+            "perturbation_column": perturbation,
+            "control_label": ";".join(labels) or "none",
+            "batch_column": batch,
+        }
         given |= {"name": name, "organism": organism, "x_kind": x_kind, "min_counts": min_counts, **columns}
         return cls._prepared(adata, given, [int(seed) for seed in seeds], layer, folder)
 
@@ -111,7 +115,7 @@ class Screen:
     def _prepared(cls, adata: "AnnData", row: dict, seeds: list[int], layer: str | None, folder: Path | str | None) -> "Screen":
         dataset = resolve(row, {})
         temporary = tempfile.TemporaryDirectory(prefix="plumbline_") if folder is None else None
-        target = Path(temporary.name if temporary else folder)
+        target = Path(temporary.name if temporary else str(folder))
         with staged(target) as made:
             source = made / f"{dataset.name}.h5ad"
             write_input(source, adata, [dataset.perturbation_column, dataset.batch_column], layer)
