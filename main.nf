@@ -18,7 +18,8 @@ include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
 include { failures } from './subworkflows/local/utils_failures/main'
 include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; taskFlags ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
-include { paramsHelp ; validateParameters } from './subworkflows/local/utils_schema/main'
+include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
+include { paramsHelp } from './subworkflows/local/utils_schema/main'
 
 workflow PLUMBLINE {
     take:
@@ -107,10 +108,10 @@ workflow PLUMBLINE {
 
 workflow {
     if (params.help) {
-        log.info(paramsHelp("${projectDir}/nextflow_schema.json", 'nextflow run . -profile docker --input samplesheet.csv --outdir results', false))
+        log.info(paramsHelp("${projectDir}/nextflow_schema.json", 'nextflow run . -profile docker --input samplesheet.csv --outdir results'))
         exit(0)
     }
-    def opts = validateParameters(params, "${projectDir}/nextflow_schema.json")
+    def opts = checkedParameters(params, args)
     def prepare_code = codeDigest(['prepare_dataset.py'])
     def datasets = selectedDatasets(opts).collect { meta, path, cell_table -> [meta + [code: prepare_code], path, cell_table] }
     def ids = datasets.collect { dataset -> dataset[0].id }
@@ -118,7 +119,9 @@ workflow {
     checkKnown('baseline (it must be among --models)', [opts.baseline], models.collect { spec -> spec.variant })
     def tasks = selectedTasks(opts)
     def experiments = experimentNames(opts)
-    def requests = joinedRequests(embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts))
+    def wanted = embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts)
+    checkNames(ids, models, wanted, experiments)
+    def requests = joinedRequests(wanted)
     def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks))
     ESTIMATE(
         [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'])],

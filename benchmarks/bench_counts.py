@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Seconds and peak memory of describe_counts.py on simulated counts, and its likelihoods beside statsmodels': a Markdown table.
+"""Seconds and peak memory of describe_counts.py on simulated counts, and its likelihoods compared with those of statsmodels.
 
     python benchmarks/bench_counts.py [--cells 20000,100000 --genes 8000 --threads 2] > benchmarks/counts.md
 
@@ -40,7 +40,7 @@ def make(folder: Path, n_cells: int, n_genes: int, density: float) -> None:
 
 
 def against_statsmodels(folder: Path, output: Path, n_genes: int = 30) -> tuple[float, float]:
-    """(seconds a gene of statsmodels' three fits, the most by which its NB log-likelihood is above ours)."""
+    """(seconds per gene of statsmodels' three fits, the largest excess of its NB log-likelihood over that of plumbline)."""
     import anndata as ad
     import numpy as np
     import pandas as pd
@@ -60,7 +60,7 @@ def against_statsmodels(folder: Path, output: Path, n_genes: int = 30) -> tuple[
         nb = sm.NegativeBinomial(y, **about).fit(disp=0)
         ZeroInflatedNegativeBinomialP(y, **about).fit(disp=0)
         row = ours.iloc[gene]
-        # its search often ends early (it says so); it must never find more than ours
+        # its search often ends early (it says so); it must never exceed plumbline's
         difference = max(difference, nb.llf - row["log_likelihood_nb"])
     return (time.monotonic() - start) / n_genes, difference
 
@@ -79,10 +79,10 @@ def main() -> None:
     print("# Description of counts: time and memory\n")
     print(f"`python benchmarks/bench_counts.py --cells {args.cells} --genes {args.genes} --threads {args.threads}`\n")
     print(
-        "Beside: the three fits of statsmodels 0.14 of 30 genes, dense in memory, one at a time, scaled to all genes; and the"
+        "Compared with the three fits of statsmodels 0.14 of 30 genes, dense in memory, one at a time, scaled to all genes, and"
     )
-    print("most by which its NB log-likelihood is above ours (its search often ends below).\n")
-    print("| cells x genes | wall seconds | CPU seconds | peak memory | statsmodels, seconds | ratio | above ours |")
+    print("the largest excess of its NB log-likelihood over plumbline's (its search often ends below).\n")
+    print("| cells x genes | wall seconds | CPU seconds | peak memory | statsmodels, seconds | ratio | excess |")
     print("|---|---|---|---|---|---|---|")
     for n_cells in map(int, args.cells.split(",")):
         with tempfile.TemporaryDirectory() as name:
@@ -96,8 +96,8 @@ def main() -> None:
                 each, difference = against_statsmodels(folder, output)
             theirs = each * args.genes
             time_and_space = f"{wall:.0f} | {cpu:.0f} | {peak / 2**30:.2f} GB"
-            beside = f"{theirs:,.0f} | {theirs / wall:,.0f} | {difference:.1e}"
-            print(f"| {n_cells:,} x {args.genes:,} | {time_and_space} | {beside} |", flush=True)
+            comparison = f"{theirs:,.0f} | {theirs / wall:,.0f} | {difference:.1e}"
+            print(f"| {n_cells:,} x {args.genes:,} | {time_and_space} | {comparison} |", flush=True)
 
 
 if __name__ == "__main__":

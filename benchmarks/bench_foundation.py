@@ -33,7 +33,7 @@ SETS = {
 N_GENES = 20_000
 NOTE = """
 Geneformer's and UCE's own packages are not timed: the peer is their procedure on the same tokens. Where the time is saved: no
-vocabulary head and no layer above the one asked for (Geneformer), one query in the last layer and tables in place of the
+vocabulary head and no layer above the requested one (Geneformer), one query in the last layer and tables in place of the
 gene and value encoders (scGPT), one query, one decoded position and one projection a gene (UCE), batches by length, fused
 attention, and batches small enough for the caches.
 """
@@ -221,13 +221,13 @@ def report(rows: list[dict], threads: int) -> str:
     import torch
 
     lines = [
-        "# Foundation models: ours against the upstream procedure, on a CPU",
+        "# Foundation models: plumbline compared with the upstream procedure, on a CPU",
         "",
         f"`python benchmarks/bench_foundation.py --peers`, {threads} threads, torch {torch.__version__.partition('+')[0]},",
         "float32. Random weights of the published sizes; values without ties, so that both sides must agree. Cells per",
         "CPU-second (process and children), loading not counted; memory is the peak of the process, weights included.",
         "",
-        "| cells | n | ours, cells/CPU-s | peer, cells/CPU-s | ratio | ours, GB | peer, GB | largest difference |",
+        "| cells | n | plumbline, cells/CPU-s | peer, cells/CPU-s | ratio | plumbline, GB | peer, GB | largest difference |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

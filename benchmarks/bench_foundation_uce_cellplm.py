@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""CellPLM beside its authors' package, and UCE in bfloat16 beside float32, on a CPU: same weights, same cells, real sizes.
+"""CellPLM compared with its authors' package, and UCE in bfloat16 compared with float32, on a CPU: same weights, same cells.
 
-python benchmarks/bench_foundation_uce_cellplm.py            # installs cellplm 0.1.0.post2 into a temporary environment
+    python benchmarks/bench_foundation_uce_cellplm.py            # installs cellplm 0.1.0.post2 into a temporary environment
+
 Weights are random. Only embedding is timed, not loading; CPU-seconds are compared, because a shared machine's wall clock is
-not. UCE beside the steps of its authors' code is in bench_foundation.py. Writes benchmarks/foundation_uce_cellplm.md.
+not. UCE compared with the steps of its authors' code is in bench_foundation.py. Writes benchmarks/foundation_uce_cellplm.md.
 """
 
 import argparse
@@ -52,13 +53,13 @@ def bench_cellplm(place: Path, arguments: argparse.Namespace) -> dict:
     sides = {side: run_side(side, folder, arguments.threads, python) for side in ("cellplm_peer", "cellplm_ours")}
     ours, peer = (np.load(folder / f"{side}.npy") for side in ("cellplm_ours", "cellplm_peer"))
     difference = float(np.abs(ours - peer).max())
-    name = f"CellPLM, {arguments.cells} cells: ours / cellplm 0.1.0.post2"
+    name = f"CellPLM, {arguments.cells} cells: plumbline / cellplm 0.1.0.post2"
     return {"name": name, "cells": arguments.cells, "ours": sides["cellplm_ours"], "peer": sides["cellplm_peer"],
             "difference": difference}  # fmt: skip
 
 
 def bench_uce_bf16(place: Path, arguments: argparse.Namespace) -> dict:
-    """Ours in bfloat16 against ours in float32."""
+    """UCE in bfloat16 compared with float32."""
     from bench_foundation import make_cells, make_uce
 
     folder = place / "uce"
@@ -68,7 +69,7 @@ def bench_uce_bf16(place: Path, arguments: argparse.Namespace) -> dict:
     sides = {side: run_side(side, folder, arguments.threads, Path(sys.executable)) for side in ("uce_fp32", "uce_bf16")}
     ours, peer = (np.load(folder / f"{side}.npy") for side in ("uce_bf16", "uce_fp32"))
     difference = float(np.abs(ours - peer).max())
-    name = f"UCE (4 layers), {arguments.uce_cells} cells: ours in bf16 / ours in fp32"
+    name = f"UCE (4 layers), {arguments.uce_cells} cells: bf16 / fp32"
     return {"name": name, "cells": arguments.uce_cells, "ours": sides["uce_bf16"], "peer": sides["uce_fp32"],
             "difference": difference}  # fmt: skip
 
@@ -195,11 +196,11 @@ def report(rows: list[dict], threads: int) -> str:
     import torch
 
     lines = [
-        "# CellPLM beside its authors' package, UCE in bf16 beside fp32, on a CPU",
+        "# CellPLM compared with its authors' package, UCE in bf16 compared with fp32, on a CPU",
         "",
         f"`python benchmarks/bench_foundation_uce_cellplm.py`, {threads} thread(s), torch {torch.__version__.split('+')[0]}.",
         "Random weights of the published sizes; the same weights and cells on both sides. Cells per CPU-second of embedding,",
-        "loading not counted; memory is the peak of the process, weights included. UCE beside its authors' steps: see",
+        "loading not counted; memory is the peak of the process, weights included. UCE compared with its authors' steps: see",
         "foundation.md.",
         "",
         "| what | first, cells/CPU-s | second, cells/CPU-s | ratio | first, GB | second, GB | largest difference |",

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Every metric beside the best library and a plain transcription of its definition, in one run: a Markdown table.
+"""Every metric compared with the best library and a plain transcription of its definition, in one run: a Markdown table.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_metrics.py [--quick] > benchmarks/metrics.md
 
-CPU-seconds of one thread, second call (imports and compilation are done). A ratio above 1 says how much faster plumbline is.
+CPU-seconds of one thread, second call (imports and compilation are done). A ratio above 1 is the speed-up of plumbline.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""iLISI, kNN and the linear probe beside the best library and a plain transcription of the definition.
+"""iLISI, kNN and the linear probe compared with the best library and a plain transcription of the definition.
 
 ``cases(quick)`` is what bench_metrics.py times. One thread for everyone.
 """
@@ -21,7 +21,7 @@ N_BATCHES, N_CLASSES, D = 20, 100, 50
 
 
 def cases(quick: bool = False) -> list[dict]:
-    """One dict a case: name, n_cells, ours, peer, peer_name, transcription (callables or None; the transcription runs on
+    """One dict per case: name, n_cells, ours, peer, peer_name, transcription (callables or None; the transcription runs on
     ``transcription_share`` of the cells), all on the same synthetic cells."""
     n = 2_000 if quick else 20_000
     random = np.random.default_rng(0)

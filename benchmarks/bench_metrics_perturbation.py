@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Consistency, energy distance, permutation test, recall and reconstruction beside the best library and a plain
+"""Consistency, energy distance, permutation test, recall and reconstruction compared with the best library and a plain
 transcription of the definition.
 
 ``cases(quick)`` is what bench_metrics.py times. One thread for everyone.
@@ -22,7 +22,7 @@ D, N_CELLS, N_BATCHES, N_DRAWS = 256, 30, 8, 1000
 
 
 def cases(quick: bool = False) -> list[dict]:
-    """One dict a case: name, n_cells, ours, peer, peer_name, transcription (callables or None; the transcription runs on
+    """One dict per case: name, n_cells, ours, peer, peer_name, transcription (callables or None; the transcription runs on
     ``transcription_share`` of the work), all on the same synthetic cells."""
     random = np.random.default_rng(0)
     n = 40 if quick else 200
@@ -190,7 +190,7 @@ def _recall_case(n_genes: int) -> dict:
         from efaar_benchmarking import benchmarking
         from sklearn.utils import Bunch
 
-        if not read:  # ours reads the tables once a process: so may the peer
+        if not read:  # plumbline reads the tables once per process: so may the peer
             clean, folder = benchmarking.get_benchmark_relationships, str(annotations_folder())
             read.update({source: clean(folder, source) for source in SOURCES})
             benchmarking.get_benchmark_relationships = lambda _, source: read[source]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PCA of plumbline beside scanpy and scikit-learn: seconds, peak memory and captured variance, in one run.
+"""PCA of plumbline compared with scanpy and scikit-learn: seconds, peak memory and captured variance, in one run.
 
 Every method runs in a process of its own on the same simulated counts file, log-normalises it, and computes the scores of
 all cells. Ratios are to plumbline: above 1, plumbline is faster or smaller. ``python benchmarks/bench_pca.py --quick``

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from plumbline.common.arguments import Parser
+from plumbline.common.arguments import SEEDS, Parser, whole
 from plumbline.common.errors import run_script
 from plumbline.common.threads import limit_threads
 
@@ -13,7 +13,9 @@ def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--counts", type=Path, required=True, help="counts.h5ad, as PREPARE writes it")
     parser.add_argument("--tables", type=Path, required=True, help="tables/ beside it")
-    parser.add_argument("--seed", type=int, default=42, help="the split whose test2 cells are predicted; seeds the draws too")
+    parser.add_argument(
+        "--seed", type=whole(*SEEDS), default=42, help="the split whose test2 cells are predicted; seeds the draws too"
+    )
     parser.add_argument("--output", required=True, help="prefix: PREFIX.integrity.parquet and .json are written")
     return parser.parse_args()
 

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from plumbline.common.arguments import Parser
+from plumbline.common.arguments import Parser, whole
 from plumbline.common.errors import run_script
 from plumbline.common.threads import limit_threads
 
@@ -16,7 +16,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cells", choices=("auto", "controls", "all"), default="auto", help="auto: controls if there are 200")
     parser.add_argument("--offset", choices=("auto", "depth", "batch"), default="auto",
                         help="batch: depth x the gene's mean in the batch; auto: batch if batches have 20 cells")  # fmt: skip
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=whole(1), default=1)
     parser.add_argument("--output", required=True, help="prefix: PREFIX.count_distribution.parquet and .json are written")
     return parser.parse_args()
 

@@ -5,6 +5,7 @@ import argparse
 import json
 from pathlib import Path
 
+from plumbline.common.arguments import whole
 from plumbline.common.errors import UserError, run_script
 from plumbline.common.usage import duration
 
@@ -17,7 +18,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--costs", type=Path, required=True, help="steps.tsv of a run, or assets/costs.tsv")
     parser.add_argument("--catalogue", type=Path, required=True, help="assets/catalogue.csv: sizes of data sets to be fetched")
     parser.add_argument("--inputs", type=Path, help="folder with the data sets' files")
-    parser.add_argument("--cpus", type=int, default=1, help="processors that the run may use")
+    parser.add_argument("--cpus", type=whole(1), default=1, help="processors that the run may use")
     parser.add_argument("--output", type=Path, required=True, help="text file")
     return parser.parse_args()
 
@@ -54,7 +55,7 @@ def read_costs(path: Path):
 
     from plumbline.experiments.cost import fit_costs
 
-    steps = pd.read_csv(path, sep="\t", dtype={"name": str}).fillna({"name": ""})
+    steps = pd.read_csv(path, sep="\t", dtype={"name": str}, keep_default_na=False, na_values=[""]).fillna({"name": ""})
     missing = [name for name in ("step", "name", "n_cells", "seconds", "cpu_seconds") if name not in steps]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]}. Give the steps.tsv that a run left in its output folder.")
@@ -74,7 +75,10 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
     lines.append(f"Largest parts: {parts}. Largest memory of a task: {peak / 1e9:.1f} GB.")
     guessed = sorted(set(found.loc[~found["known"], "name"]))
     if guessed:
-        lines.append(f"No timings available; assumed as slow as the slowest measured task of that step: {', '.join(guessed)}.")
+        lines.append(
+            "No timings available; assumed as slow as the slowest measured variant of the same model, or else of the same "
+            f"step: {', '.join(guessed)}."
+        )
     if unknown:
         lines.append(f"Not counted, because their size is not known before they are fetched: {', '.join(unknown)}.")
     return (
@@ -87,11 +91,13 @@ def main() -> None:
     args = arguments()
     from plumbline.common.files import whole_file
     from plumbline.data.catalogue import read_catalogue
+    from plumbline.embedding.variants import read_variants
     from plumbline.experiments.cost import estimate
 
     plan = json.loads(args.plan.read_text())
     cells = sizes(plan, args.inputs, read_catalogue(args.catalogue))
-    found = estimate(read_costs(args.costs), work_of(plan, cells))
+    module = {name: variant.model for name, variant in read_variants().items()}
+    found = estimate(read_costs(args.costs), work_of(plan, cells), module)
     unknown = [dataset["name"] for dataset in plan["datasets"] if not cells[dataset["name"]]]
     with whole_file(args.output) as temporary:
         temporary.write_text(text_of(found[found["n_cells"] > 0], unknown, args.cpus))

@@ -5,7 +5,7 @@ import argparse
 import time
 from pathlib import Path
 
-from plumbline.common.arguments import Parser
+from plumbline.common.arguments import Parser, whole
 from plumbline.common.errors import run_script
 from plumbline.common.threads import limit_threads
 
@@ -20,9 +20,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--task", required=True, help="a file of bin/plumbline/tasks")
     parser.add_argument("--seeds", required=True, help="split seeds, separated by commas")
     parser.add_argument("--protocols", default="paper,corrected")
-    parser.add_argument("--n-draws", type=int, default=1000, help="size of permutation nulls")
-    parser.add_argument("--n-boot", type=int, default=1000, help="bootstrap resamples of an interval")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--n-draws", type=whole(1, 1_000_000), default=1000, help="size of permutation nulls")
+    parser.add_argument("--n-boot", type=whole(1, 1_000_000), default=1000, help="bootstrap resamples of an interval")
+    parser.add_argument("--threads", type=whole(1), default=1)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     for name in ABOUT:
         parser.add_argument(f"--{name.replace('_', '-')}", default="", help="copied into every row")

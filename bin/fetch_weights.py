@@ -2,7 +2,8 @@
 """Fetch the checkpoints of foundation models, by their ids in assets/models.csv, to a folder of weights.
 
 Files keep the layout of their source, DIR/<model>/<path>, so that --weights DIR serves every model, and DIR, put on a web
-server, serves as --mirror. Cut transfers go on where they stopped; what is known of size and sha256 is verified.
+server, serves as --mirror. Cut transfers go on where they stopped; what is known of size and sha256 is verified. Weights for
+non-commercial use are fetched after --accept-licence alone.
 """
 
 import argparse
@@ -23,12 +24,29 @@ def main() -> None:
     parser.add_argument(
         "--recipe", action="store_true", help="fetch nothing: print the commands for a machine with network access"
     )
+    parser.add_argument("--accept-licence", action="store_true", help="I accept the licences that exclude commercial use")
     arguments = parser.parse_args()
-    for checkpoint in [known_checkpoint(name) for name in arguments.names]:
+    checkpoints = [known_checkpoint(name) for name in arguments.names]
+    if not arguments.recipe:
+        require_accepted(checkpoints, arguments.accept_licence)
+    for checkpoint in checkpoints:
         if arguments.recipe:
             print(recipe(checkpoint, arguments.output, arguments.mirror))
         else:
             fetch(checkpoint, arguments.output, arguments.mirror)
+
+
+def require_accepted(checkpoints: list[Checkpoint], accepted: bool) -> None:
+    """Show each licence. Raises UserError, before anything is fetched, if one excludes commercial use and is not accepted."""
+    for checkpoint in checkpoints:
+        print(f"{checkpoint.variant}: licence of the weights: {checkpoint.licence or 'not known'}", file=sys.stderr)
+    restricted = [checkpoint for checkpoint in checkpoints if checkpoint.restricted]
+    if restricted and not accepted:
+        names = ", ".join(checkpoint.variant for checkpoint in restricted)
+        raise UserError(
+            f"The weights of {names} are not for commercial use ({restricted[0].licence}; {restricted[0].source}). Read the "
+            "licence at the source; if you accept it, give the same command with --accept-licence."
+        )
 
 
 def fetch(checkpoint: Checkpoint, output: Path, mirror: str | None, pause: float = 2.0) -> None:
@@ -64,6 +82,7 @@ def wanted(checkpoint: Checkpoint, output: Path, mirror: str | None) -> list[tup
 def recipe(checkpoint: Checkpoint, output: Path, mirror: str | None) -> str:
     """Commands that bring the files from a machine with network access, and verify them."""
     files = wanted(checkpoint, output, mirror)
+    accept = " --accept-licence" if checkpoint.restricted else ""
     if checkpoint.manual and not mirror:
         lines = [f"# Open {checkpoint.source} in a browser and save:"]
         lines += [f"#   {Path(file.path).name} as {path}" for file, _, path in files]
@@ -73,7 +92,9 @@ def recipe(checkpoint: Checkpoint, output: Path, mirror: str | None) -> str:
         lines += [f"curl --fail --location --continue-at - --output '{path}' '{url}'" for _, url, path in files]
     sums = [f"{file.sha256}  {path}" for file, _, path in files if file.sha256]
     lines += [f"echo '{line}' | sha256sum --check" for line in sums]
-    lines += [f"# Then verify (and unpack) with: ./plumb fetch {checkpoint.variant} --output {output}"]
+    lines += [f"# Then verify (and unpack) with: ./plumb fetch {checkpoint.variant} --output {output}{accept}"]
+    if accept:
+        lines.insert(0, f"# Licence of the weights: {checkpoint.licence} ({checkpoint.source})")
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from plumbline.common.arguments import Parser
+from plumbline.common.arguments import SEEDS, Parser, whole
 from plumbline.common.errors import NotApplicable, run_script
 
 
@@ -12,7 +12,7 @@ def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--counts", type=Path, required=True, help="counts.h5ad, as prepare_dataset.py writes it")
     parser.add_argument("--tables", type=Path, required=True, help="its tables folder")
-    parser.add_argument("--seed", type=int, required=True, help="the split whose held-out part (test2) is taken")
+    parser.add_argument("--seed", type=whole(*SEEDS), required=True, help="the split whose held-out part (test2) is taken")
     parser.add_argument("--name", required=True, help="name of the new data set")
     parser.add_argument("--output", required=True, help="prefix: PREFIX.h5ad, PREFIX.row.json, PREFIX.objectives.json")
     return parser.parse_args()

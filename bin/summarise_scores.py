@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from plumbline.common.arguments import Parser
+from plumbline.common.arguments import SEEDS, Parser, whole
 from plumbline.common.errors import run_script
 
 
@@ -19,8 +19,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--baseline", default="pca", help="the variant every model is compared with")
     parser.add_argument("--experiments", default="", help="experiments that were asked for, separated by commas")
     parser.add_argument("--data-reports", type=Path, help="folder with the tables of every data set")
-    parser.add_argument("--n-boot", type=int, default=1000, help="bootstrap resamples")
-    parser.add_argument("--seed", type=int, default=0, help="seeds the resampling")
+    parser.add_argument("--n-boot", type=whole(1, 1_000_000), default=1000, help="bootstrap resamples")
+    parser.add_argument("--seed", type=whole(*SEEDS), default=0, help="seeds the resampling")
     parser.add_argument("--outdir", type=Path, required=True)
     return parser.parse_args()
 

@@ -1,5 +1,6 @@
-"""Nextflow and scripts as children of ./plumb: started with what they need, waited for, their exit code passed on."""
+"""Nextflow and scripts as children of ./plumb: started with what they need, waited for, stopped with it."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -12,28 +13,57 @@ from pathlib import Path
 from launcher import environments, models
 from launcher.home import REPO, say
 from launcher.nextflow import Nextflow, nextflow
+from launcher.parameters import Parameters, value, without
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOCKED = "Unable to acquire lock"
 
 
 def launch(arguments: list[str], before: Sequence[str] = (), **variables: str) -> int:
-    """`nextflow run` with the uv profile, unless an engine is named; ends with where the results are."""
-    profiles = [name for name in (models.value(arguments, "-profile") or "").split(",") if name]
-    extra: list[str] = []
+    """`nextflow run` with the uv profile, unless an engine is used; ends with where the results are."""
+    profiles = [name for name in (value(arguments, "-profile") or "").split(",") if name]
     program = nextflow()
-    if "--help" not in arguments and not set(profiles) & set(models.ENGINES):
-        profiles += [] if "uv" in profiles else ["uv"]
-        if not models.value(arguments, "--env_dir"):
-            wanted = models.environments(arguments, profiles)
+    asked_for_help = "--help" in arguments
+    parameters = Parameters(program, arguments, profiles)
+    extra: list[str] = []
+    if not asked_for_help and not parameters.engine():
+        parameters.profiles = profiles = [*profiles, *([] if "uv" in profiles else ["uv"])]
+        if not value(arguments, "--env_dir"):
+            wanted = models.environments(parameters)
             if environments.lacking(wanted) and (code := _refused(program, arguments, profiles)):
                 return code
             extra = ["--env_dir", str(environments.make(wanted))]
-    options = [*(["-profile", ",".join(profiles)] if profiles else []), *models.without(arguments, "-profile"), *extra]
+    options = [*(["-profile", ",".join(profiles)] if profiles else []), *without(arguments, "-profile"), *extra]
     start = time.time()
-    code = wait([program.command, *before, "run", str(REPO), *options], program.environment | variables)
-    outdir = Path(models.parameter(arguments, profiles, "outdir") or "results").absolute()
-    report = outdir / "multiqc_report.html"
-    if report.exists() and report.stat().st_mtime >= start:  # also after a run that lost a task: the report says which
-        say(f"report:  {report}\nresults: {outdir}")
+    command = [program.command, *before, "run", str(REPO), *_plain_lines(arguments), *options]
+    code = wait(command, program.environment | variables)
+    if code:
+        _explain_lock(Path(value(list(before), "-log") or ".nextflow.log"), start)
+    if not asked_for_help and "--estimate_only" not in arguments:
+        _say_where(Path(parameters.get("outdir") or "results").absolute(), code, start)
     return code
+
+
+def _plain_lines(arguments: list[str]) -> list[str]:
+    """Nextflow redraws its table of tasks; without a terminal, each drawing would be further lines."""
+    chosen = "NXF_ANSI_LOG" in os.environ or value(arguments, "-ansi-log") is not None
+    return [] if chosen or sys.stdout.isatty() else ["-ansi-log", "false"]
+
+
+def _say_where(outdir: Path, code: int, start: float) -> None:
+    """Also after a run that lost a task, whose report says which, and after one whose every task was cached."""
+    report = outdir / "multiqc_report.html"
+    if report.exists() and (code == 0 or report.stat().st_mtime >= start):
+        say(f"report:  {report}\nresults: {outdir}")
+
+
+def _explain_lock(log: Path, start: float) -> None:
+    """What Nextflow's words about a lock mean here: a run that still goes on, or what it left running."""
+    if log.is_file() and log.stat().st_mtime >= start and LOCKED in log.read_text(errors="replace"):
+        say(
+            "A run that was started here is still going on; -resume continues it once it has ended.\n"
+            "Wait for it, or find it with `ps -ef | grep nextflow` and end it with `kill PROCESS-ID`; then run again."
+        )
 
 
 def _refused(program: Nextflow, arguments: list[str], profiles: list[str]) -> int:
@@ -43,7 +73,7 @@ def _refused(program: Nextflow, arguments: list[str], profiles: list[str]) -> in
     """
     kept = [word for word in arguments if word != "-resume"]
     for option in ("-profile", "--outdir", "-w", "-work-dir"):
-        kept = models.without(kept, option)
+        kept = without(kept, option)
     with tempfile.TemporaryDirectory() as folder:
         options = ["-preview", "-profile", ",".join(profiles), *kept, "--outdir", folder, "-w", folder, "--env_dir", folder]
         done = subprocess.run(
@@ -60,9 +90,40 @@ def _refused(program: Nextflow, arguments: list[str], profiles: list[str]) -> in
 
 
 def wait(command: list[str], variables: dict[str, str]) -> int:
-    """Run to the end and pass on the exit code. Ctrl-C reaches the child by itself; it cleans up and then ends."""
-    with subprocess.Popen(command, env=os.environ | variables) as child:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    """Run to the end and pass on the exit code. A signal that ends plumb ends the child, which cleans up first."""
+    children: list[subprocess.Popen] = []
+    received: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        received.append(number)
+        if not children:
+            sys.exit(128 + number)
+        if number != signal.SIGINT or not _ctrl_c_reaches_all():
+            children[0].send_signal(number)
+
+    for number in PASSED_ON:
+        # nohup, and jobs in the background of a script, ignore some
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    with subprocess.Popen(command, env=os.environ | variables, preexec_fn=_end_with_parent) as child:
+        children.append(child)
         code = child.wait()
+    if received:
+        say(f"stopped by {signal.Signals(received[0]).name}; what was finished is kept")
+        return 128 + received[0]
     return code if code >= 0 else 128 - code
+
+
+def _ctrl_c_reaches_all() -> bool:
+    """Whether plumb is in front at a terminal, which then sends Ctrl-C to the child as well."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _end_with_parent() -> None:
+    """Run in the child before its program starts: where plumb is killed outright (kill -9), Linux asks the child to end."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

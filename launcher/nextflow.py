@@ -95,7 +95,7 @@ def recent(version: str) -> bool:
 
 def nextflow() -> Nextflow:
     """The machine's own Nextflow and Java where good enough, else ours; fetched when missing."""
-    environment = {"NXF_OPTS": os.environ.get("NXF_OPTS", FAST_START)} | path_with_ps()
+    environment = {"NXF_OPTS": os.environ.get("NXF_OPTS", FAST_START)} | path_with_ps() | nextflow_home()
     fetch_java = java_version() not in JAVA
     if fetch_java:
         provide([_java()])
@@ -109,6 +109,14 @@ def nextflow() -> Nextflow:
     if (program.path / "offline").exists():
         environment["NXF_OFFLINE"] = "true"  # or it looks for its plugins and for news of itself
     return Nextflow(str(tools().path / "bin/nextflow"), environment, program.path / VERSION / f"nextflow-{VERSION}-one.jar")
+
+
+def nextflow_home() -> dict[str, str]:
+    """{} where the user has a Nextflow folder that can be written (it may hold a configuration), else one below ours."""
+    own = Path("~/.nextflow").expanduser()
+    if os.environ.get("NXF_HOME") or (own.is_dir() and os.access(own, os.W_OK)):
+        return {}
+    return {"NXF_HOME": str(home() / "nxf-home")}
 
 
 def path_with_ps() -> dict[str, str]:

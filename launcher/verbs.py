@@ -10,8 +10,9 @@ from launcher import doctor, environments, models
 from launcher.home import REPO, home, say
 from launcher.launch import launch, wait
 from launcher.nextflow import nextflow, tool
+from launcher.parameters import Parameters, value, values, without
 from plumbline import __version__
-from plumbline.common.errors import UserError
+from plumbline.common.errors import UserError, did_you_mean
 from plumbline.data.catalogue import read_catalogue
 
 DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation data?"
@@ -96,13 +97,13 @@ def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
     more = models.with_weights(arguments.weights) if arguments.weights else []
     more += models.untrained() if arguments.untrained else []
     if more:  # beside the demo's models
-        chosen = (models.parameter(rest, ["demo"], "models") or "").split(",")
-        rest = [*models.without(rest, "--models"), "--models", ",".join(dict.fromkeys([*chosen, *more]))]
+        chosen = (Parameters(nextflow(), rest, ["demo"]).get("models") or "").split(",")
+        rest = [*without(rest, "--models"), "--models", ",".join(dict.fromkeys([*chosen, *more]))]
     rest += ["--weights", str(arguments.weights.absolute())] if arguments.weights else []
     rest += ["-resume"] if (state / "history").exists() and "-resume" not in rest else []
     also = "experiments" if arguments.experiments else None
-    profiles = ",".join(filter(None, [models.value(rest, "-profile"), "demo", also]))
-    rest = ["-profile", profiles, *models.without(rest, "-profile")]
+    profiles = ",".join(filter(None, [value(rest, "-profile"), "demo", also]))
+    rest = ["-profile", profiles, *without(rest, "-profile")]
     return launch(rest, ["-log", str(outdir / "work/nextflow.log")], NXF_CACHE_DIR=str(state))
 
 
@@ -125,12 +126,25 @@ def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
 def _embed(arguments: argparse.Namespace, rest: list[str]) -> int:
     row = models.variant(arguments.variant)
     settings = [word for pair in row["settings"].split(";") if pair for word in ("--set", pair)]
+    lacks_weights = models.needs_weights(row, values([*settings, *rest], "--set")) and value(rest, "--weights") is None
+    if lacks_weights:
+        name, folder = row["id"], f"WEIGHTS/{row['model']}"
+        raise UserError(f"{name} needs its checkpoint: ./plumb fetch {name} --output WEIGHTS, then add --weights {folder}")
     return _script(row["env"], f"embed_{row['model']}.py", ["--variant", row["id"], *settings, *rest])
 
 
 def _fetch(arguments: argparse.Namespace, rest: list[str]) -> int:
-    is_model = arguments.name in {row[column] for row in models.rows() for column in ("id", "model")}
-    return _script("base", "fetch_weights.py" if is_model else "fetch_dataset.py", [arguments.name, *rest])
+    """Unknown names and a missing --output are refused before an environment is made."""
+    name, known = arguments.name, read_catalogue()
+    weights = {row[column] for row in models.rows() for column in ("id", "model") if row["weights_files"]}
+    if name in weights:
+        return _script("base", "fetch_weights.py", [name, *rest])
+    if "://" not in name and name not in known:
+        hint = did_you_mean(name, [*known, *sorted(weights)])
+        raise UserError(f"{name!r} is neither a data set of the catalogue nor a model with weights.{hint}")
+    if value(rest, "--output") is None:
+        raise UserError(f"No file to write {name} to: add --output FILE")
+    return _script("base", "fetch_dataset.py", [name, *rest])
 
 
 def _catalogue(_arguments: argparse.Namespace, _rest: list[str]) -> int:

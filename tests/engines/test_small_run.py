@@ -41,7 +41,7 @@ def test_every_task_ran_where_it_should(engine: Engine, run):
     if "slurm" in engine.profile:
         assert all("#SBATCH --mem" in script for script in scripts)
         jobs = (Path(os.environ["SLURM_CONF"]).parents[1] / "log" / "jobcomp.txt").read_text() if os.geteuid() == 0 else ""
-        trace = pd.read_csv(run.results / "pipeline_info" / "trace.txt", sep="\t", dtype=str)
+        trace = pd.read_csv(run.info("trace", "txt"), sep="\t", dtype=str)
         assert os.geteuid() != 0 or all(f"JobId={job} " in jobs for job in trace.native_id)
     if engine.containers:
         launchers = {"charliecloud": "ch-run", "singularity": "singularity exec"}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.parameters import ENGINES
+
 ROOT = Path(__file__).resolve().parents[2]
 SHEET_COLUMNS = "name,path,perturbation_column,control_label,batch_column,organism,x_kind,min_counts,perturbation_type"
 
@@ -25,16 +27,20 @@ class Run:
     def results(self) -> Path:
         return self.folder / "results"
 
+    def info(self, name: str, ending: str) -> Path:
+        """The newest file of this kind in pipeline_info; each start writes its own."""
+        return max((self.results / "pipeline_info").glob(f"{name}_20*.{ending}"))
+
     def tasks(self) -> dict[str, str]:
         """Task name, such as 'PLUMBLINE:EVALUATE (kang.pca.42.recall)' -> COMPLETED, CACHED or FAILED."""
-        with open(self.results / "pipeline_info" / "trace.txt") as stream:
+        with open(self.info("trace", "txt")) as stream:
             return {row["name"].removeprefix("PLUMBLINE:"): row["status"] for row in csv.DictReader(stream, delimiter="\t")}
 
 
 def plumb_run(folder: Path, *arguments: object, repo: Path = ROOT, timeout: int = 1200) -> Run:
     """``./plumb run`` with ``folder`` as the current one: results, work and history of the run lie there."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [repo / "plumb", "run", "--outdir", "results", *arguments]
+    command = [repo / "plumb", "run", "--outdir", "results", *arguments, *environments(arguments)]
     done = subprocess.run(
         list(map(str, command)),
         cwd=folder,
@@ -45,6 +51,13 @@ def plumb_run(folder: Path, *arguments: object, repo: Path = ROOT, timeout: int 
         check=False,
     )
     return Run(done.returncode, done.stdout + done.stderr, folder)
+
+
+def environments(arguments: tuple[object, ...]) -> list[str]:
+    """The folder that `plumb test` made, so that plumb has nothing to look up; not where an engine runs the tasks."""
+    words, folder = [str(word) for word in arguments], os.environ.get("PLUMBLINE_ENV_DIR")
+    profiles = words[words.index("-profile") + 1].split(",") if "-profile" in words else []
+    return ["--env_dir", folder] if folder and "--help" not in words and not set(profiles) & set(ENGINES) else []
 
 
 def write_sheet(path: Path, *rows: str) -> Path:

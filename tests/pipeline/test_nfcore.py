@@ -54,7 +54,9 @@ def modules_repository(folder: Path) -> None:
 def test_meta_describes_every_input_and_output(module):
     about = yaml.safe_load((module / "meta.yml").read_text())
     process = (module / "main.nf").read_text()
-    assert about["name"] == "_".join(module.relative_to(ROOT / "modules/local").parts)
+    # EMBED_MODEL is not called as its folder: EMBED is the workflow
+    name = "_".join(module.relative_to(ROOT / "modules/local").parts)
+    assert about["name"] == ("embed_model" if name == "embed" else name)
     inputs, outputs = (
         process.split("    output:")[0].split("    input:")[1],
         process.split("    output:")[1].split("script:")[0],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher import models
 from plumbline import __version__
 
 from .conftest import ROOT, Run, plumb_run
@@ -30,10 +31,11 @@ def test_every_process_has_an_image_that_we_build(tiny_sheet, tmp_path):
     command = [os.environ["PLUMBLINE_NEXTFLOW"], "inspect", ROOT, "-profile", "docker", "--input", tiny_sheet]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     images = {entry["name"]: entry["container"] for entry in json.loads(shown[shown.index("{") :])["processes"]}
+    # EMBED_MODEL takes its image from the row of the model
+    of_models = {f"ghcr.io/plumbline/plumbline-{row['env']}:{__version__}" for row in models.rows()}
     names = {path.parent.name for path in ROOT.glob("containers/*/requirements.in")}
     built = {f"ghcr.io/plumbline/plumbline-{name}:{__version__}": name for name in names}
-    assert set(images.values()) <= set(built)
-    # EMBED's image is its model's (test_house.py): inspect sees that of most
+    assert set(images.values()) | of_models == set(built)
     sources = [path.read_text() for path in ROOT.glob("modules/**/main.nf")]
     processes = {process for text in sources for process in re.findall(r"^process (\w+)", text, re.M)}
     assert {name.split(":")[-1] for name in images} == processes
@@ -99,9 +101,11 @@ def test_a_cloud_is_asked_for_gpus_without_limit_and_without_flags_of_an_engine(
     """As far as configuration goes: the executors are plugins, which come from Nextflow's site."""
     command = [os.environ["PLUMBLINE_NEXTFLOW"], "config", ROOT, "-profile", f"docker,{cloud},gpu", "-flat"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    settings = dict(line.split(" = ", 1) for line in shown.splitlines() if " = " in line)
+    settings = dict(re.findall(r"^(\S+) = (.*(?:\n[ }].*)*)", shown, re.MULTILINE))
     assert settings["process.executor"].strip("'").replace("-", "") == cloud
     [selector] = {key.rsplit(".", 1)[0] for key in settings if key.endswith(".accelerator")}
     assert settings[f"{selector}.maxForks"] == "0"
-    assert cloud in settings[f"{selector}.containerOptions"].replace("-", "").split("'docker'")[0]
+    handed_over, flags = settings[f"{selector}.containerOptions"].split("'--gpus all'")
+    assert cloud in handed_over.replace("-", "")
+    assert cloud not in flags.replace("-", "")
     assert settings["process.resourceLimits"] == "[]"

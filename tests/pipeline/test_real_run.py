@@ -110,9 +110,11 @@ def test_the_results_folder_holds_what_the_docs_say(run):
     names = {path.relative_to(run.results).as_posix() for path in run.results.rglob("*") if path.is_file()}
     for wanted in ("multiqc_report.html", "scores.parquet", "scores.tsv", "items.parquet",
                    "comparisons.tsv", "embeddings/norman.pca.42.npz", "embeddings/norman.pca.42.json",
-                   "data/norman/tables/cells.parquet", "pipeline_info/trace.txt",
+                   "data/norman/tables/cells.parquet",
                    "pipeline_info/plumbline_software_mqc_versions.yml"):  # fmt: skip
         assert wanted in names
+    for kind, ending in (("trace", "txt"), ("execution_report", "html"), ("execution_timeline", "html"), ("params", "json")):
+        assert run.info(kind, ending).stat().st_size > 0
 
 
 def test_provenance_says_how_an_embedding_was_made(run):

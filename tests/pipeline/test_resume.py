@@ -30,9 +30,12 @@ def again(first, tiny_sheet) -> dict[str, str]:
 
 
 def test_a_second_run_repeats_nothing(first, tiny_sheet):
-    before = first[1].tasks()
+    before, files = first[1].tasks(), {kind: first[1].info(*kind) for kind in (("trace", "txt"), ("params", "json"))}
     assert set(before.values()) == {"COMPLETED"}
     assert again(first, tiny_sheet) == dict.fromkeys(before, "CACHED")
+    for kind, file in files.items():
+        assert file.exists(), "the first run's stays"
+        assert first[1].info(*kind) != file, "and the second has its own"
 
 
 @pytest.mark.parametrize(

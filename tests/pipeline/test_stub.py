@@ -1,6 +1,8 @@
 """A stub run (no task does its work) walks the whole grid, every model included; and what Nextflow itself can check."""
 
+import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -49,8 +51,11 @@ def test_every_profile_can_be_read():
 def test_help_names_every_parameter(tmp_path):
     run = plumb_run(tmp_path, "--help")
     assert run.code == 0
-    for name in ("--input", "--models", "--tasks", "--weights", "--baseline"):
-        assert name in run.output
+    groups = json.loads((ROOT / "nextflow_schema.json").read_text())["$defs"].values()
+    parameters = [name for group in groups for name in group["properties"]]
+    assert len(parameters) > 30
+    for name in parameters:
+        assert re.search(rf"^  --{name} +\[", run.output, re.MULTILINE), name
 
 
 def test_every_experiment_joins_the_grid(tiny_sheet, tiny_screen, tmp_path):

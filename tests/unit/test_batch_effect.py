@@ -1,5 +1,8 @@
 """The batch effect task: planted mixtures, items that add up, reasons."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +55,22 @@ def test_separated_batches():
     assert found["ilisi_ratio"] == pytest.approx(1 / values_of(batch_effect.run(view()))["ilisi_raw"], rel=0.01)
     assert found["ilisi_scaled"] == pytest.approx(0, abs=1e-9)
     assert found["ilisi_scib"] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_attainable_maximum_is_said_where_perturbations_are_nested_in_batches():
+    """Each of 4 batches holds a perturbation of its own; these lie apart, and the batches differ by nothing else."""
+    random = np.random.default_rng(1)
+    given = view(n=2000)
+    batch = pd.factorize(given.screen.batch)[0]
+    values = random.normal(size=(2000, 10)).astype(np.float32)
+    values[:, 0] += 100 * np.where(given.screen.is_control, 0, batch + 1)
+    nested = replace(given.screen, perturbation=np.where(given.screen.is_control, "ctrl", batch.astype(str)))
+    scores = {score.metric: score for score in batch_effect.run(replace(given, embedding=values, screen=nested))}
+    said = float(re.search(r"attainable maximum (0\.\d\d)", scores["ilisi_scaled"].reason)[1])
+    controls = given.screen.is_control.mean()
+    assert said == pytest.approx(controls * 0.95, abs=0.03)  # only the controls can mix
+    assert scores["ilisi_scaled"].value == pytest.approx(said, abs=0.03)
+    assert "attainable" not in {s.metric: s for s in batch_effect.run(given)}["ilisi_scaled"].reason
 
 
 def test_items_add_up_by_batch():

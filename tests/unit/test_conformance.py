@@ -15,6 +15,7 @@ from plumbline.common.errors import UserError
 from plumbline.embedding.conformance import kit as conformance_kit
 from plumbline.embedding.conformance import rules as conformance
 from plumbline.embedding.conformance.cells import first_cells, generated
+from plumbline.embedding.variants import read_variants
 
 HONEST = """
 import hashlib
@@ -128,6 +129,24 @@ def test_foundation_models(shared: Path, kit: Callable, model: str, variant: str
     assert not failed(verdicts), conformance.as_table(verdicts)
     assert {name for name, verdict in verdicts.items() if verdict.status == "recorded"} == recorded
     assert verdicts["no_known_gene"].detail.startswith("not applicable")
+
+
+@pytest.mark.parametrize(("variant", "weights"), [
+    ("scfoundation_t4", "scfoundation/models"),
+    ("scimilarity", "scimilarity/model_tiny"),
+    ("tahoe_x1_70m", "tahoe_x1/hf_repo"),
+    ("tahoe_x1_3b", "tahoe_x1/hf_repo"),
+])  # fmt: skip
+def test_foundation_models_in_which_a_cell_depends_on_nothing_but_its_counts(
+    shared: Path, kit: Callable, variant: str, weights: str
+) -> None:
+    pytest.importorskip("torch")
+    model = read_variants()[variant].model
+    verdicts = conformance.check(kit(model, "--weights", str(shared / "fixtures" / weights), "--variant", variant))
+    assert {name for name, verdict in verdicts.items() if verdict.status != "pass"} == {"memory_growth"}, conformance.as_table(
+        verdicts
+    )
+    assert verdicts["memory_growth"].detail == "switched off"
 
 
 def test_memory_growth_is_found(root: Path, tmp_path: Path) -> None:

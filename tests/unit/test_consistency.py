@@ -15,7 +15,7 @@ from plumbline.metrics import cosine
 from plumbline.metrics.cosine import matched_null, mean_cosine
 from plumbline.metrics.groups import group_by, group_means
 from plumbline.metrics.ranks import draw_p_value, paper_p_value, unexpressed_null
-from plumbline.tasks import consistency
+from plumbline.tasks import consistency, magnitude
 
 
 def _screen(n_perturbations=30, n_cells=12, n_controls=100, n_batches=4, d=8, effect=0.0, seed=0):
@@ -66,17 +66,48 @@ def test_group_means():
     np.testing.assert_allclose(group_means(x[order], groups, block=7), expected, atol=1e-12)
 
 
-def test_draws_are_other_cells_of_the_same_batches():
-    """Own cells point along axis 0, others along the axis of their batch: only the right draw gives this value."""
+def test_draws_are_cells_of_the_same_batches():
+    """Every cell points along the axis of its batch: only as many cells from each batch give this value."""
     batch = np.repeat(["a", "b", "c"], [20, 30, 10])
     labels = np.full(60, "other")
     labels[[0, 1, 2, 20, 21]] = "own"
     x = np.eye(4)[np.repeat([1, 2, 3], [20, 30, 10])]
-    x[labels == "own"] = np.eye(4)[0]
     observed, null, tested = matched_null(x, np.arange(60).astype(str), labels, batch, np.array(["own"]), 50, 0)
     assert tested[0] == 5
-    assert observed[0] == pytest.approx(1)
-    np.testing.assert_allclose(null, (3**2 + 2**2 - 5) / 20, atol=1e-6)
+    np.testing.assert_allclose([observed[0], *null[0]], (3**2 + 2**2 - 5) / 20, atol=1e-6)
+
+
+def test_own_cells_that_are_not_tested_are_not_drawn():
+    labels = np.array(["own"] * 20 + ["other"] * 6)
+    x = np.eye(7)[np.r_[np.zeros(20, int), 1:7]]
+    _, null, tested = matched_null(x, np.arange(26).astype(str), labels, np.full(26, "a"), np.array(["own"]), 500, 0)
+    assert tested[0] == 3  # half of 6 others; 3 of these 9 cells are drawn, all three own in 1 of 84 cases
+    assert (null[0] > 0.99).mean() < 0.05
+
+
+@pytest.mark.parametrize("others", [1, 2, 3, 10])
+def test_noise_is_significant_as_often_as_alpha_says_however_few_the_others_are(others):
+    """A cell in each of 5 batches that hold few other cells: drawn from the others alone, one set or few are all there is."""
+    rng, n = np.random.default_rng(0), 300
+    batch = np.repeat([f"b{i}" for i in range(5 * n)], 1 + others)
+    labels = np.full((5 * n, 1 + others), "other", dtype=object)
+    labels[:, 0] = np.repeat([f"p{i}" for i in range(n)], 5)
+    labels, x = labels.ravel().astype(str), rng.normal(size=(len(batch), 16))
+    names = np.unique(labels[labels != "other"])
+    observed, null, _ = matched_null(x, np.arange(len(x)).astype(str), labels, batch, names, 199, 0)
+    rate = (draw_p_value(observed, null) <= 0.05).mean()
+    assert rate <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n)  # a rate of 0.09 with 3 others, 0.45 with one
+
+
+def test_what_cannot_be_relabelled_is_not_scored_and_is_counted():
+    """Two batches of two cells can be relabelled in 4 ways: the smallest p is 1/4."""
+    x, labels, batch, _ = _screen(effect=3.0)
+    labels = np.append(labels, ["few", "else", "few", "else"])
+    batch = np.append(batch, ["x", "x", "y", "y"])
+    x = np.vstack([x, np.ones((4, x.shape[1]))])
+    score, _ = consistency.run(view_of(x, labels, batch))
+    assert "few" not in score.items.unit
+    assert "fewer than 20 relabellings, not scored" in score.reason
 
 
 def test_draws_are_without_replacement_and_differ():
@@ -95,7 +126,7 @@ def test_null_has_the_moments_of_plain_resampling():
     rng, plain = np.random.default_rng(9), []
     own = labels == "p004"
     for _ in range(1500):
-        rows = np.concatenate([rng.choice(np.flatnonzero((batch == b) & ~own), (own & (batch == b)).sum(), replace=False)
+        rows = np.concatenate([rng.choice(np.flatnonzero(batch == b), (own & (batch == b)).sum(), replace=False)
                                for b in np.unique(batch[own])])  # fmt: skip
         plain.append(_brute_force(x[rows]))
     assert null.mean() == pytest.approx(np.mean(plain), abs=4 * np.std(plain) / np.sqrt(1500) * np.sqrt(2))
@@ -194,6 +225,20 @@ def test_paper_ranks_among_unexpressed_genes():
     assert sorted(score.items.unit) == sorted(names[20:])
     assert "null: 20 perturbations" in score.reason
     assert fdr.status == "not_applicable"
+
+
+@pytest.mark.parametrize("task", [consistency, magnitude])
+def test_two_unexpressed_perturbations_are_no_null(task):
+    """Noise passes two of its own kind in one of three cases."""
+    x, labels, batch, names = _screen(30, d=16)
+    genes = pd.DataFrame({"gene_id": names, "symbol": names, "ensembl_id": "", "mean_count": 1.0})
+    genes.loc[:1, "mean_count"] = 0.01
+    facts = {"unexpressed_scale": "mean_count", "unexpressed_threshold": 0.15}
+    score, _ = task.run(view_of(x, labels, batch, protocol="paper", genes=genes, **facts))
+    assert score.status == "not_applicable"
+    assert "2 perturbations of unexpressed genes with" in score.reason
+    genes.loc[:18, "mean_count"] = 0.01
+    assert task.run(view_of(x, labels, batch, protocol="paper", genes=genes, **facts))[0].status == "ok"
 
 
 def test_absent_with_a_reason():

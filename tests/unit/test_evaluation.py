@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from made_screens import subject_of
+from made_screens import counts_view, subject_of
 
 from plumbline import tasks
-from plumbline.data.splits import Split
+from plumbline.data.splits import Split, make_split
+from plumbline.genes.relationships import known_pairs
 from plumbline.scoring import evaluation
-from plumbline.scoring.evaluation import fitting_controls, item_frames, score_rows
+from plumbline.scoring.evaluation import item_frames, score_rows
+from plumbline.scoring.parts import fitting_controls
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.screen import Screen, Subject, View
@@ -38,9 +40,10 @@ METRICS = (
 )
 
 
-def make_task(run, uses_split: bool = True, metrics: tuple[Metric, ...] = METRICS) -> Task:
+def make_task(run, uses_split: bool = True, metrics: tuple[Metric, ...] = METRICS, **more) -> Task:
     return Task(name="toy", version="1", title="Toy", question="", order=0, metrics=metrics, main_metric="toy", run=run,
-                not_applicable=lambda facts: "" if facts["has_controls"] else "no controls", uses_split=uses_split)  # fmt: skip
+                not_applicable=lambda facts: "" if facts["has_controls"] else "no controls", uses_split=uses_split,
+                **more)  # fmt: skip
 
 
 def evaluate(view: View, task: Task, splits: list[Split], protocols: list[str]) -> list[evaluation.Row]:
@@ -204,3 +207,120 @@ def test_noise_shows_no_effect_under_any_post_processing(name):
     assert set(found) == {"none", "center", "center_scale", "tvn", "selected"}
     # 40 tests at 5 %: more than 7 positives has probability 0.002
     assert all(value <= 100 * 7 / 40 for value in found.values()), found
+
+
+def noise_view(n_batches: int = 8, n: int = 2400, d: int = 12, seed: int = 5) -> View:
+    """An embedding that says nothing of its 40 perturbations and 8 batches; a third of the cells are controls."""
+    rng = np.random.default_rng(seed)
+    batch = np.array([f"b{i}" for i in range(n_batches)])[rng.integers(0, n_batches, n)]
+    label = rng.choice(["control", *(f"p{i}" for i in range(40))], n, p=[0.3, *[0.7 / 40] * 40])
+    facts = {"has_controls": True, "n_perturbations": 40, "has_batches": True, "n_batches": n_batches}
+    screen = Screen(np.array([f"c{i}" for i in range(n)]), label, label == "control", batch, pd.DataFrame(), facts)
+    split = make_split(label, label == "control", batch, seed, "batch")
+    return View(rng.normal(size=(n, d)).astype(np.float32), screen, split, np.arange(n), "corrected", seed, n_draws=200)
+
+
+# name -> (chance, four standard errors or so): of accuracies among 28 classes, of percentages of 40 tests
+CHANCE = {
+    "linear_top1": (1 / 28, 0.04), "linear_top5": (5 / 28, 0.08), "linear_balanced": (1 / 28, 0.04),
+    "knn_top1": (1 / 28, 0.04), "knn_top5": (5 / 28, 0.08), "auroc_control": (0.5, 0.06),
+    "consistency_pct": (5, 14), "consistency_fdr_pct": (0, 5), "magnitude_pct": (5, 14), "magnitude_fdr_pct": (0, 5),
+    "ilisi_ratio": (1, 0.08),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["separability", "consistency", "magnitude", "batch_effect"])
+def test_every_metric_of_noise_is_at_chance_under_every_post_processing(name):
+    view = noise_view()
+    rows = [row for row in evaluate(view, tasks.load(name), [view.split], ["corrected"]) if row.score.metric in CHANCE]
+    assert {row.postprocess for row in rows} == {"none", "center", "center_scale", "tvn", "selected"}
+    assert {row.score.metric for row in rows} == {metric.name for metric in tasks.load(name).metrics} & set(CHANCE)
+    for row in rows:
+        chance, error = CHANCE[row.score.metric]
+        assert row.score.value == pytest.approx(chance, abs=error), (row.postprocess, row.score.metric)
+
+
+def test_recall_of_noise_is_at_chance_under_every_post_processing():
+    view = noise_view(n=4000)
+    genes = np.unique(known_pairs("CORUM")[:400])[:160]
+    named = np.where(view.screen.is_control, "control", np.random.default_rng(0).choice(genes, 4000))
+    genes = pd.DataFrame({"gene_id": [], "symbol": [], "ensembl_id": []}, dtype=str)
+    view = replace(view, screen=replace(view.screen, perturbation=named, genes=genes))
+    rows = [row for row in evaluate(view, tasks.load("recall"), [view.split], ["corrected"]) if row.score.status == "ok"]
+    assert {row.postprocess for row in rows} == {"none", "center", "center_scale", "tvn", "selected"}
+    for row in rows:
+        chance = {"recall_mean": 0.1, "recall_corum": 0.1, "recall_corum_10": 0.2, "corum_ks": 0}.get(row.score.metric)
+        if chance is not None:
+            assert row.score.value == pytest.approx(chance, abs=0.05), (row.postprocess, row.score.metric)
+
+
+def test_reconstruction_from_noise_is_no_better_than_no_effect_under_any_post_processing(tmp_path):
+    view, _ = counts_view(tmp_path)
+    noise = np.random.default_rng(3).normal(size=(len(view.rows), 12)).astype(np.float32)
+    view = replace(view, embedding=noise)
+    rows = evaluate(view, tasks.load("reconstruction"), [view.split], ["corrected"])
+    found = {(row.postprocess, row.score.metric): row.score.value for row in rows}
+    for method in ("none", "center", "center_scale", "tvn", "selected"):
+        assert 0.4 < found[method, "structural_integrity"] < 0.505
+        assert found[method, "pearson"] == pytest.approx(0, abs=0.03)
+        assert found[method, "spearman"] == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize("n_batches", [4, 5, 6])
+def test_batch_mixing_of_few_batches_is_scored_on_all_test_batches(n_batches):
+    view = noise_view(n_batches)
+    rows = evaluate(view, tasks.load("batch_effect"), [view.split], ["corrected"])
+    found = next(row.score for row in rows if (row.postprocess, row.score.metric) == ("selected", "ilisi_scaled"))
+    assert sorted(found.items.unit) == sorted(np.unique(view.screen.batch[view.split.test1]))
+    assert len(found.items.unit) == 2
+    assert "chosen by ilisi_scaled on the train cells" in found.reason
+
+
+def test_the_train_cells_that_choose_for_batch_mixing_are_no_more_than_those_scored():
+    view, sizes = noise_view(), []
+
+    def run(v: View) -> list[Score]:
+        cells = v.screen.cell_id[v.split.test1]
+        sizes.append((len(cells), bool(np.isin(cells, view.screen.cell_id[view.split.test1]).any())))
+        return toy_scores(v, v.split.test1)
+
+    evaluate(view, make_task(run, chooses_on_train=True), [view.split], ["corrected"])
+    n = int(view.split.test1.sum())
+    assert sizes == [(n, False)] * 4 + [(n, True)] * 4
+
+
+@pytest.mark.parametrize("compares", [("toy", "other"), ("toy",)])
+def test_without_post_processing_all_controls_are_compared_with(compares):
+    """To choose, all post-processings see the same cells."""
+    view, seen = make_view(), []
+
+    def run(v: View) -> list[Score]:
+        cells = v.compared() if v.compared else v
+        seen.append(int(cells.screen.is_control.sum()))
+        return toy_scores(v, np.ones(len(v.rows), dtype=bool))
+
+    metrics = tuple(replace(metric, compares_controls=metric.name in compares) for metric in METRICS)
+    task = make_task(run, uses_split=False, metrics=metrics)
+    evaluate(view, task, [view.split], ["corrected"])
+    n, spared = int(view.screen.is_control.sum()), int((view.screen.is_control & ~fitting_controls(view.screen, 7)).sum())
+    validation = view.split.validation & view.screen.is_control
+    n_validation = int((validation & ~fitting_controls(view.screen, 7)).sum())
+    assert seen == [n_validation] * 4 + [n - int(validation.sum())] + [spared - n_validation] * 3
+
+
+def test_a_score_that_is_absent_names_no_choice():
+    view = make_view()
+    scores = [Score.absent(metric, "nothing to compare") for metric in ("toy", "other")]
+    rows = evaluate(view, make_task(lambda v: scores), [view.split], ["paper", "corrected"])
+    assert {row.score.reason for row in rows} == {"nothing to compare"}
+
+
+def test_paper_says_where_nothing_could_be_chosen_by():
+    view = make_view()
+
+    def run(v: View) -> list[Score]:
+        return [Score.absent("toy", "no pairs"), toy_scores(v, v.split.test1)[1]]
+
+    rows = evaluate(view, make_task(run), [view.split], ["paper"])
+    best = {row.score.metric: row.score.reason for row in rows if row.postprocess == "best"}
+    assert best == {"toy": "no pairs", "other": "none: toy, by which to choose, cannot be scored"}

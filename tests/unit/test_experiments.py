@@ -135,6 +135,26 @@ def test_cost_lines_are_recovered_and_extrapolated():
     assert found.loc["scvi", "peak_memory_bytes"] == pytest.approx(5e8 + 1e10)
 
 
+def test_a_variant_without_timings_costs_what_its_kin_cost():
+    steps = pd.DataFrame({"step": "EMBED", "name": ["pca", "scvi", "scvi"], "n_cells": [1000, 1000, 4000],
+                          "seconds": [3.0, 100.0, 400.0], "cpu_seconds": 1.0, "peak_memory_bytes": 1e9})  # fmt: skip
+    work = pd.DataFrame({"step": "EMBED", "name": ["pca_all", "scvi_all", "unheard"], "n_cells": 1000, "n_tasks": 1})
+    module = {"pca": "pca", "pca_all": "pca", "scvi": "scvi", "scvi_all": "scvi", "unheard": "other"}
+    found = estimate(fit_costs(steps), work, module).set_index("name")
+    assert found["seconds"].round().tolist() == [3, 100, 102]  # the last: the largest start and the largest rate of the step
+    assert not found["known"].any()
+
+
+def test_cheap_baselines_have_timings(root):
+    """hvg was taken for the most expensive model: 29 minutes and 22 GB for 1.3 seconds."""
+    steps = pd.read_csv(root / "assets" / "costs.tsv", sep="\t")
+    work = pd.DataFrame({"step": "EMBED", "name": ["hvg", "raw_counts", "scrambled_pca"], "n_cells": 20_000, "n_tasks": 1})
+    found = estimate(fit_costs(steps), work)
+    assert found["known"].all()
+    assert (found["cpu_seconds"] < 60).all()
+    assert (found["peak_memory_bytes"] < 2e9).all()
+
+
 def test_one_size_still_gives_a_line():
     steps = pd.DataFrame(
         {

@@ -15,7 +15,8 @@ from plumbline.common.errors import UserError
 from plumbline.embedding import checkpoints
 
 BIG = bytes(range(256)) * 4096
-COLUMNS = ("id", "model", "weights_source", "weights_revision", "weights_files", "weights_sha256", "weights_bytes")
+WEIGHTS = ("weights_source", "weights_revision", "weights_files", "weights_sha256", "weights_bytes", "weights_licence")
+COLUMNS = ("id", "model", *WEIGHTS)
 
 
 class Server(ThreadingHTTPServer):
@@ -158,6 +159,41 @@ def test_what_only_a_browser_can_fetch_gives_instructions_then_is_verified(known
         fetch_weights.fetch(checkpoint, tmp_path, None)
     (tmp_path / "modl/x/a.bin").write_bytes(b"a")
     fetch_weights.fetch(checkpoint, tmp_path, None)
+
+
+@pytest.mark.parametrize("licence", ["non-commercial research", "CC BY-NC-SA 4.0", "Noncommercial use"])
+def test_weights_for_non_commercial_use_are_fetched_after_their_licence_is_accepted(
+    server, known, tmp_path, monkeypatch, capsys, licence: str
+) -> None:
+    server.files = {"/a.bin": b"a", "/free.bin": b"f"}
+    known(
+        free={"weights_files": "free.bin", "weights_licence": "MIT (INC)"},
+        m={"weights_files": "a.bin", "weights_licence": licence},
+    )
+    with pytest.raises(UserError, match=rf"weights of m are not for commercial use .{licence}; {server.url}.*--accept-licence"):
+        run(monkeypatch, "free", "m", "--output", tmp_path)
+    assert server.seen == [], "nothing is fetched before"
+    shown = capsys.readouterr().err
+    assert f"m: licence of the weights: {licence}" in shown
+    assert "free: licence of the weights: MIT" in shown
+    run(monkeypatch, "free", "--output", tmp_path)
+    run(monkeypatch, "m", "--output", tmp_path, "--accept-licence")
+    assert (tmp_path / "modl/a.bin").read_bytes() == b"a"
+
+
+def test_the_recipe_and_the_hint_for_a_missing_file_carry_the_licence(known, tmp_path, monkeypatch, capsys) -> None:
+    known(m={"weights_files": "a.bin", "weights_licence": "CC BY-NC 4.0"})
+    run(monkeypatch, "m", "--output", tmp_path, "--recipe")
+    shown = capsys.readouterr().out
+    assert shown.startswith("# Licence of the weights: CC BY-NC 4.0 (http")
+    assert f"./plumb fetch m --output {tmp_path} --accept-licence" in shown
+    assert checkpoints.fetch_hint("m").endswith("./plumb fetch m --accept-licence")
+
+
+def test_of_the_weights_of_the_repository_these_exclude_commercial_use() -> None:
+    restricted = {name for name, checkpoint in checkpoints.known_checkpoints().items() if checkpoint.restricted}
+    assert {"scfoundation_t4", "scfoundation_a5"} <= restricted
+    assert not {"geneformer_v1", "scgpt", "uce_4l", "cellplm"} & restricted
 
 
 def archive(name: str) -> bytes:

@@ -115,3 +115,14 @@ def test_no_metric_and_no_place_in_the_report_is_taken_twice():
     names = [metric.name for task in records for metric in task.metrics]
     assert len(names) == len(set(names))
     assert len({task.order for task in records}) == len(records)
+
+
+def test_no_two_classes_of_one_name():
+    """Families of models alone may share names: each has its Network, its Tokenizer."""
+    places: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        family = len(module.split(".")) > 3 and room(module) == "models" and module.split(".")[2] not in ("runtime", "shared")
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not family:
+                places.setdefault(node.name, set()).add(module)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

@@ -6,6 +6,8 @@ import io
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tarfile
 import time
 import zipfile
@@ -146,6 +148,54 @@ def test_a_mutated_h5ad_is_read_or_refused(tmp_path, stored, kind, monkeypatch):
             assert sum(block.shape[0] for _, block in source.blocks()) == 120
 
 
+def make_10x_h5(folder) -> tuple:
+    path = write_10x_h5(folder / "x.h5", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 3)
+    return path, lambda: open_source(path)
+
+
+def make_archive(folder) -> tuple:
+    path = folder / "x.zip"
+    write_10x_mtx(folder / "10x", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 3)
+    write_archive(path, {file.name: file.read_bytes() for file in (folder / "10x").iterdir()})
+    return path, lambda: open_source(path)
+
+
+def make_text_matrix(folder) -> tuple:
+    path = write_10x_mtx(folder / "10x", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 2) / "matrix.mtx"
+    return path, lambda: open_source(path.parent)
+
+
+def make_cell_table(folder, name: str = "c.csv") -> tuple:
+    counts = write_10x_h5(folder / "x.h5", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 3)
+    table = pd.DataFrame({"cell": BARCODES, "guide": [f"g{n}" for n in range(30)]})
+    table.to_parquet(folder / name) if name.endswith("parquet") else table.to_csv(folder / name, index=False)
+    return folder / name, lambda: open_source(counts, cells=folder / name)
+
+
+FORMATS = {
+    "10x h5": make_10x_h5,
+    "archive": make_archive,
+    "mtx": make_text_matrix,
+    "csv": make_cell_table,
+    "csv.gz": lambda folder: make_cell_table(folder, "c.csv.gz"),
+    "parquet": lambda folder: make_cell_table(folder, "c.parquet"),
+}
+
+
+@pytest.mark.parametrize("kind", MUTATIONS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_mutated_input_is_read_or_refused(tmp_path, name, kind, monkeypatch):
+    monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.5)
+    path, open_it = FORMATS[name](tmp_path)
+    whole, rng = np.frombuffer(path.read_bytes(), np.uint8), np.random.default_rng(0)
+    for _ in range(20):
+        path.write_bytes(MUTATIONS[kind](whole, rng).tobytes())
+        with contextlib.suppress(UserError):
+            source = open_it()
+            source.column(source.columns[0], "")
+            assert sum(block.shape[0] for _, block in source.blocks()) == 30
+
+
 def test_a_file_that_never_opens_is_given_up(stored, monkeypatch):
     monkeypatch.setattr("plumbline.counts.hdf5._walk", lambda path: time.sleep(60))
     monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.2)
@@ -198,9 +248,29 @@ def test_links_within_the_file_are_followed(run, stored):
     assert tables(run(stored, min_counts=0))[0]["n_batches"] == 3
 
 
+READ_IN_A_NEW_PROCESS = """
+import sys
+from plumbline.data.ingest import open_source
+print(sum(block.sum() for _, block in open_source(sys.argv[1]).blocks()))
+"""
+
+
+@pytest.mark.parametrize("name", ["Zstd", "Blosc", "Blosc2"])
+def test_files_compressed_by_plugins_are_read(stored, root, name):
+    """In a process that has not loaded the plugins yet."""
+    plugins = pytest.importorskip("hdf5plugin")
+    with h5py.File(stored, "r+") as file:
+        values = file["X/data"][:]
+        del file["X/data"]
+        file.create_dataset("X/data", data=values, chunks=(100,), compression=getattr(plugins, name)())
+    command = [sys.executable, "-c", READ_IN_A_NEW_PROCESS, stored]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root / "bin")})
+    assert float(done.stdout) == values.sum(), done.stderr
+
+
 def test_an_unknown_compression_is_named(run, stored, monkeypatch):
     monkeypatch.setattr("plumbline.counts.hdf5.h5py.h5z.filter_avail", lambda code: False)
-    monkeypatch.setitem(__import__("sys").modules, "hdf5plugin", None)
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     with h5py.File(stored, "r+") as file:
         values = file["X/data"][:]
         del file["X/data"]

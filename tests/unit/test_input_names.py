@@ -272,7 +272,7 @@ def test_half_the_perturbations_are_not_the_other_half_in_another_order(run):
     facts, report, cells, _ = tables(run(data, control_label="ctrl", perturbation_type="crispra", min_counts=0))
     assert set(cells["perturbation"]) == {"ctrl", "TP53", "MYC", "EGFR", "KRAS"}
     assert (report["genes"]["perturbed"], facts["n_perturbations"]) == (4, 4)
-    assert said(facts, "8 combinations go by another name")
+    assert said(facts, "8 combinations were renamed")
 
 
 def test_combinations_joined_by_another_sign_are_said(run):

@@ -48,7 +48,7 @@ def case() -> Case:
 
 
 @pytest.fixture(scope="module")
-def good(case) -> tuple[Case, damages.Parts]:
+def good(case) -> tuple[Case, damages.Decomposition]:
     parts = take_apart(case)
     return undamaged(case, parts), parts
 

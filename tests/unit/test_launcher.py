@@ -1,7 +1,10 @@
 """./plumb: set-up is whole or not at all, the machine's own tools are used when good enough, arguments arrive unharmed."""
 
 import ast
+import json
 import os
+import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -13,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher import environments, home, launch, models, nextflow, verbs
+from launcher import environments, home, launch, models, nextflow, parameters, verbs
 from launcher.home import Part, provide
 from plumbline.common.errors import UserError
+from plumbline.models import command
 
 
 @pytest.fixture(autouse=True)
@@ -264,10 +268,18 @@ def test_make_gives_plain_names(monkeypatch, own_home: Path):
 
 def test_option_values():
     words = ["-profile", "test", "--models=pca,scvi", "--flag", "-profile", "uv"]
-    assert models.value(words, "-profile") == "uv"
-    assert models.value(words, "--models") == "pca,scvi"
-    assert models.value(words, "--absent") is None
-    assert models.without(words, "-profile") == ["--models=pca,scvi", "--flag"]
+    assert parameters.value(words, "-profile") == "uv"
+    assert parameters.value(words, "--models") == "pca,scvi"
+    assert parameters.value(words, "--absent") is None
+    assert parameters.without(words, "-profile") == ["--models=pca,scvi", "--flag"]
+
+
+class FakeParameters(parameters.Parameters):
+    """Parameters without a Nextflow: what it would say is given."""
+
+    def __init__(self, words: list[str], configured: dict[str, str | None]) -> None:
+        super().__init__(nextflow.Nextflow("nextflow", {}, Path("jar")), words, [])
+        self.configured = configured
 
 
 @pytest.mark.parametrize(
@@ -281,21 +293,61 @@ def test_option_values():
         (["--models", "pca", "--experiments", "integrity,count_distribution"], ["base", "scvi", "multiqc"]),
         (["--models", "pca", "--experiments", "all"], ["base", "scvi", "multiqc"]),
         (["--models", "scvi", "--estimate_only"], ["base"]),
+        ([], ["base", "scvi", "multiqc"]),
     ],
 )
 def test_environments_follow_the_models(words: list[str], needed: list[str]):
-    assert sorted(models.environments(words, [])) == sorted(needed)
+    configured = {"params.models": "pca,scvi", "params.experiments": None}
+    assert sorted(models.environments(FakeParameters(words, configured))) == sorted(needed)
 
 
-def test_models_of_params_file_config_and_profile(tmp_path: Path):
-    (tmp_path / "params.json").write_text('{"outdir": "x", "models": "pca,uce_4l"}')
-    (tmp_path / "params.yml").write_text("models: pca,scvi # two\n")
-    (tmp_path / "my.config").write_text("params {\n    models = 'random'\n}\n")
-    assert models.parameter(["-params-file", str(tmp_path / "params.json")], [], "models") == "pca,uce_4l"
-    assert models.parameter(["-params-file", str(tmp_path / "params.yml")], [], "models") == "pca,scvi"
-    assert models.parameter(["-c", str(tmp_path / "my.config")], ["test"], "models") == "random"
-    assert "label_oracle" in models.parameter([], ["test"], "models")
-    assert models.parameter([], [], "outdir") == "results"
+def test_a_parameter_is_that_of_the_command_line_then_the_file_then_the_configuration(tmp_path: Path):
+    (tmp_path / "params.json").write_text('{"outdir": "x", "n_boot": 50, "weights": null, "models": "pca,uce_4l"}')
+    (tmp_path / "params.yml").write_text("models: pca,scvi # two\nseeds: '42'\nweights: null\n")
+    configured = {"params.models": "pca", "params.weights": "w", "params.baseline": "pca"}
+    in_json = FakeParameters(["-params-file", str(tmp_path / "params.json"), "--outdir", "y"], configured)
+    wanted = {"outdir": "y", "n_boot": "50", "weights": None, "models": "pca,uce_4l", "baseline": "pca", "absent": None}
+    assert {name: in_json.get(name) for name in wanted} == wanted
+    in_yaml = FakeParameters(["-params-file", str(tmp_path / "params.yml")], configured)
+    wanted = {"models": "pca,scvi", "seeds": "42", "weights": None, "baseline": "pca"}
+    assert {name: in_yaml.get(name) for name in wanted} == wanted
+    (tmp_path / "params.json").write_text("[1")
+    with pytest.raises(UserError, match="not a JSON file of parameters"):
+        FakeParameters(["-params-file", str(tmp_path / "params.json")], configured).get("models")
+
+
+def test_an_engine_is_a_profile_or_enabled_by_one():
+    assert set(parameters.ENGINES) == {"docker", "podman", "singularity", "apptainer", "charliecloud"}
+    ours = FakeParameters([], {"docker.enabled": None})
+    assert not ours.engine()
+    assert FakeParameters([], {"singularity.enabled": "true"}).engine()
+    ours.profiles = ["test", "docker"]
+    assert ours.engine()
+
+
+def test_every_parameter_of_the_schema_is_read_by_something():
+    groups = json.loads((home.REPO / "nextflow_schema.json").read_text())["$defs"].values()
+    folders = [home.REPO / name for name in ("conf", "modules/local", "subworkflows")]
+    files = [path for folder in folders for kind in ("nf", "config") for path in folder.rglob(f"*.{kind}")]
+    text = "\n".join(path.read_text() for path in [home.REPO / "main.nf", home.REPO / "nextflow.config", *files])
+    names = [name for group in groups for name in group["properties"]]
+    assert len(names) > 30
+    assert [name for name in names if not re.search(rf"\b(params|opts)\??\.{name}\b", text)] == []
+
+
+def test_known_settings_are_those_of_the_scripts(monkeypatch):
+    """assets/schema_settings.json, by which Nextflow refuses a setting, against what each script takes."""
+    schema = json.loads((home.REPO / "assets/schema_settings.json").read_text())
+    taken = {}
+    note = lambda model, _embed, settings=(), **_: taken.update({model: settings})  # noqa: E731
+    monkeypatch.setattr(command, "run", note)
+    for model in schema["models"]:
+        runpy.run_path(str(home.REPO / f"bin/embed_{model}.py"), run_name="__main__")
+    assert {model: sorted(names) for model, names in schema["models"].items()} == {m: sorted(s) for m, s in taken.items()}
+    assert sorted(schema["head"]) == sorted(command.HEAD_SETTINGS)
+    for row in models.rows():
+        names = {pair.partition("=")[0] for pair in row["settings"].split(";") if pair}
+        assert row["model"] not in taken or names <= {*taken[row["model"]], *command.HEAD_SETTINGS}
 
 
 # --- verbs -------------------------------------------------------------------------------------------------------------
@@ -308,16 +360,21 @@ def launched(tools_on_path, tmp_path: Path, monkeypatch):
     tools_on_path("java", """echo 'openjdk version "21.0.1"' >&2""")
     version = "[ $1 = -v ] && echo 'nextflow version 25.04.3.1' && exit 0"
     preview = f'case " $* " in *\' -preview \'*) echo "$*" > {tmp_path}/preview; exit 0;; esac'
-    tools_on_path("nextflow", f"{version}\n{preview}\nprintf '%s\\n' \"$@\" > {note}\necho $NXF_CACHE_DIR >> {note}\nexit 7")
+    said = "params.models = 'pca,scvi'\nparams.experiments = null\nparams.outdir = 'results'"
+    config = f'case " $* " in *\' config \'*) echo "$*" > {tmp_path}/config; echo "{said}"; exit 0;; esac'
+    tools_on_path(
+        "nextflow", f"{version}\n{preview}\n{config}\nprintf '%s\\n' \"$@\" > {note}\necho $NXF_CACHE_DIR >> {note}\nexit 7"
+    )
     monkeypatch.setattr(environments, "make", lambda names: made.extend(names) or tmp_path / "envs")
     monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setenv("NXF_ANSI_LOG", "false")
+    handlers = {number: signal.getsignal(number) for number in launch.PASSED_ON}
 
-    def launch(*words: str) -> tuple[int, list[str], list[str]]:
+    def run_plumb(*words: str) -> tuple[int, list[str], list[str]]:
         code = verbs.main(list(words))
         return code, note.read_text().splitlines() if note.exists() else [], made
 
-    yield launch
+    yield run_plumb
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -326,8 +383,61 @@ def test_run_adds_the_uv_profile_and_passes_the_rest_and_the_exit_code(launched,
     code, words, made = launched("run", "--input", "a sheet.csv", "--models", "scvi", "-profile", "test", "-resume")
     assert code == 7
     assert words[:4] == ["run", str(home.REPO), "-profile", "test,uv"]
+    assert (tmp_path / "config").read_text().split()[2:] == ["config", "-flat", "-profile", "test", str(home.REPO)]
     assert words[4:-1] == ["--input", "a sheet.csv", "--models", "scvi", "-resume", "--env_dir", str(tmp_path / "envs")]
     assert sorted(made) == ["base", "multiqc", "scvi"]
+
+
+def test_without_a_terminal_nextflow_writes_plain_lines(launched, monkeypatch):
+    monkeypatch.delenv("NXF_ANSI_LOG")
+    assert launched("run", "--models", "pca")[1][:4] == ["run", str(home.REPO), "-ansi-log", "false"]
+    assert launched("run", "--models", "pca", "-ansi-log", "true")[1].count("-ansi-log") == 1
+
+
+def test_the_report_is_named_after_a_run_whose_every_task_was_cached(launched, tools_on_path, tmp_path: Path, capfd):
+    """And not after a run that failed and left an older report."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/multiqc_report.html").touch()
+    os.utime(tmp_path / "results/multiqc_report.html", (0, 0))
+    launched("run", "--models", "pca")
+    assert "report:" not in capfd.readouterr().err
+    tools_on_path("nextflow", (tmp_path / "fake-bin/nextflow").read_text().replace("exit 7", "exit 0"))
+    launched("run", "--models", "pca")
+    assert f"report:  {tmp_path}/results/multiqc_report.html" in capfd.readouterr().err
+
+
+def test_a_lock_is_explained(launched, tools_on_path, tmp_path: Path, capfd):
+    text = (tmp_path / "fake-bin/nextflow").read_text()
+    tools_on_path("nextflow", text.replace("exit 7", "echo 'Unable to acquire lock on session' > .nextflow.log; exit 1"))
+    launched("run", "--models", "pca", "-resume")
+    assert "still going on" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_to_plumb_ends_its_child(number: signal.Signals, tmp_path: Path):
+    """A kill -9 as well, where Linux asks the child to end."""
+    if number == signal.SIGKILL and sys.platform != "linux":
+        pytest.skip("only Linux tells a child that its parent is gone")
+    script = f"echo $$ > {tmp_path}/pid; trap 'echo cleaned > {tmp_path}/end; exit 3' TERM INT HUP; while :; do sleep 0.1; done"
+    start = f"import sys; sys.path[:0] = {[str(home.REPO), str(home.REPO / 'bin')]!r}; from launcher.launch import wait; "
+    code = f"{start}sys.exit(wait(['sh', '-c', {script!r}], dict()))"
+    listen = lambda: [signal.signal(number, signal.SIG_DFL) for number in launch.PASSED_ON]  # noqa: E731
+    plumb = subprocess.Popen([sys.executable, "-c", code], preexec_fn=listen, start_new_session=True)
+    wait_for(tmp_path / "pid")
+    time.sleep(0.3)
+    plumb.send_signal(number)
+    assert plumb.wait(20) == (-9 if number == signal.SIGKILL else 128 + number)
+    wait_for(tmp_path / "end")
+
+
+def test_nextflow_keeps_its_files_below_the_set_up_unless_the_user_has_a_folder_of_it(own_home, tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("NXF_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    assert nextflow.nextflow_home() == {"NXF_HOME": str(own_home / "nxf-home")}
+    (tmp_path / "nobody/.nextflow").mkdir(parents=True)
+    assert nextflow.nextflow_home() == {}
+    monkeypatch.setenv("NXF_HOME", "/elsewhere")
+    assert nextflow.nextflow_home() == {}
 
 
 def test_arguments_are_checked_before_environments_are_made(launched, tools_on_path, tmp_path: Path, monkeypatch, capfd):
@@ -340,8 +450,12 @@ def test_arguments_are_checked_before_environments_are_made(launched, tools_on_p
     assert {"mine", "scratch", "-resume"}.isdisjoint(preview), "what a preview leaves goes elsewhere"
     assert preview[preview.index("-profile") + 1] == "test,uv"
     made.clear()
-    version = "[ $1 = -v ] && echo 'nextflow version 25.04.3.1' && exit 0"
-    tools_on_path("nextflow", f"{version}\necho 'the file no.csv does not exist'; exit 1")
+    refuses = (
+        (tmp_path / "fake-bin/nextflow")
+        .read_text()
+        .replace(f'echo "$*" > {tmp_path}/preview; exit 0', "echo 'the file no.csv does not exist'; exit 1")
+    )
+    tools_on_path("nextflow", refuses)
     code, _, made = launched(*words)
     assert (code, made) == (1, [])
     assert capfd.readouterr().err == "the file no.csv does not exist\n"
@@ -406,12 +520,13 @@ def test_demo_runs_the_foundation_models_whose_weights_are_there(launched, tmp_p
 def test_demo_with_untrained_foundation_models_needs_no_weights(launched):
     _, words, made = launched("demo", "--untrained")
     chosen = words[words.index("--models") + 1].split(",")
-    untrained = ["geneformer_untrained", "scgpt_untrained", "uce_untrained", "cellplm_untrained"]
-    assert chosen[-4:] == untrained
+    models_there = ["geneformer", "scgpt", "uce", "cellplm", "scfoundation", "scimilarity", "tahoe_x1"]
+    untrained = [f"{model}_untrained" for model in models_there]
+    assert chosen[-len(untrained) :] == untrained
     assert "pca" in chosen
     assert "--weights" not in words
     assert "--untrained" not in words
-    assert {"base", "scvi", "geneformer", "scgpt", "uce", "cellplm", "multiqc"} == set(made)
+    assert {"base", "scvi", *models_there, "multiqc"} == set(made)
     _, words, _ = launched("demo", "--untrained", "--models", "pca")
     assert words[words.index("--models") + 1].split(",") == ["pca", *untrained]
     assert "scgpt_untrained" not in " ".join(launched("demo")[1])
@@ -425,6 +540,32 @@ def test_embed_gives_the_users_settings_the_last_word(monkeypatch):
     assert (environment, script) == ("base", "embed_pca.py")
     assert words[:2] == ["--variant", "pca_raw"]
     assert words.index("n_components=256") < words.index("n_components=5")
+
+
+def test_embed_without_the_checkpoint_makes_no_environment(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
+    files = ["--input", "x.h5ad", "--output", "y.npz"]
+    assert verbs.main(["embed", "scgpt", *files]) == 1
+    assert "./plumb fetch scgpt --output WEIGHTS, then add --weights WEIGHTS/scgpt" in capsys.readouterr().err
+    assert calls == []
+    for words in (["scgpt", "--weights", "w"], ["scgpt_untrained"], ["scgpt", "--set", "untrained=true"]):
+        assert verbs.main(["embed", *words, *files]) == 0
+    assert len(calls) == 3
+
+
+def test_fetch_refuses_what_it_cannot_do_before_an_environment_is_made(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words[1:]) or 0)
+    assert verbs.main(["fetch", "kang_deno", "--output", "x.h5ad"]) == 1
+    assert "Did you mean 'kang_demo'" in capsys.readouterr().err
+    assert verbs.main(["fetch", "kang_demo"]) == 1
+    assert "add --output FILE" in capsys.readouterr().err
+    assert calls == []
+    assert verbs.main(["fetch", "kang_demo", "--output=x.h5ad"]) == 0
+    assert verbs.main(["fetch", "scgpt", "--output", "w"]) == 0
+    assert verbs.main(["fetch", "https://localhost/x.h5ad", "--output", "x"]) == 0
+    assert [script for script, _ in calls] == ["fetch_dataset.py", "fetch_weights.py", "fetch_dataset.py"]
 
 
 def test_check_model_takes_a_script_of_ones_own(monkeypatch, tmp_path: Path):
@@ -452,7 +593,7 @@ def test_a_verb_that_passes_nothing_on_refuses_unknown_arguments(capsys):
 
 
 def test_a_killed_child_is_an_error():
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in launch.PASSED_ON}
     try:
         assert launch.wait(["sh", "-c", "kill -9 $$"], {}) == 137
     finally:

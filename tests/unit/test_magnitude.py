@@ -181,9 +181,9 @@ def test_what_cannot_be_scored_is_counted():
 
 
 def test_paper_draws_a_thousand_controls_with_the_seed():
-    x, labels, batch, names = _screen(n_controls=1500, effect=0.0, seed=6)
-    x[np.isin(labels, names[10:])] += 3
-    genes = pd.DataFrame({"gene_id": names, "symbol": names, "ensembl_id": "", "mean_count": np.repeat([0.01, 1.0], 10)})
+    x, labels, batch, names = _screen(30, n_controls=1500, effect=0.0, seed=6)
+    x[np.isin(labels, names[20:])] += 3
+    genes = pd.DataFrame({"gene_id": names, "symbol": names, "ensembl_id": "", "mean_count": np.repeat([0.01, 1.0], [20, 10])})
     facts = {"unexpressed_scale": "mean_count", "unexpressed_threshold": 0.15}
     view = view_of(x, labels, batch, protocol="paper", genes=genes, **facts)
     rows = magnitude._paper_controls(view)
@@ -194,10 +194,10 @@ def test_paper_draws_a_thousand_controls_with_the_seed():
     assert set(shuffled.screen.cell_id[magnitude._paper_controls(shuffled)]) == set(view.screen.cell_id[rows])
     score, fdr = magnitude.run(view)
     assert score.value == 100
-    assert sorted(score.items.unit) == sorted(names[10:])
+    assert sorted(score.items.unit) == sorted(names[20:])
     assert fdr.status == "not_applicable"
-    expected = _brute_force(x[labels == "p015"].astype(float), x[rows].astype(float))
-    assert score.items.extra["value"][score.items.unit == "p015"] == pytest.approx(expected, rel=1e-6)
+    expected = _brute_force(x[labels == "p025"].astype(float), x[rows].astype(float))
+    assert score.items.extra["value"][score.items.unit == "p025"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_absent_with_a_reason():

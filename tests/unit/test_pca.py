@@ -97,7 +97,7 @@ def _blocks_of(size):
 def test_cells_beyond_the_memory_budget_are_read_again(tmp_path):
     counts = write_screen(tmp_path, made_counts())
     for budget, kept in ((1.0, 300), (0.0, 0)):
-        cells = pca.Cells(counts, np.arange(300), lambda block: block, budget)
+        cells = pca.StreamedCells(counts, np.arange(300), lambda block: block, budget)
         passes = [sp.vstack(list(cells.blocks())).toarray() for _ in range(3)]
         assert cells._n_kept == kept
         for matrix in passes:

@@ -57,10 +57,10 @@ def test_numbers_of_pairs_of_the_published_sources():
 
 def test_annotations_that_are_missing_or_broken(tmp_path, monkeypatch):
     monkeypatch.setenv(relationships.FOLDER_VARIABLE, str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="no folder of gene relationships"):
+    with pytest.raises(UserError, match="not a folder of gene relationships"):
         known_pairs("CORUM")
     monkeypatch.setenv(relationships.FOLDER_VARIABLE, str(tmp_path))
-    with pytest.raises(UserError, match="no table of gene pairs"):
+    with pytest.raises(UserError, match="not a table of gene pairs"):
         known_pairs("CORUM")
     (tmp_path / "CORUM.txt").write_text("a,b\nx,y\n")
     with pytest.raises(UserError, match="entity1"):
@@ -163,10 +163,14 @@ def test_all_known_pairs_are_recalled_when_they_are_few(annotations, tmp_path):
 
 def test_mean_weighs_sources_not_pairs(annotations):
     genes, _ = annotations
-    scores = {s.metric: s for s in recall.run(view_of(*_planted(genes)))}
+    measured = pd.DataFrame({"gene_id": genes, "symbol": genes, "ensembl_id": ""})
+    x, labels, batch = _planted(genes)
+    x, labels, batch = np.vstack([x, x[:2]]), np.append(labels, ["HS2"] * 2), np.append(batch, batch[:2])
+    scores = {s.metric: s for s in recall.run(view_of(x, labels, batch, genes=measured))}
     available = [scores[f"recall_{s}"].value for s in ("corum", "humap", "reactome", "stringdb")]
     assert scores["recall_signor"].status == "not_applicable"
-    assert "1 pairs known to SIGNOR among 40 perturbed genes" in scores["recall_signor"].reason
+    # HS2 is an enhancer: it is in the ranking, but is none of the genes
+    assert "1 pair known to SIGNOR among 40 perturbed genes" in scores["recall_signor"].reason
     assert scores["recall_mean"].value == pytest.approx(np.mean(available), abs=1e-12)
     assert "without SIGNOR" in scores["recall_mean"].reason
     assert scores["recall_mean"].items.denominator.sum() == pytest.approx(1)

@@ -100,20 +100,33 @@ def test_sentence_when_nothing_beats_the_baseline(summary):
     assert told["Known biology"].startswith("nothing beats PCA (tied: ")
     assert "no model beats PCA at anything" in summary_text(run)
     table.loc[table["verdict"] == "tied", "verdict"] = "worse"
-    assert dict(per_task(run, "vcc_h1"))["Known biology"] == "nothing beats PCA; every model is worse."
+    assert dict(per_task(run, "vcc_h1"))["Known biology"] == ("nothing beats PCA; every model is worse (n = 60 genes).")
+    some = table["verdict"] == "worse"
+    table.loc[some & (table["variant"] == "scvi"), "verdict"] = "cannot tell"
+    assert "cannot tell: scVI (ZINB); n = 60 genes" in dict(per_task(run, "vcc_h1"))["Known biology"]
 
 
 def test_sentence_where_nothing_can_be_tested(summary):
     run = read_run(summary)
     table = run.comparisons
     rows = (table["dataset"] == "vcc_h1") & (table["task"] == "recall") & table["main"]
-    table.loc[rows & (table["verdict"] != "baseline"), "verdict"] = "not tested"
-    table.loc[rows, "n"] = 1
+    table.loc[rows & (table["verdict"] != "baseline"), "verdict"] = "too few units"
+    table.loc[rows, "note"] = "too few units to tell: 2 genes, at least 8 are needed"
     told = dict(per_task(run, "vcc_h1"))["Known biology"]
-    assert re.match(r"cannot be tested \(1 unit to resample\); best is scVI \(ZINB\), 0\.4\d\d against 0\.3\d\d of PCA", told)
-    table.loc[rows, "baseline_value"] = table.loc[rows, "value"]
+    assert re.match(
+        r"no verdict: too few units to tell: 2 genes, at least 8 are needed; "
+        r"the best score is that of scVI \(ZINB\), 0\.4\d\d; PCA has 0\.3\d\d \(recall, mean of sources\)\.",
+        told,
+    )
+    table.loc[rows, "baseline_value"] = 0.535
     told = dict(per_task(run, "vcc_h1"))["Known biology"]
-    assert re.match(r"cannot be tested \(1 unit to resample\); best is scVI \(ZINB\), 0\.4\d\d as PCA", told)
+    assert re.search(r"; the best score is that of PCA, 0\.535, before scVI \(ZINB\), 0\.4\d\d", told)
+    table.loc[rows & table["variant"].isin(["scvi", "hvg"]), "value"] = 0.6
+    told = dict(per_task(run, "vcc_h1"))["Known biology"]
+    assert "; hvg and scVI (ZINB) share the best score, 0.600; PCA has 0.535" in told
+    table.loc[rows, "baseline_value"] = 0.6
+    told = dict(per_task(run, "vcc_h1"))["Known biology"]
+    assert "; PCA and hvg and scVI (ZINB) share the best score, 0.600" in told
     table.loc[rows, ["status", "verdict"]] = ["not_applicable", "not tested"]
     table.loc[rows, "reason"] = "none: it cannot be chosen; no pair is known"
     table.loc[rows & (table["variant"] == "scvi"), ["status", "reason"]] = ["failed", "boom"]
@@ -131,6 +144,54 @@ def test_difference_of_an_error_is_told_as_an_improvement(summary):
     columns = ["direction", "difference", "diff_low", "diff_high", "verdict"]
     run.comparisons.loc[rows & (run.comparisons["variant"] == "scvi"), columns] = [-1, -0.5, -0.6, -0.4, "better"]
     assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding expression"]
+
+
+def test_what_says_nothing_is_counted_and_not_called_a_tie(summary):
+    run = read_run(summary)
+    table = run.comparisons
+    tested = table["verdict"].isin(["better", "worse", "tied", "cannot tell"])
+    table.loc[tested & (table["task"] != "recall"), "verdict"] = "too few units"
+    assert re.search(r"Of \d+ comparisons, \d+ cannot tell \(too few units", summary_text(run))
+    table.loc[tested, "verdict"] = "at the floor"
+    assert "Nothing can be said of any model and PCA" in summary_text(run)
+
+
+def test_every_verdict_stands_beside_its_units(summary):
+    run = read_run(summary)
+    row = run.headline[run.headline["dataset"] == "vcc_h1"].set_index(["task", "variant"]).loc[("recall", "scvi")]
+    assert "<small>n = 60 genes</small>" in verdict_cell(row)
+    tied = row.copy()
+    tied["verdict"] = "tied"
+    assert f"<small>visible from {number(row['detectable'])}</small>" in verdict_cell(tied)
+    few = row.copy()
+    few[["verdict", "note", "n_units"]] = ["too few units", "too few units to tell: 2 genes, at least 8 are needed", 2.0]
+    assert "? too few units to tell" in verdict_cell(few)
+    assert "n = 2 genes" in verdict_cell(few)
+    assert 'title="too few units to tell: 2 genes' in verdict_cell(few)
+
+
+def test_the_leaderboard_names_the_tasks_it_leaves_out_and_its_order(sections, summary):
+    from plumbline.report.leaderboard import leaderboard_sections
+
+    part = sections["plumbline_leaderboard_all"]
+    shown = {key for row in part["data"].values() for key in row}
+    missing = set(read_run(summary).tasks) - shown
+    assert "batch_effect" in missing
+    assert "Not in this table: " in part["description"]
+    assert "Batch mixing: noise has the best score" in part["description"]
+    assert part["parent_description"].startswith("All models over all tasks: the baseline, then the others")
+    run = read_run(summary)
+    run.comparisons["calibrated"] = 0.5
+    assert "Not in this table" not in leaderboard_sections(run)[0]["description"]
+
+
+def test_z_scores_are_not_called_log_normalised(summary):
+    run = read_run(summary)
+    assert run.titles["pca"] == "PCA (log-normalised)"
+    for found in run.about["datasets"].values():
+        found["facts"]["x_kind"] = "signed"
+    assert run.titles["pca"] == "PCA (values as given)"
+    assert run.baseline == "PCA"
 
 
 def test_first_section_shows_words_and_symbols(sections, summary):

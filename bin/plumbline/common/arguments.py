@@ -2,7 +2,11 @@
 
 import argparse
 import json
+import re
+from collections.abc import Callable
 from typing import Any
+
+SEEDS = (0, 2**32 - 1)  # what numpy's random generators take
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,3 +27,16 @@ class Parser(argparse.ArgumentParser):
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             self.error(f'{arg_line[:80]!r} in an @file is not a JSON list of strings, such as ["--seed=42"].')
         return words
+
+
+def whole(lowest: int, highest: int | None = None) -> Callable[[str], int]:
+    """The ``type`` of an argument that is a whole number from ``lowest`` to ``highest``."""
+    bounds = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch(r"-?\d{1,20}", text) else None
+        if number is None or number < lowest or (highest is not None and number > highest):
+            raise argparse.ArgumentTypeError(f"expected a whole number {bounds}, got {text!r}")
+        return number
+
+    return parse

@@ -17,8 +17,8 @@ from plumbline.common.errors import UserError
 
 COMPLETE = "Is the file complete? Compare its size and checksum, or copy it again."
 # what h5py, numpy, pandas, pyarrow, json, gzip, tarfile and zipfile raise on content that is not what it should be
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError, struct.error)
-UNREADABLE = (*UNREADABLE, zlib.error, zipfile.BadZipFile, tarfile.TarError, csv.Error, MemoryError)
+_BUILT_IN = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError, MemoryError)
+UNREADABLE = (*_BUILT_IN, struct.error, zlib.error, zipfile.BadZipFile, tarfile.TarError, csv.Error)
 
 
 @contextmanager

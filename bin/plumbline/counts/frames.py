@@ -50,8 +50,9 @@ def as_text(values: pd.Series, keep: Collection[str] = (), missing: tuple[str, .
         text, absent = pd.Series(names[values.cat.codes]), values.isna()
     else:
         text, absent = pd.Series(_written(values)), values.isna()
-    hidden = is_missing(text.to_numpy(dtype=str), missing) & ~text.isin(list(keep)).to_numpy()
-    return text.mask(absent.to_numpy() | hidden)
+    if missing:
+        absent |= is_missing(text.to_numpy(dtype=str), missing) & ~text.isin(list(keep)).to_numpy()
+    return text.mask(absent.to_numpy())
 
 
 def _written(values: pd.Series) -> np.ndarray:
@@ -82,7 +83,7 @@ def _column(node: h5py.Group | h5py.Dataset, name: str) -> pd.Series:
 def _nullable(column: h5py.Group) -> pd.Series:
     """Integers, booleans or text with a mask; read here, because the environments of the models have no anndata."""
     values, mask = column["values"][:], column["mask"][:].astype(bool)
-    if values.dtype.kind in "OS":
+    if values.dtype.kind in "OSf":
         return _decode(values).mask(mask)
     array = pd.arrays.BooleanArray if values.dtype.kind == "b" else pd.arrays.IntegerArray
     return pd.Series(array(values, mask))

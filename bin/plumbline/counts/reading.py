@@ -73,7 +73,9 @@ class Counts:
             return replace(self, ensembl_id=ensembl_id, symbol=symbol)
         if self.x_kind == "signed":
             name = " ".join(filter(None, names[int(np.flatnonzero(target != column)[0])]))
-            raise UserError(f"{self.path}: several genes go by {name}, and signed scores cannot be added. Keep one of them.")
+            raise UserError(
+                f"{self.path}: several genes have the name {name}, and signed scores cannot be added. Keep one of them."
+            )
         ensembl_id, symbol = (np.where(target == column, values, "") for values in (ensembl_id, symbol))
         sums = sp.csr_matrix((np.ones(len(target), np.float32), (column, target)), shape=(len(target),) * 2)
         return replace(

@@ -4,7 +4,7 @@ import gzip
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +24,9 @@ def unpack(archive: Path, folder: Path, endings: tuple[str, ...]) -> None:
 
     Raises UserError: damaged, no room for what the archive declares, a table of absurd size.
     """
-    with reading(archive, "Is the archive complete?"), _opened(archive) as (members, read):
+    with reading(archive, "Is the archive complete?"), open_archive(archive) as (members, read):
         wanted = {name: size for name, size in members.items() if name.endswith(endings) and not of_mac(name)}
-        free = shutil.disk_usage(folder).free
-        if sum(wanted.values()) > free:
-            raise UserError(f"{archive} holds {sum(wanted.values())} bytes, but {folder} has room for {free}. Free some space.")
+        check_room(archive, sum(wanted.values()), folder)
         for number, (name, size) in enumerate(wanted.items()):
             if ".tsv" in name and size > TABLE:
                 raise UserError(f"{archive}: {name} is a table of {size} bytes, which no list of genes or cells has.")
@@ -40,8 +38,15 @@ def unpack(archive: Path, folder: Path, endings: tuple[str, ...]) -> None:
                 copy_at_most(source, stream, size, f"{archive}: {name}")
 
 
+def check_room(archive: Path, size: int, folder: Path) -> None:
+    """Raises UserError if ``folder`` has no room for the ``size`` bytes that an archive declares."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(f"{archive} holds {size} bytes, but {folder} has room for {free}. Free some space.")
+
+
 @contextmanager
-def _opened(archive: Path) -> Iterator[tuple[dict[str, int], object]]:
+def open_archive(archive: Path) -> Iterator[tuple[dict[str, int], Callable[[str], BinaryIO]]]:
     """({name: declared size} of its plain files, function that opens one)."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
@@ -71,13 +76,23 @@ def plain_matrix(path: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
         if path.suffix != ".gz" and path.stat().st_size > most + len(heading):
             raise UserError(f"{path.name} is longer than its {entries} values need: it is damaged. Fetch it again.")
         if path.suffix != ".gz":
+            _require_text(path)
             yield path, size
             return
         plain = Path(folder) / "matrix.mtx"
         with open(plain, "wb") as target:
             target.write(heading)
             copy_at_most(stream, target, most, path.name)
+        _require_text(plain)
         yield plain, size
+
+
+def _require_text(path: Path) -> None:
+    """Raises UserError at a zero byte, as damaged files have: on it scipy's reader crashes (1.17)."""
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 24):
+            if b"\0" in block:
+                raise UserError(f"{path.name} is no text: it holds zero bytes, so it is damaged. Fetch it again.")
 
 
 def _heading(stream: BinaryIO, path: Path) -> tuple[bytes, tuple[int, int], int]:

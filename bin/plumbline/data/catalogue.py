@@ -64,10 +64,10 @@ def read_catalogue(path: Path | str = CATALOGUE) -> dict[str, dict[str, str]]:
         }
 
 
-def find(name: str, catalogue: dict[str, dict[str, str]]) -> dict[str, str]:
-    """One row of the catalogue. Raises UserError with a hint for an unknown name."""
+def find(name: str, catalogue: dict[str, dict[str, str]], others: tuple[str, ...] = ()) -> dict[str, str]:
+    """One row of the catalogue. Raises UserError with a hint for an unknown name; ``others`` are names that may be meant."""
     if name not in catalogue:
-        raise UserError(f"{name!r} is not in the catalogue of data sets.{did_you_mean(name, list(catalogue))}")
+        raise UserError(f"{name!r} is not in the catalogue of data sets.{did_you_mean(name, [*catalogue, *others])}")
     return catalogue[name]
 
 

@@ -137,7 +137,7 @@ def _one_name_each(
     notes = []
     if names:
         label, name = next(iter(names.items()))
-        notes.append(f"{len(names)} combinations go by another name, as a control is not a gene and order does not count "
+        notes.append(f"{len(names)} combinations were renamed: a control is not a gene, and order does not count "
                      f"('{label}' is '{name}').")  # fmt: skip
     otherwise = joined_otherwise(
         (label for label in labels.tolist() if label not in controls and not is_combination(label)), is_gene

@@ -5,9 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import urllib.request
-import zipfile
 from dataclasses import fields
 from pathlib import Path
 from typing import BinaryIO
@@ -17,8 +15,9 @@ import scipy.sparse as sp
 
 from plumbline.common.download import TIMEOUT, advice, download, verify
 from plumbline.common.errors import UserError
-from plumbline.common.files import whole_file
+from plumbline.common.files import reading, whole_file
 from plumbline.counts.writing import CsrWriter
+from plumbline.data.archives import check_room, copy_at_most, open_archive
 from plumbline.data.ingest import CountsFile, open_source
 from plumbline.data.simulate import Design, simulate
 
@@ -125,19 +124,13 @@ def unpack(archive: Path, members: str, folder: Path) -> dict[str, Path]:
 
 def _copy_member(archive: Path, name: str, stream: BinaryIO) -> None:
     """Copy the one file of an archive that is ``name``, a leading folder (of source archives) left aside."""
-    kind = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
-    try:
-        with kind(archive) as opened:
-            names = opened.namelist() if kind is zipfile.ZipFile else opened.getnames()
-            inside = [one for one in names if one == name or one.partition("/")[2] == name]
-            if len(inside) != 1:
-                raise UserError(
-                    f"{archive.name} holds {len(inside)} files named {name}; it is not the archive that was expected."
-                )
-            with opened.open(inside[0]) if kind is zipfile.ZipFile else opened.extractfile(inside[0]) as part:
-                shutil.copyfileobj(part, stream, 1 << 20)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{archive} cannot be unpacked ({error}). Remove it and fetch it again.") from error
+    with reading(archive, "Remove it and fetch it again."), open_archive(archive) as (members, read):
+        inside = [one for one in members if one == name or one.partition("/")[2] == name]
+        if len(inside) != 1:
+            raise UserError(f"{archive.name} holds {len(inside)} files named {name}; it is not the archive that was expected.")
+        check_room(archive, members[inside[0]], Path(stream.name).parent)
+        with read(inside[0]) as part:
+            copy_at_most(part, stream, members[inside[0]], f"{archive.name}: {name}")
 
 
 def join(parts: dict[str, Path], output: Path, labelled: bool) -> None:

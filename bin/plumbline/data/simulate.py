@@ -80,7 +80,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Layout:
     """One row per cell: perturbation number (-1 = control), guide number, batch number, whether the effect shows.
 
     state (n_cells, STATES) and loadings (STATES, n_genes): the response to being perturbed at all; None without any.
@@ -174,7 +174,7 @@ def _sparse_direction(design: Design, rng: np.random.Generator) -> np.ndarray:
     return np.where(rng.random(design.n_genes) < SHARED, rng.normal(0.0, design.effect, design.n_genes), 0.0)
 
 
-def lay_out(design: Design, truth: Truth, rng: np.random.Generator) -> Plan:
+def lay_out(design: Design, truth: Truth, rng: np.random.Generator) -> Layout:
     """Assign cells to perturbations, guides and batches (balanced, shuffled), and draw library sizes and batch effects."""
     n, k = design.n_perturbations, design.cells_per_perturbation
     n_controls = round(n * k * design.control_fraction / (1 - design.control_fraction))
@@ -189,10 +189,10 @@ def lay_out(design: Design, truth: Truth, rng: np.random.Generator) -> Plan:
     shift = rng.normal(0.0, design.batch_effect, (design.n_batches, design.n_genes)) if design.batch_effect else 0.0
     shift = np.broadcast_to(shift, (design.n_batches, design.n_genes))
     order = rng.permutation(len(perturbation))
-    return Plan(*(values[order] for values in (perturbation, guide, turns, is_effective, library)), shift)
+    return Layout(*(values[order] for values in (perturbation, guide, turns, is_effective, library)), shift)
 
 
-def add_states(design: Design, plan: Plan) -> Plan:
+def add_states(design: Design, plan: Layout) -> Layout:
     """The plan with the state of each perturbed cell, from random numbers of its own: all else stays as it was drawn."""
     if not design.nuisance:
         return plan
@@ -203,7 +203,7 @@ def add_states(design: Design, plan: Plan) -> Plan:
     return replace(plan, state=state, loadings=loadings)
 
 
-def draw(truth: Truth, plan: Plan, rng: np.random.Generator) -> Iterator[sp.csr_matrix]:
+def draw(truth: Truth, plan: Layout, rng: np.random.Generator) -> Iterator[sp.csr_matrix]:
     """Yield the counts, BLOCK cells at a time, as float32 CSR."""
     sample = _compiled()
     for start in range(0, len(plan.batch), BLOCK):

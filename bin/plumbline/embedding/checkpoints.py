@@ -3,8 +3,10 @@
 weights_source: base URL. weights_revision: commit or release, '' if the source has none. weights_files: paths in the weights
 folder, ';' between them; a file that lies elsewhere below the source is written path=remote. weights_sha256 and weights_bytes:
 as many entries, empty where not known. A source that only a browser can open (MANUAL_HOSTS) gives instructions instead.
+weights_licence: one that excludes commercial use says "non-commercial" or NC, and must be accepted before a file is fetched.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,7 +14,8 @@ from urllib.parse import urlparse
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.embedding.variants import TABLE, read_rows
 
-MANUAL_HOSTS = ("drive.google.com", "www.dropbox.com")
+MANUAL_HOSTS = ("drive.google.com", "hopebio2020.sharepoint.com", "www.dropbox.com")
+NON_COMMERCIAL = re.compile(r"non-?commercial|\bNC\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class Checkpoint:
     folder: str
     source: str
     files: tuple[KnownFile, ...]
+    licence: str = ""
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the licence of the weights excludes commercial use."""
+        return NON_COMMERCIAL.search(self.licence) is not None
 
     @property
     def manual(self) -> bool:
@@ -59,7 +68,8 @@ def fetch_hint(variant: str) -> str:
     if checkpoint is None:
         return "Give the folder of the authors' checkpoint with --weights."
     files = ", ".join(Path(file.path).name for file in checkpoint.files)
-    return f"Fetch {files} from {checkpoint.source} with: ./plumb fetch {variant}"
+    accept = " --accept-licence" if checkpoint.restricted else ""
+    return f"Fetch {files} from {checkpoint.source} with: ./plumb fetch {variant}{accept}"
 
 
 def _checkpoint(row: dict[str, str]) -> Checkpoint:
@@ -70,7 +80,13 @@ def _checkpoint(row: dict[str, str]) -> Checkpoint:
         KnownFile(path, f"{row['weights_source']}/{remote}" if remote else f"{base}/{path}", sha, int(size or 0))
         for (path, _, remote), sha, size in zip(pairs, hashes, sizes, strict=True)
     )
-    return Checkpoint(row["id"], row["model"], row["weights_source"], files)
+    return Checkpoint(
+        variant=row["id"],
+        folder=row["model"],
+        source=row["weights_source"],
+        files=files,
+        licence=row.get("weights_licence", ""),
+    )
 
 
 def _column(row: dict[str, str], name: str, n: int) -> list[str]:

@@ -37,7 +37,7 @@ def write_embedding(path: Path | str, cell_id: np.ndarray, values: np.ndarray, p
     """
     ids = np.asarray(cell_id).astype(str)
     array = np.ascontiguousarray(_real(values, Path(path).name), dtype=np.float32)
-    check_embedding(ids, array, Path(path).name, unembedded=int(provenance.get("unembedded_cells", 0)))
+    check_embedding(ids, array, Path(path).name, provenance)
     with whole_file(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, cell_id=ids, embedding=array)
     write_json(provenance_path(path), {"status": "ok", "n_cells": len(ids), "n_dimensions": array.shape[1], **provenance})
@@ -61,14 +61,8 @@ def read_embedding(path: Path | str) -> Embedding:
     provenance = {"status": "ok", **(read_json_object(sidecar, WRITTEN) if sidecar.exists() else {})}
     values = _real(values, path.name).astype(np.float32, copy=False)
     if provenance["status"] == "ok":
-        check_embedding(ids, values, path.name, unembedded=_count(provenance.get("unembedded_cells", 0), sidecar))
+        check_embedding(ids, values, path.name, provenance)
     return Embedding(ids, values, provenance)
-
-
-def _count(value: object, sidecar: Path) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise UserError(f"{sidecar}: unembedded_cells is {value!r}, but must be a number of cells. {WRITTEN}")
-    return value
 
 
 def align(embedding: Embedding, cell_id: np.ndarray, source: str = "the embedding") -> np.ndarray:
@@ -99,11 +93,17 @@ def _real(values: np.ndarray, name: str) -> np.ndarray:
     return values
 
 
-def check_embedding(ids: np.ndarray, values: np.ndarray, name: str, unembedded: int = 0) -> None:
-    """Raises UserError unless ids (n,) are distinct, values (n, d > 0) finite but for ``unembedded`` rows. name: the file."""
+def check_embedding(ids: np.ndarray, values: np.ndarray, name: str, provenance: dict) -> None:
+    """Raises UserError unless ids (n,) are distinct and values (n, d) finite but for the ``unembedded_cells``. name: the file.
+
+    d is 0 for a predictor of expression alone, which is no embedding.
+    """
+    unembedded = provenance.get("unembedded_cells", 0)
+    if not isinstance(unembedded, int) or unembedded < 0:
+        raise UserError(f"{provenance_path(name)}: unembedded_cells is {unembedded!r}, not a number of cells. {WRITTEN}")
     if ids.ndim != 1 or values.ndim != 2 or len(values) != len(ids):
         raise UserError(f"{name}: {ids.size} cell ids but an array of shape {values.shape}; expected (n_cells, d).")
-    if not values.shape[1]:
+    if not values.shape[1] and not provenance.get("predictor"):
         raise UserError(f"{name}: the embedding has no dimensions (shape {values.shape}). Write at least one.")
     distinct, times = np.unique(ids, return_counts=True)
     if len(distinct) != len(ids):

@@ -165,10 +165,9 @@ def whole_numbers(values: dict, path: Path, variant: str) -> dict[str, int]:
 
 
 def _is_index(value: object) -> bool:
-    try:
-        return int(value) == value and value >= 0
-    except (TypeError, ValueError, OverflowError):
-        return False
+    import numbers
+
+    return isinstance(value, numbers.Real) and float(value) >= 0 and float(value).is_integer()
 
 
 def verify(path: Path, variant: str, own: bool = False) -> dict:

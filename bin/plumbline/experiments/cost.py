@@ -49,7 +49,7 @@ def _line(cells: np.ndarray, value: np.ndarray) -> tuple[float, float]:
     return float(base), float(per_cell)
 
 
-def estimate(fits: pd.DataFrame, work: pd.DataFrame) -> pd.DataFrame:
+def estimate(fits: pd.DataFrame, work: pd.DataFrame, module: dict[str, str] | None = None) -> pd.DataFrame:
     """Estimated time and memory of planned tasks.
 
     Parameters
@@ -58,19 +58,25 @@ def estimate(fits: pd.DataFrame, work: pd.DataFrame) -> pd.DataFrame:
         What ``fit_costs`` returned.
     work
         Columns step, name, n_cells, n_tasks.
+    module
+        name -> module, as far as names are variants of a model.
 
     Returns
     -------
     pandas.DataFrame
         ``work`` with seconds and cpu_seconds (all tasks), peak_memory_bytes (one task) and known: whether timings are
-        available. Without them a model is assumed as slow as the slowest of its step.
+        available. Without them a variant is assumed as slow as the slowest of the same module, or else of its step.
     """
+    kin = fits.assign(module=fits["name"].map(module or {}))
     joined = work.merge(fits.drop(columns="n_tasks"), on=["step", "name"], how="left")
     joined["known"] = joined["seconds_base"].notna()
+    own = pd.MultiIndex.from_arrays([joined["step"], joined["name"].map(module or {})])
     for scale in SCALES:
         for part in ("base", "per_cell"):
-            slowest = joined["step"].map(fits.groupby("step")[f"{scale}_{part}"].max())
-            joined[f"{scale}_{part}"] = joined[f"{scale}_{part}"].fillna(slowest)
+            column = f"{scale}_{part}"
+            alike = kin.groupby(["step", "module"])[column].max().reindex(own).to_numpy()
+            joined[column] = joined[column].fillna(pd.Series(alike, index=joined.index))
+            joined[column] = joined[column].fillna(joined["step"].map(fits.groupby("step")[column].max()))
         one = joined[f"{scale}_base"] + joined[f"{scale}_per_cell"] * joined["n_cells"]
         joined[scale] = one * (1 if scale == "peak_memory_bytes" else joined["n_tasks"])
     return joined[[*work.columns, *SCALES, "known"]]

@@ -32,7 +32,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Decomposition:
     """The parts of a prediction: control means, effects (0 for controls) and cell-to-cell variation (``own``), (genes, n)."""
 
     centre: np.ndarray
@@ -40,32 +40,32 @@ class Parts:
     own: np.ndarray
 
 
-def take_apart(case: Case) -> Parts:
+def take_apart(case: Case) -> Decomposition:
     """Control means and effects of the truth; cell-to-cell variation, reduced to KEPT."""
     centre = ControlMean(case.batch, case.is_control).predict(case.truth)
     names, code = np.unique(case.perturbation, return_inverse=True)
     means = mean_of_groups(code, np.flatnonzero(~case.is_control), len(names), len(code))
     effect = (means @ (case.truth - centre).T).T.astype(np.float32)[:, code]
     effect[:, case.is_control] = 0
-    return Parts(centre, effect, KEPT * (case.truth - centre - effect))
+    return Decomposition(centre, effect, KEPT * (case.truth - centre - effect))
 
 
-def undamaged(case: Case, parts: Parts) -> Case:
+def undamaged(case: Case, parts: Decomposition) -> Case:
     """The case with the good prediction."""
     return replace(case, prediction=parts.centre + parts.effect + parts.own)
 
 
-Damage = Callable[[Case, Parts, float, np.random.Generator], Case]
+Damage = Callable[[Case, Decomposition, float, np.random.Generator], Case]
 
 
-def noise(case: Case, parts: Parts, level: float, rng: np.random.Generator) -> Case:
+def noise(case: Case, parts: Decomposition, level: float, rng: np.random.Generator) -> Case:
     """Normal noise; level 1 = as large as the true deviations from the control mean (root mean square)."""
     size = np.sqrt(np.mean((case.truth - parts.centre) ** 2))
     drawn = rng.standard_normal(case.truth.shape, dtype=np.float32)
     return replace(case, prediction=case.prediction + np.float32(level * size) * drawn)
 
 
-def mean_only(case: Case, parts: Parts, level: float, _rng: np.random.Generator) -> Case:
+def mean_only(case: Case, parts: Decomposition, level: float, _rng: np.random.Generator) -> Case:
     """Shrunk towards control mean + the same mean effect for every perturbation (level 1)."""
     perturbed = np.flatnonzero(~case.is_control)
     _, first = np.unique(case.perturbation[perturbed], return_index=True)
@@ -73,17 +73,17 @@ def mean_only(case: Case, parts: Parts, level: float, _rng: np.random.Generator)
     return replace(case, prediction=parts.centre + (1 - level) * (parts.effect + parts.own) + level * common)
 
 
-def effect_erased(case: Case, parts: Parts, level: float, _rng: np.random.Generator) -> Case:
+def effect_erased(case: Case, parts: Decomposition, level: float, _rng: np.random.Generator) -> Case:
     """The perturbation's mean effect is removed, cell-to-cell variation stays."""
     return replace(case, prediction=case.prediction - level * parts.effect)
 
 
-def own_erased(case: Case, parts: Parts, level: float, _rng: np.random.Generator) -> Case:
+def own_erased(case: Case, parts: Decomposition, level: float, _rng: np.random.Generator) -> Case:
     """Cell-to-cell variation is removed, the perturbation's mean effect stays."""
     return replace(case, prediction=case.prediction - level * parts.own)
 
 
-def genes_shuffled(case: Case, parts: Parts, level: float, rng: np.random.Generator) -> Case:
+def genes_shuffled(case: Case, parts: Decomposition, level: float, rng: np.random.Generator) -> Case:
     """Predicted deviations from the control mean are assigned to wrong genes, for this share of the genes."""
     picked = rng.permutation(len(case.truth))[: round(level * len(case.truth))]
     beyond = parts.effect + parts.own
@@ -91,17 +91,17 @@ def genes_shuffled(case: Case, parts: Parts, level: float, rng: np.random.Genera
     return replace(case, prediction=parts.centre + beyond)
 
 
-def wrong_scale(case: Case, parts: Parts, level: float, _rng: np.random.Generator) -> Case:
+def wrong_scale(case: Case, parts: Decomposition, level: float, _rng: np.random.Generator) -> Case:
     """The perturbation's mean effect is predicted 1 + level times as large."""
     return replace(case, prediction=case.prediction + level * parts.effect)
 
 
-def batch_leaked(case: Case, parts: Parts, level: float, rng: np.random.Generator) -> Case:
+def batch_leaked(case: Case, parts: Decomposition, level: float, rng: np.random.Generator) -> Case:
     """Perturbed cells (not the controls) are predicted with this much of another batch's shift."""
     return replace(case, prediction=case.prediction + level * _other_shift(case, parts, rng) * ~case.is_control)
 
 
-def labels_swapped(case: Case, parts: Parts, level: float, rng: np.random.Generator) -> Case:
+def labels_swapped(case: Case, parts: Decomposition, level: float, rng: np.random.Generator) -> Case:
     """This share of the perturbations (two or more) get each other's effects."""
     perturbed = np.flatnonzero(~case.is_control)
     names, first, code = np.unique(case.perturbation[perturbed], return_index=True, return_inverse=True)
@@ -114,12 +114,12 @@ def labels_swapped(case: Case, parts: Parts, level: float, rng: np.random.Genera
     return replace(case, prediction=wrong)
 
 
-def batch_shifted(case: Case, parts: Parts, level: float, rng: np.random.Generator) -> Case:
+def batch_shifted(case: Case, parts: Decomposition, level: float, rng: np.random.Generator) -> Case:
     """Every cell of a batch, controls included, is predicted with this much of another batch's shift."""
     return replace(case, prediction=case.prediction + level * _other_shift(case, parts, rng))
 
 
-def fewer_controls(case: Case, _parts: Parts, level: float, rng: np.random.Generator) -> Case:
+def fewer_controls(case: Case, _parts: Decomposition, level: float, rng: np.random.Generator) -> Case:
     """This share of each batch's controls is missing; at least one stays."""
     kept = ~case.is_control
     toss = rng.random(len(kept))
@@ -129,7 +129,7 @@ def fewer_controls(case: Case, _parts: Parts, level: float, rng: np.random.Gener
     return case.take(np.flatnonzero(kept))
 
 
-def tiny_batches(case: Case, _parts: Parts, level: float, rng: np.random.Generator) -> Case:
+def tiny_batches(case: Case, _parts: Decomposition, level: float, rng: np.random.Generator) -> Case:
     """Each batch is split into ``level`` batches (fewer if it has fewer controls), controls and other cells evenly."""
     toss, piece = rng.random(len(case.batch)), np.zeros(len(case.batch), dtype=int)
     for name in np.unique(case.batch):
@@ -142,14 +142,14 @@ def tiny_batches(case: Case, _parts: Parts, level: float, rng: np.random.Generat
     return replace(case, batch=names).take(np.argsort(names, kind="stable"))
 
 
-def without_controls(case: Case, _parts: Parts, level: float, rng: np.random.Generator) -> Case:
+def without_controls(case: Case, _parts: Decomposition, level: float, rng: np.random.Generator) -> Case:
     """This share of the batches (one or more, not all) has no controls."""
     names = np.unique(case.batch)
     lost = rng.permutation(names)[: min(max(1, round(level * len(names))), len(names) - 1)]
     return case.take(np.flatnonzero(~(case.is_control & np.isin(case.batch, lost))))
 
 
-def _other_shift(case: Case, parts: Parts, rng: np.random.Generator) -> np.ndarray:
+def _other_shift(case: Case, parts: Decomposition, rng: np.random.Generator) -> np.ndarray:
     """For each cell the control mean of another batch minus that of its own, (genes, n); batches in a random cycle."""
     names, first, code = np.unique(case.batch, return_index=True, return_inverse=True)
     ring = rng.permutation(len(names))

@@ -36,16 +36,16 @@ def normalise(labels: Iterable[str], controls: list[str], is_gene: Callable[[str
     of which every part is a gene or a control are touched: '2,4-D' is a compound.
     """
     parts = {label: split_genes(label) for label in labels if is_combination(label) and label not in controls}
-    genes = {}
-    for label, names in parts.items():
-        kept = [name for name in names if name not in controls and not (like_control(name) and not is_gene(name))]
-        if len(names) > 1 and all(map(is_gene, kept)):
+    genes: dict[str, tuple[str, ...]] = {}
+    for label, split in parts.items():
+        kept = [name for name in split if name not in controls and not (like_control(name) and not is_gene(name))]
+        if len(split) > 1 and all(map(is_gene, kept)):
             genes[label] = tuple(sorted(set(kept)))
     spellings = Counter(genes.values())
-    names = {}
-    for label, kept in genes.items():
-        complete = len(kept) == len(parts[label]) and spellings[kept] == 1
-        names[label] = label if complete else "+".join(kept) or next(iter(controls), label)
+    names: dict[str, str] = {}
+    for label, members in genes.items():
+        complete = len(members) == len(parts[label]) and spellings[members] == 1
+        names[label] = label if complete else "+".join(members) or next(iter(controls), label)
     return {label: name for label, name in names.items() if name != label}
 
 

@@ -1,4 +1,4 @@
-"""Random draws in compiled loops: sets of other cells (consistency) and relabellings (magnitude).
+"""Random draws in compiled loops: relabellings of cells within their batches (consistency, magnitude).
 
 The generator is splitmix64 (Steele, Lea & Flood 2014): one word of state, so that every perturbation has its own stream.
 Bounded draws take the high half of a product; with fewer than 2^32 cells the bias is below 1e-9. The loops release the
@@ -21,8 +21,8 @@ def _below(state, bound):
 
 
 @compiled(nogil=True)
-def draw_sums(unit, weight, order, code, own, low, high, wanted, stamp, tick, seed, out):
-    """out[k]: mean pairwise cosine of draw k: ``wanted[b]`` positions of low[b]..high[b] whose code is not ``own``.
+def draw_sums(unit, weight, order, barred, low, high, wanted, stamp, tick, seed, out):
+    """out[k]: mean pairwise cosine of draw k: ``wanted[b]`` positions of low[b]..high[b] that are not ``barred``.
 
     unit: rows of length 1 (or 0: ``weight`` is their squared length). stamp: the last draw each position was in.
     """
@@ -36,7 +36,7 @@ def draw_sums(unit, weight, order, code, own, low, high, wanted, stamp, tick, se
             n += left
             while left:
                 cell = low[part] + _below(state, high[part] - low[part])
-                if code[cell] == own or stamp[cell] == tick + draw:
+                if barred[cell] or stamp[cell] == tick + draw:
                     continue
                 stamp[cell] = tick + draw
                 total += unit[order[cell]]

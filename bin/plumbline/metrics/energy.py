@@ -11,7 +11,7 @@ import numpy as np
 
 from plumbline.common.random import seed_of
 from plumbline.metrics.draws import draw_members
-from plumbline.metrics.groups import Groups, group_by
+from plumbline.metrics.groups import Groups, enough_relabellings, group_by
 
 MAX_CELLS = 500  # cells of a perturbation in the permutation test; more are sub-sampled
 MAX_CONTROLS = 300  # batch-matched controls in the permutation test; more are sub-sampled
@@ -117,7 +117,8 @@ def matched_test(
 
     x: (n, d); the other arrays (n,); names (g,): perturbations to test. In each batch up to r controls per cell are used,
     r chosen so that at most MAX_CONTROLS are; cells in batches without controls are left out. Fewer than MIN_CELLS cells
-    left: not scored. Neither the order of the rows nor which perturbations are tested changes a result.
+    left, or fewer than MIN_RELABELLINGS (metrics/groups.py) ways to relabel them: not scored. Neither the order of the rows
+    nor which perturbations are tested changes a result.
     """
     order = np.lexsort((cell_id, group_by(batch).codes))
     batch = np.asarray(batch)[order]
@@ -134,7 +135,7 @@ def matched_test(
         own = cells.rows(np.searchsorted(cells.names, names[item]))
         picked, wanted, starts = _match(own, code, pools, np.random.default_rng(start))
         result.n_cells[item] = wanted.sum()
-        if wanted.sum() < MIN_CELLS:
+        if wanted.sum() < MIN_CELLS or not enough_relabellings(wanted, np.diff(starts) - wanted):
             return
         result.n_controls[item] = len(picked) - wanted.sum()
         rows = x[order[picked]].astype(np.float32)

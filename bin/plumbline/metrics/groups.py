@@ -1,9 +1,12 @@
-"""Cells grouped by a label, and seeds that depend on the label alone."""
+"""Cells grouped by a label, and whether they can be relabelled."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+MIN_RELABELLINGS = 20  # of fewer, not even the most extreme one has p <= 0.05
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,11 @@ def group_means(x: np.ndarray, groups: Groups, block: int = 4096) -> np.ndarray:
         first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
         totals[codes[first]] += np.add.reduceat(x[rows].astype(np.float64), first, axis=0)
     return totals / groups.sizes[:, None]
+
+
+def enough_relabellings(marked: np.ndarray, others: np.ndarray) -> bool:
+    """Whether ``marked`` of ``marked + others`` cells in each of some batches, (b,), can be chosen in MIN_RELABELLINGS ways."""
+    total = 1
+    for few, rest in zip(marked.tolist(), others.tolist(), strict=True):
+        total *= math.comb(few + rest, few) if few + rest < MIN_RELABELLINGS else MIN_RELABELLINGS if few and rest else 1
+    return total >= MIN_RELABELLINGS

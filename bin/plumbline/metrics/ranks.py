@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.scoring.scores import Items, Score
+from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import Screen
 from plumbline.scoring.stats import bh
 
 ALPHA = 0.05
+MIN_NULL = 19  # unexpressed perturbations below which the paper's test is not made: of 2, noise passes both in 1 of 3 cases
 
 
 def paper_p_value(value: np.ndarray, null: np.ndarray, side: str) -> np.ndarray:
@@ -46,6 +47,14 @@ def unexpressed_null(names: np.ndarray, screen: Screen) -> tuple[np.ndarray, str
     if not known:
         return mask, "the paper's null needs perturbations of genes, and none of the perturbations is a measured gene"
     return mask, "" if mask.any() else f"all {known} perturbed genes are expressed ({scale} >= {threshold}): there is no null"
+
+
+def null_too_small(n: int, what: str) -> str:
+    """Why the paper's p values cannot be had from a null of n perturbations, or ''. what: which perturbations count."""
+    if n >= MIN_NULL:
+        return ""
+    number = "no perturbation" if not n else counted(n, "perturbation")
+    return f"{number} of unexpressed genes {what}: a null of fewer than {MIN_NULL} cannot hold false positives at 5 %"
 
 
 def significance(

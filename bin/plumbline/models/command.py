@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from plumbline.common.arguments import Parser
+from plumbline.common.arguments import SEEDS, Parser, whole
 from plumbline.common.errors import NotApplicable, UserError, run_script
 from plumbline.common.threads import limit_threads
 from plumbline.common.usage import usage
@@ -128,9 +128,9 @@ def _parser(model: str, known_settings: tuple[str, ...], takes_embedding: bool) 
     parser.add_argument("--source", type=Path, help="folder with counts.h5ad and tables/ of another data set to fit on")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"a setting of the model.{settings}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, ...")
-    parser.add_argument("--batch-size", type=int, default=0, help="cells a batch; 0 chooses from the memory")
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--batch-size", type=whole(0), default=0, help="cells a batch; 0 chooses from the memory")
+    parser.add_argument("--seed", type=whole(*SEEDS), default=42)
+    parser.add_argument("--threads", type=whole(1), default=os.cpu_count() or 1)
     return parser
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from plumbline.common.errors import UserError, did_you_mean
-from plumbline.common.files import sha256
+from plumbline.common.files import reading, sha256
+from plumbline.counts.hdf5 import open_hdf5
 from plumbline.counts.reading import Counts
 from plumbline.embedding.contract import Embedding, align, read_embedding
 from plumbline.embedding.options import Options, Result
@@ -58,20 +59,16 @@ def read(path: Path, key: str = "", id_column: str = "") -> Embedding:
 
 def _h5ad(path: Path, key: str, id_column: str) -> Embedding:
     from anndata.io import read_elem
-    from h5py import File
 
-    try:
-        with File(path, "r") as file:
-            obs, keys = read_elem(file["obs"]), list(file.get("obsm", {}))
-            if not key and len(keys) == 1:
-                key = keys[0]
-            if key not in keys:
-                raise UserError(
-                    f"{path.name}: obsm has no {key!r} (setting key).{did_you_mean(key, keys) if keys else ' It is empty.'}"
-                )
-            values = read_elem(file["obsm"][key])
-    except (OSError, KeyError) as error:
-        raise UserError(f"{path.name} cannot be read as h5ad ({error}). Is the file complete?") from error
+    with open_hdf5(path) as file:
+        obs, keys = read_elem(file["obs"]), list(file.get("obsm", {}))
+        if not key and len(keys) == 1:
+            key = keys[0]
+        if key not in keys:
+            raise UserError(
+                f"{path.name}: obsm has no {key!r} (setting key).{did_you_mean(key, keys) if keys else ' It is empty.'}"
+            )
+        values = read_elem(file["obsm"][key])
     values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
     ids = _column(obs, id_column, path.name) if id_column else obs.index
     return _embedding(np.asarray(ids), values, path.name)
@@ -85,10 +82,8 @@ def _npz(path: Path) -> Embedding:
 def _parquet(path: Path, id_column: str) -> Embedding:
     import pandas as pd
 
-    try:
+    with reading(path):
         table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path.name} cannot be read as parquet ({error}).") from error
     name = id_column or ("cell_id" if "cell_id" in table else "")
     if name:
         ids, table = _column(table, name, path.name).to_numpy(), table.drop(columns=name)
@@ -110,13 +105,11 @@ def _npy(path: Path) -> Embedding:
         raise UserError(
             f"{path.name}: an npy file needs its cell ids, one a line, in {path.stem}.txt or {path.stem}.csv beside it."
         )
-    ids = [
-        line.split(",")[0].strip().strip('"') for line in beside[0].read_text(encoding="utf-8-sig").splitlines() if line.strip()
-    ]
-    try:
+    with reading(beside[0]):
+        lines = beside[0].read_text(encoding="utf-8-sig").splitlines()
+    ids = [line.split(",")[0].strip().strip('"') for line in lines if line.strip()]
+    with reading(path):
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path.name} cannot be read as npy ({error}).") from error
     if len(ids) == len(values) + 1 and ids[0].lower() in ("cell_id", "id", "barcode", "index"):
         ids = ids[1:]
     return _embedding(np.array(ids), values, path.name)

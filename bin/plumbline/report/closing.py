@@ -12,9 +12,11 @@ part and reports the rest. Scores are means over split seeds ({seeds}). Interval
 over perturbations, batches or genes, whichever the
 task treats as exchangeable; for pairs of genes, genes are resampled (Owen 2007). Models are compared with {baseline} on the
 units that both have, with shared resampling weights; p values refer the difference over its bootstrap standard error to
-Student's t and are adjusted within a data set over its models and main metrics (Benjamini and Hochberg 1995). Calibrated
-score = (score − floor) / (ceiling − floor), the floor being the best of the random, scrambled and untrained embeddings (or
-chance) and the ceiling an embedding made of the labels or split halves of the data.</p>"""
+Student's t and are adjusted within a data set over all pairs of its models and its main metrics (Benjamini and Hochberg 1995);
+rank intervals rest on the same tests. Nothing was tested on fewer than 8 units, between two scores of which neither is above
+the floor, or where the ceiling is not above it. Calibrated score = (score − floor) / (ceiling − floor), the floor being chance
+or the best of the random, scrambled and untrained embeddings and the ceiling an embedding made of the labels or split halves of
+the data; it is left out where the ceiling is not clearly above the floor or a model passes it.</p>"""
 REFERENCES = [
     "Bendidi I, et al. Benchmarking transcriptomics foundation models for perturbation analysis: one PCA still rules them all. "
     "arXiv:2410.13956 (2024).",

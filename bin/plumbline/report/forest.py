@@ -4,10 +4,11 @@ import pandas as pd
 
 from plumbline.report.figures import image, panels, wrapped
 from plumbline.report.run import Run
-from plumbline.report.words import VERDICTS, metric_title
+from plumbline.report.sentences import units
+from plumbline.report.words import SILENT, VERDICTS, metric_title
 from plumbline.scoring.protocol import REFERENCES
 
-MARKERS = {"better": "^", "worse": "v", "tied": "s", "not tested": "D"}
+MARKERS = {"better": "^", "worse": "v", "tied": "s", "not tested": "D"} | dict.fromkeys(SILENT, "o")
 
 
 def forest(run: Run, rows: pd.DataFrame) -> str:
@@ -22,7 +23,8 @@ def forest(run: Run, rows: pd.DataFrame) -> str:
     figure, axes = panels(len(sets), size, (2.6, 0), columns=2 if len(sets) == 4 else 3, sharey=True)
     for axis, dataset in zip(axes, sets, strict=True):
         differences(axis, shown[shown["dataset"] == dataset], names, f"← {run.baseline} better     model better →", 7.5)
-        axis.set_title(wrapped(run.title(dataset), 38), fontsize=9, loc="left", fontweight="bold")
+        n = units(shown[shown["dataset"] == dataset])
+        axis.set_title(wrapped(f"{run.title(dataset)} ({n})", 38), fontsize=9, loc="left", fontweight="bold")
         axis.grid(axis="x", color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
         for side in ("top", "right", "left"):

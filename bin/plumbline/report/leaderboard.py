@@ -3,13 +3,14 @@
 import numpy as np
 
 from plumbline.report.run import Run
-from plumbline.report.words import escape, section, table, task_title
+from plumbline.report.words import SILENT, escape, section, table, task_title
 from plumbline.scoring.protocol import REFERENCES
 
 PARENT = {
     "parent_id": "plumbline_leaderboard",
     "parent_name": "Leaderboard",
-    "parent_description": "All models over all tasks, in the order of comparisons won less comparisons lost.",
+    "parent_description": "All models over all tasks: the baseline, then the others in the order of comparisons won less "
+    "comparisons lost, and of their mean calibrated score where these are equal.",
 }
 
 
@@ -25,13 +26,14 @@ def _table(run: Run) -> dict:
         rows = shown[shown["label"] == label]
         means = rows.groupby("task")["calibrated"].mean().dropna()
         counts = {name: int((rows["verdict"] == name).sum()) for name in ("better", "tied", "worse")}
+        counts["untold"] = int(rows["verdict"].isin(SILENT).sum())
         data[label] = counts | {task: round(float(value), 4) for task, value in means.items()}
     calibrated = [task for task in run.tasks if any(task in row for row in data.values())]
     about = (
         "Over all data sets. Task columns are calibrated: 0 is the best of the floors (random, scrambled or untrained "
         "embeddings, or chance), 1 the ceiling (labels, or split halves of the data). Empty: not run, not applicable, or "
-        "floor and ceiling do not differ (batch mixing: noise mixes perfectly)."
-    )
+        f"without a scale. {_left_out(run, calibrated)}"
+    ).strip()
     config = {
         "id": "plumbline_leaderboard_table",
         "title": "Leaderboard",
@@ -41,6 +43,17 @@ def _table(run: Run) -> dict:
     }
     return {"id": "plumbline_leaderboard_all", **PARENT, "section_name": "Calibrated scores", "description": about,
             "plot_type": "table", "pconfig": config, "headers": _headers(run.baseline, calibrated), "data": data}  # fmt: skip
+
+
+def _left_out(run: Run, calibrated: list[str]) -> str:
+    """The tasks without a column, and why."""
+    told = []
+    for task in [name for name in run.tasks if name not in calibrated]:
+        rows = run.headline[run.headline["task"] == task]
+        whys = rows.loc[rows["status"] == "ok", "why_not_calibrated"]
+        why = whys.mode().iloc[0] if len(whys) else "it has no score"
+        told.append(f"{task_title(task)}: {why}")
+    return escape(f"Not in this table: {'; '.join(told)}.") if told else ""
 
 
 def _headers(base: str, tasks: list[str]) -> dict[str, dict]:
@@ -54,8 +67,14 @@ def _headers(base: str, tasks: list[str]) -> dict[str, dict]:
             "scale": "Blues",
             "description": f"comparisons in which the model beats {base}",
         },
-        "tied": {**count, "title": "= tied", "scale": "Greys", "description": "comparisons that cannot be told apart"},
+        "tied": {**count, "title": "= tied", "scale": "Greys", "description": "comparisons without a difference"},
         "worse": {**count, "title": "▼ worse", "scale": "Oranges", "description": f"comparisons in which {base} is better"},
+        "untold": {
+            **count,
+            "title": "? cannot tell",
+            "scale": "Greys",
+            "description": "comparisons on too few units, at the floor, or with intervals too wide for a tie",
+        },
     } | {task: {**share, "title": task_title(task), "description": told} for task in tasks}
 
 
@@ -76,7 +95,10 @@ def _ranks(run: Run) -> dict:
         opened = " open" if len(run.datasets) <= 3 else ""
         ranks = table(["Model", *(escape(task_title(task)) for task in tasks)], body)
         parts.append(f'<details class="pl"{opened}><summary>{escape(run.title(dataset))}</summary>{ranks}</details>')
-    about = "1 is the best. Models that cannot be told apart (paired, Benjamini-Hochberg over all pairs, q ≤ 0.05) share ranks."
+    about = (
+        "1 is the best. Models that cannot be told apart share ranks. The tests are those of the first section: paired, "
+        "Benjamini-Hochberg over all pairs of models and main metrics of a data set, q ≤ 0.05."
+    )
     return section("leaderboard_ranks", "Rank intervals", about, "\n".join(parts) or "<p>No ranks.</p>", **PARENT)
 
 

@@ -44,8 +44,12 @@ class Run:
 
     @property
     def titles(self) -> dict[str, str]:
-        """variant -> title."""
-        return {name: row.get("title") or name for name, row in self.about["models"].items()}
+        """variant -> title; of data that came as signed scores, such as z-scores, nothing was log-normalised."""
+        titles = {name: row.get("title") or name for name, row in self.about["models"].items()}
+        kinds = {found["facts"].get("x_kind") for found in self.about["datasets"].values()}
+        if kinds != {"signed"}:
+            return titles
+        return {name: title.replace("log-normalised", "values as given") for name, title in titles.items()}
 
     @property
     def datasets(self) -> list[str]:
@@ -141,6 +145,6 @@ def labels(pairs: pd.DataFrame, titles: dict[str, str]) -> dict[tuple[str, str],
 
 
 def _tsv(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_TEXT, str))
+    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
     text = [name for name in _TEXT if name in table]
     return table.assign(**{name: table[name].fillna("") for name in text})

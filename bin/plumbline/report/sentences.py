@@ -3,22 +3,21 @@
 import pandas as pd
 
 from plumbline.report.run import Run
-from plumbline.report.words import listed, metric_title, number, task_title, with_interval
+from plumbline.report.words import SILENT, TESTED, listed, metric_title, number, task_title, with_interval
 from plumbline.scoring.protocol import POSTPROCESSINGS, REFERENCES
+from plumbline.scoring.scores import counted
 
 
 def overall(run: Run) -> list[str]:
     """The answer over all data sets, in one to three sentences."""
-    tested = run.headline[run.headline["verdict"].isin(["better", "worse", "tied"])]
+    verdicts = run.headline["verdict"]
+    tested, silent = run.headline[verdicts.isin(TESTED)], int(verdicts.isin(SILENT).sum())
     n_sets, base = tested["dataset"].nunique(), run.baseline
+    if silent and tested["verdict"].isin(SILENT).all():
+        return [f"Nothing can be said of any model and {base}: {_silence(silent)}."]
     if tested.empty:
         return [f"No model could be compared with {base} in this run: see “Not applicable and failed”."]
-    counts = (
-        tested.groupby(["label", "verdict"])
-        .size()
-        .unstack(fill_value=0)
-        .reindex(columns=["better", "tied", "worse"], fill_value=0)
-    )
+    counts = tested.groupby(["label", "verdict"]).size().unstack(fill_value=0).reindex(columns=[*TESTED], fill_value=0)
     counts = counts.sort_values(["better", "worse"], ascending=[False, True])
     winners, never = counts[counts["better"] > 0], counts[counts["better"] == 0]
     where = f"{n_sets} data set{'s' if n_sets > 1 else ''}"
@@ -29,10 +28,17 @@ def overall(run: Run) -> list[str]:
         text = [f"On {where}, {_models(len(winners))} {base} somewhere: {listed(parts)}."]
     if len(never) and len(winners):
         text.append(f"Never better than {base}: {listed(never.index.tolist(), 10)}.")
+    if silent:
+        text.append(f"Of {counted(int(verdicts.isin({*TESTED, *SILENT}).sum()), 'comparison')}, {_silence(silent)}.")
     lost = run.headline[(run.headline["status"] == "failed") & ~run.headline["role"].isin(REFERENCES)]
     if len(lost):
-        text.append(f"{len(lost)} comparisons are missing because a step failed (marked ✖).")
+        are = "is" if len(lost) == 1 else "are"
+        text.append(f"{counted(len(lost), 'comparison')} {are} missing because a step failed (marked ✖).")
     return text
+
+
+def _silence(n: int) -> str:
+    return f"{n} cannot tell (too few units, scores at the floor, or intervals too wide; marked ?)"
 
 
 def _models(n: int) -> str:
@@ -52,22 +58,35 @@ def per_task(run: Run, dataset: str) -> list[tuple[str, str]]:
 
 
 def _sentence(rows: pd.DataFrame, base: str) -> str:
-    tested = rows[rows["verdict"].isin(["better", "worse", "tied"])]
+    tested = rows[rows["verdict"].isin(TESTED)]
     if tested.empty:
         return _untested(rows[~rows["role"].isin(REFERENCES)], base)
-    better = tested[tested["verdict"] == "better"]
+    better, n = tested[tested["verdict"] == "better"], units(tested)
     better = better.loc[(better["difference"] * better["direction"]).sort_values(ascending=False).index]
     if better.empty:
-        tied = tested[tested["verdict"] == "tied"]["label"].tolist()
-        return f"nothing beats {base}" + (f" (tied: {listed(tied, 4)})." if tied else "; every model is worse.")
+        named = {word: tested[tested["verdict"] == word]["label"].tolist() for word in ("tied", "cannot tell")}
+        told = [f"{word}: {listed(labels, 4)}" for word, labels in named.items() if labels]
+        if not told:
+            return f"nothing beats {base}; every model is worse ({n})."
+        return f"nothing beats {base} ({'; '.join([*told, n])})."
     best = better.iloc[0]
     sign = best["direction"]
     ends = sorted([sign * best["diff_low"], sign * best["diff_high"]])
     amount = with_interval(sign * best["difference"], *ends, best["metric"])
     points = " points" if best["metric"].endswith("_pct") else ""
-    text = f"{best['label']} beats {base} by {amount}{points} ({metric_title(best['metric'])})"
+    text = f"{best['label']} beats {base} by {amount}{points} ({metric_title(best['metric'])}; {n})"
     others = better["label"].tolist()[1:]
     return text + (f"; so do{'es' if len(others) == 1 else ''} {listed(others, 4)}." if others else ".")
+
+
+def units(rows: pd.DataFrame) -> str:
+    """'n = 12 batches': what the comparisons of one metric rest on; the fewest and the most where models differ."""
+    known = rows[rows["n_units"].notna() & (rows["unit"] != "")]
+    if known.empty:
+        return "n = 0"
+    low, high = int(known["n_units"].min()), int(known["n_units"].max())
+    several = counted(high, known["unit"].iloc[0])
+    return f"n = {several}" if low == high else f"n = {low} to {several}"
 
 
 def _untested(rows: pd.DataFrame, base: str) -> str:
@@ -75,11 +94,9 @@ def _untested(rows: pd.DataFrame, base: str) -> str:
     home = rows[rows["role"] == "baseline"].sort_values("verdict", key=lambda verdict: verdict != "baseline")
     others, gone = rows[(rows["status"] == "ok") & (rows["verdict"] != "baseline")], rows[rows["status"] != "ok"]
     if len(others) and (rows["verdict"] == "baseline").any():
-        best = others.loc[(others["value"] * others["direction"]).idxmax()]
-        ours, theirs = (number(best[name], best["metric"]) for name in ("value", "baseline_value"))
-        scores = f"{ours} as {base}" if ours == theirs else f"{ours} against {theirs} of {base}"
-        few = f"{best['n']:.0f} unit{'s' if best['n'] > 1 else ''} to resample"
-        return f"cannot be tested ({few}); best is {best['label']}, {scores} ({metric_title(best['metric'])})."
+        notes = [note for note in others["note"] if note] or ["it cannot be tested"]
+        why, metric = max(set(notes), key=notes.count), metric_title(others["metric"].iloc[0])
+        return f"no verdict: {why}; {_standing(others, base)} ({metric})."
     told = gone[gone["status"] == "not_applicable"] if len(home) and home["status"].iloc[0] == "not_applicable" else gone
     if told.empty:
         return f"no model could be compared with {base}."
@@ -89,6 +106,22 @@ def _untested(rows: pd.DataFrame, base: str) -> str:
     if home.empty or home["status"].iloc[0] != "ok":
         return sentence
     return f"nothing to compare {base} with; {told.loc[told['reason'] == reason, 'label'].iloc[0]} {sentence}"
+
+
+def _standing(others: pd.DataFrame, base: str) -> str:
+    """Who has the best score, as far as the printed digits tell."""
+    metric, sign = others["metric"].iloc[0], others["direction"].iloc[0]
+    best = others.loc[(others["value"] * sign).idxmax()]
+    ours, theirs = number(best["value"], metric), number(best["baseline_value"], metric)
+    level = [label for label, value in zip(others["label"], others["value"], strict=True) if number(value, metric) == ours]
+    names = listed(level, 4)
+    if ours == theirs:
+        return f"{base} and {names} share the best score, {ours}"
+    if sign * (best["value"] - best["baseline_value"]) < 0:
+        return f"the best score is that of {base}, {theirs}, before {names}, {ours}"
+    return f"{names} share the best score, {ours}; {base} has {theirs}" if len(level) > 1 else (
+        f"the best score is that of {names}, {ours}; {base} has {theirs}"
+    )  # fmt: skip
 
 
 def plain_reason(reason: str) -> str:
@@ -107,7 +140,8 @@ def summary_text(run: Run) -> str:
         [
             *lines,
             "",
-            "Differences are paired on the same units, with 95 % bootstrap intervals; better and worse are at q ≤ 0.05.",
+            "Differences are paired on the same units, with 95 % bootstrap intervals; better and worse are at q ≤ 0.05 over "
+            "all pairs of models and tasks of a data set; tied: less than half of the baseline's lead over the floor apart.",
             "",
         ]
     )

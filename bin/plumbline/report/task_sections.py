@@ -60,7 +60,7 @@ def _forest(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
     if not figure:
         return None
     about = escape(
-        "Paired on the same units, 95 % bootstrap interval. ▲ better, ▼ worse, ■ tied (q ≤ 0.05), ◆ reference. "
+        "Paired on the same units, 95 % bootstrap interval. ▲ better, ▼ worse, ■ tied (q ≤ 0.05), ● cannot tell, ◆ reference. "
         f"Right of the line: better than {run.baseline}."
     )
     return section(f"{task}_forest", f"Differences to {run.baseline}", about, figure, **_parent(task))

@@ -4,8 +4,9 @@ import pandas as pd
 
 from plumbline.report.run import Run
 from plumbline.report.sentences import overall, per_task
-from plumbline.report.words import VERDICTS, escape, metric_title, number, section, table, task_question, task_title
+from plumbline.report.words import SILENT, VERDICTS, escape, metric_title, number, section, table, task_question, task_title
 from plumbline.scoring.protocol import REFERENCES
+from plumbline.scoring.scores import counted
 
 STYLE = """<style>
 .pl-lead{font-size:1.12em;max-width:68em;line-height:1.5;margin:.2em 0 .8em}
@@ -58,14 +59,15 @@ def overview(run: Run) -> str:
 
 
 def _tally(rows: pd.DataFrame) -> str:
-    counts = rows["verdict"].where(rows["status"] == "ok", rows["status"]).value_counts()
-    n_tested = sum(counts.get(name, 0) for name in ("better", "tied", "worse"))
+    verdicts = rows["verdict"].where(~rows["verdict"].isin(SILENT), "cannot tell")
+    counts = verdicts.where(rows["status"] == "ok", rows["status"]).value_counts()
+    n_tested = sum(counts.get(name, 0) for name in ("better", "tied", "worse", "cannot tell"))
     if not n_tested:
         name = "failed" if counts.get("failed") else "not_applicable" if len(rows) else "not tested"
         symbol, word, colour, _ = VERDICTS[name]
         return f'<td class="v" style="color:{colour}">{symbol} {word}</td>'
     told = [f'<b style="color:{VERDICTS[name][2]}">{VERDICTS[name][0]} {counts[name]} {VERDICTS[name][1]}</b>'
-            for name in ("better", "tied", "worse", "failed") if counts.get(name)]  # fmt: skip
+            for name in ("better", "tied", "worse", "cannot tell", "failed") if counts.get(name)]  # fmt: skip
     ahead = counts.get("better", 0) - counts.get("worse", 0)
     name = "better" if ahead > 0 else "worse" if ahead < 0 else "tied"
     colour, tint = VERDICTS[name][2:]
@@ -74,7 +76,11 @@ def _tally(rows: pd.DataFrame) -> str:
 
 def _key(run: Run) -> str:
     meanings = {
-        "better": f"better than {run.baseline} (q ≤ 0.05)", "worse": "worse (q ≤ 0.05)", "tied": "cannot be told apart",
+        "better": f"better than {run.baseline} (q ≤ 0.05)", "worse": "worse (q ≤ 0.05)",
+        "tied": "the difference is less than half of what the baseline has above the floor (95 %)",
+        "cannot tell": "neither a difference nor a tie can be shown",
+        "too few units": "fewer than 8 perturbations, batches or genes",
+        "at the floor": "neither score, or not even the ceiling, is above the floor",
         "not_applicable": "does not apply", "failed": "a step failed",
     }  # fmt: skip
     marks = "".join(
@@ -113,13 +119,18 @@ def verdict_cell(row) -> str:
         return '<td class="v pl-grey">not run</td>'
     name = row.verdict if row.status == "ok" else row.status
     symbol, word, colour, tint = VERDICTS[name]
-    detail = ""
-    if name in ("better", "worse", "tied"):
-        interval = f"[{number(row.diff_low, row.metric)}, {number(row.diff_high, row.metric)}]"
-        detail = f"<small>{number(row.difference, row.metric, sign=True)} {interval}</small>"
-    elif row.status == "ok":
-        detail = f"<small>{number(row.value, row.metric)}</small>"
+    detail = _detail(row, name) if row.status == "ok" else ""
+    why = "; ".join(part for part in (row.note, row.reason) if part)
     style = f"background:{tint};border-left:3px solid {colour}"
-    return (
-        f'<td class="v" style="{style}" title="{escape(row.reason)}"><b style="color:{colour}">{symbol} {word}</b>{detail}</td>'
-    )
+    return f'<td class="v" style="{style}" title="{escape(why)}"><b style="color:{colour}">{symbol} {word}</b>{detail}</td>'
+
+
+def _detail(row, name: str) -> str:
+    """The difference and its interval, or the score alone; the units behind it; the smallest difference a test could see."""
+    text = number(row.value, row.metric)
+    if name in ("better", "worse", "tied", "cannot tell"):
+        ends = f"[{number(row.diff_low, row.metric)}, {number(row.diff_high, row.metric)}]"
+        text = f"{number(row.difference, row.metric, sign=True)} {ends}"
+    n = f"n = {counted(int(row.n_units), row.unit)}" if row.unit and row.n_units == row.n_units else ""
+    visible = f"visible from {number(row.detectable, row.metric)}" if name in ("tied", "cannot tell") else ""
+    return "".join(f"<small>{line}</small>" for line in (text, n, visible) if line)

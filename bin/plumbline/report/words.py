@@ -5,11 +5,16 @@ from html import escape
 
 from plumbline import tasks
 
+TESTED = ("better", "worse", "tied", "cannot tell")  # verdicts of a test that was made
+SILENT = ("cannot tell", "too few units", "at the floor")  # verdicts that say nothing of a model
 # symbol, word, colour (Okabe-Ito), tint: never colour alone
 VERDICTS = {
     "better": ("▲", "better", "#0072B2", "#dcecf7"),
     "worse": ("▼", "worse", "#D55E00", "#fbe6d9"),
     "tied": ("=", "tied", "#555555", "#f0f0f0"),
+    "cannot tell": ("?", "cannot tell", "#555555", "#ffffff"),
+    "too few units": ("?", "too few units to tell", "#555555", "#ffffff"),
+    "at the floor": ("?", "at the floor", "#555555", "#ffffff"),
     "baseline": ("●", "baseline", "#000000", "#ffffff"),
     "not tested": ("·", "not tested", "#555555", "#ffffff"),
     "not_applicable": ("–", "not applicable", "#777777", "#ffffff"),

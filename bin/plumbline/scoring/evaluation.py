@@ -1,8 +1,9 @@
 """The evaluation of one embedding on one task: seeds x protocols x post-processings, with intervals.
 
 `paper` scores all four post-processings on everything and calls the best of them `best`, as the paper does. `corrected`
-chooses a post-processing on the validation part and reports it, as `selected`, on the rest; and where a task compares
-cells with controls, the controls that fitted the post-processing are not those compared with (docs/protocol.md).
+chooses a post-processing on the validation part and reports it, as `selected`, on the rest; where a metric compares
+cells with controls, the controls that fitted the post-processing are not those compared with; and cells are in the order of
+their ids, so that what a seed draws does not depend on the order of the file (docs/protocol.md).
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ import pandas as pd
 
 from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
+from plumbline.scoring.parts import Parts, fitting_controls
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS
 from plumbline.scoring.records import Task
 from plumbline.scoring.scores import Score
-from plumbline.scoring.screen import Screen, Subject, View
+from plumbline.scoring.screen import Subject, View
 from plumbline.scoring.stats import interval
 
 
@@ -61,22 +63,6 @@ def _no_embedding(subject: Subject, task: Task) -> str:
     return ""
 
 
-def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
-    """A seeded half of each batch's controls, (n_cells,) bool, the same in any order of the cells.
-
-    An odd control goes to the other half, but a batch's only one is tossed. Whitening by the very controls that a
-    perturbation is then compared with makes any perturbation, even noise, look far from them.
-    """
-    rows = np.flatnonzero(screen.is_control)
-    rows = rows[np.argsort(screen.cell_id[rows])]
-    toss = np.random.default_rng(seed).random(len(rows))
-    table = pd.DataFrame({"batch": screen.batch[rows], "toss": toss})
-    rank, size = table.groupby("batch").toss.rank(), table.groupby("batch").toss.transform("size")
-    fit = np.zeros(len(screen.cell_id), dtype=bool)
-    fit[rows] = np.where(size == 1, toss < 0.5, rank <= size // 2)
-    return fit
-
-
 def _postprocessed(view: View, fit: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The embedding under every post-processing, and why some cannot be had."""
     processed, refused = {}, {}
@@ -89,42 +75,34 @@ def _postprocessed(view: View, fit: np.ndarray) -> tuple[dict[str, np.ndarray], 
 
 
 def _one_split(base: View, task: Task) -> list[Row]:
-    split, protocol = base.split, base.protocol
-    holds_out = protocol == "corrected" and task.compares_controls
-    fit = fitting_controls(base.screen, split.seed) if holds_out else base.screen.is_control
-    processed, refused = _postprocessed(base, fit)
-    if holds_out:
-        rows = np.flatnonzero(~fit)
-        base, processed = base.take(rows), {method: array[rows] for method, array in processed.items()}
-    selects = bool(protocol == "corrected" and len(processed) > 1 and base.split.validation.any())
-    chosen, why = _select(base, task, processed) if selects else ("none", "no validation part to choose a post-processing on")
-    reported = {m: _run(base, task, array, selects, part="report") for m, array in processed.items()}
+    split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts)
+    if protocol == "corrected":
+        base = base.take(np.argsort(base.screen.cell_id))
+    compares = [protocol == "corrected" and metric.compares_controls for metric in task.metrics]
+    fit = fitting_controls(base.screen, split.seed) if any(compares) else base.screen.is_control
+    processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control)
+    cells = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
+    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose
+    chosen, why = _select(cells) if selects else ("none", "no validation part to choose a post-processing on")
+    reported = {m: cells.run(m, "report" if selects else "all") for m in processed}
     if protocol == "paper" and len(processed) > 1:
         chosen, why = _best(reported, task, base.screen.facts), "best of the four on the scored cells themselves"
+        why = why if np.isfinite(_value(reported[chosen], metric)) else f"{metric}, by which to choose, cannot be scored"
     elif len(processed) == 1:
         why = ""
     found = [Row(split.seed, protocol, m, score) for m, scores in reported.items() for score in scores]
     found += [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in reported[chosen]]
-    metric = task.main(base.screen.facts)
     return found + [Row(split.seed, protocol, m, Score.absent(metric, why)) for m, why in refused.items()]
 
 
-def _run(base: View, task: Task, array: np.ndarray, selects: bool, part: str) -> list[Score]:
-    view = replace(base, embedding=array)
-    if not selects:
-        return task.run(view)
-    keep = base.split.validation if part == "validation" else ~base.split.validation
-    if not task.uses_split:
-        return task.run(view.take(np.flatnonzero(keep)))
-    return task.run(replace(view, split=replace(base.split, test1=base.split.test1 & keep, test2=base.split.test2 & keep)))
-
-
-def _select(base: View, task: Task, processed: dict[str, np.ndarray]) -> tuple[str, str]:
-    scores = {m: _run(base, task, array, True, part="validation") for m, array in processed.items()}
-    metric = task.main(base.screen.facts)
+def _select(cells: Parts) -> tuple[str, str]:
+    task, facts = cells.task, cells.base.screen.facts
+    where = "train cells" if task.chooses_on_train else "validation part"
+    scores = {m: cells.run(m, "validation") for m in cells.processed}
+    metric = task.main(facts)
     if all(np.isnan(_value(found, metric)) for found in scores.values()):
-        return "none", f"{metric} cannot be scored on the validation part"
-    return _best(scores, task, base.screen.facts), f"chosen by {metric} on the validation part"
+        return "none", f"{metric} cannot be scored on the {where}"
+    return _best(scores, task, facts), f"chosen by {metric} on the {where}"
 
 
 def _best(scores: dict[str, list[Score]], task: Task, facts: dict) -> str:
@@ -139,8 +117,10 @@ def _value(scores: list[Score], metric: str) -> float:
 
 
 def _because(score: Score, chosen: str, why: str) -> Score:
-    note = f"{chosen}: {why}" if why else ""
-    return replace(score, reason="; ".join(part for part in (note, score.reason) if part))
+    """The score with the choice of its post-processing as the first part of its reason; an absent one has only its own."""
+    if score.status != "ok" or not why:
+        return score
+    return replace(score, reason="; ".join(part for part in (f"{chosen}: {why}", score.reason) if part))
 
 
 def score_rows(rows: list[Row], task: Task, n_boot: int) -> Iterator[dict]:

@@ -18,7 +18,9 @@ class Metric:
 
     name: snake_case, the column ``metric`` of every table. title: as readers see it. unit: '' or '%'.
     lowest, highest: the range of values; intervals end there. chance: the value of an embedding without information where
-    theory gives one, else NaN (the floor models show it).
+    theory gives one, else NaN (the floor models show it). noise_scores_best: an embedding without information has the best
+    score: there is no floor. compares_controls: the controls' own embeddings enter it, so that `corrected` fits the
+    post-processing on other controls; a task of which only some metrics do takes their cells from ``view.compared()``.
     """
 
     name: str
@@ -28,6 +30,8 @@ class Metric:
     lowest: float = 0.0
     highest: float = 1.0
     chance: float = math.nan
+    noise_scores_best: bool = False
+    compares_controls: bool = False
 
     @property
     def direction(self) -> int:
@@ -49,9 +53,10 @@ class Task:
     ``choose_main(facts)`` where that depends on the data set.
     not_applicable(facts): why the task does not apply to a data set; '' if it does.
     run(view): one Score per metric, always.
-    needs_counts: it streams counts.h5ad. uses_split: it scores test cells rather than all cells. compares_controls: the
-    controls' own embeddings enter its score, so that `corrected` fits the post-processing on other controls.
-    scores_predictors: it also scores predictors, which give expression and no embedding.
+    needs_counts: it streams counts.h5ad. uses_split: it scores test cells rather than all cells. scores_controls: controls
+    are among the scored cells, which are the same under every post-processing. chooses_on_train: the post-processing is chosen
+    on train cells, and all test cells are reported on. scores_predictors: it also scores predictors, which give expression and
+    no embedding.
     """
 
     name: str
@@ -66,7 +71,8 @@ class Task:
     choose_main: Callable[[dict], str] | None = None
     needs_counts: bool = False
     uses_split: bool = False
-    compares_controls: bool = False
+    scores_controls: bool = False
+    chooses_on_train: bool = False
     scores_predictors: bool = False
 
     def metric(self, name: str) -> Metric:

@@ -14,8 +14,9 @@ COLUMNS = [*KEYS, "value", "ci_low", "ci_high", "n", "status", "reason", "code"]
 
 
 def counted(n: int, noun: str) -> str:
-    """'1 cell', '2 cells': a number and its noun, for reasons that people read."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    """'1 cell', '2 cells', '2 batches': a number and its noun, for reasons that people read."""
+    several = f"{noun}es" if noun.endswith(("ch", "x", "s")) else f"{noun}s"
+    return f"{n} {noun if n == 1 else several}"
 
 
 @dataclass(frozen=True)

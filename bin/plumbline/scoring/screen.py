@@ -1,6 +1,7 @@
 """A prepared data set as evaluation sees it: cells, splits, facts; counts only where a task needs them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class View:
 
     rows: for each cell its row in counts.h5ad, so that a task that needs counts can stream them.
     seed: seeds every random draw of the task. n_draws: size of permutation nulls.
+    compared: for metrics that compare cells with controls, makes the view without the controls that fitted the
+    post-processing (they look unlike any other cell); None where no control has to be left out.
     """
 
     embedding: np.ndarray
@@ -76,6 +79,7 @@ class View:
     n_draws: int = 1000
     threads: int = 1
     device: str = "cpu"
+    compared: Callable[[], "View"] | None = None
 
     def take(self, rows: np.ndarray) -> "View":
         """The view on a subset of its cells (index array or mask)."""

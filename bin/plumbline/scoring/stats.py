@@ -18,7 +18,10 @@ _CHUNK = 2_000_000  # resampling weights held at once (float64: 16 MB)
 
 @dataclass(frozen=True)
 class Difference:
-    """Score of a less score of b on the ``n_shared`` units both have (``n_left_out`` are in one only)."""
+    """Score of a less score of b on the ``n_shared`` units both have (``n_left_out`` are in one only).
+
+    n_units: how many of what is resampled they have in common: units, or the genes of ``n_shared`` pairs.
+    """
 
     value: float
     low: float
@@ -26,6 +29,7 @@ class Difference:
     p: float
     n_shared: int
     n_left_out: int
+    n_units: int
 
 
 def interval(items: Items, n_boot: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
@@ -75,7 +79,8 @@ def difference_of_draws(
     value, n = a.value - b.value, n_units(a)
     difference = draws_a - draws_b
     low, high = interval_of_draws(value, difference, n, level)
-    return Difference(value, low, high, _p_value(value, difference, n), len(a.unit), n_left_out)
+    p = _p_value(value, difference, n)
+    return Difference(value=value, low=low, high=high, p=p, n_shared=len(a.unit), n_left_out=n_left_out, n_units=n)
 
 
 def draws(parts: Sequence[Items], n_boot: int = 1000, seed: int = 0) -> np.ndarray:
@@ -151,7 +156,7 @@ def bh(p: np.ndarray) -> np.ndarray:
     q = np.full(p.shape, np.nan)
     tested = np.flatnonzero(np.isfinite(p))
     order = tested[np.argsort(p[tested], kind="stable")]
-    steps = p[order] * len(order) / np.arange(1, len(order) + 1)
+    steps = p[order] * (len(order) / np.arange(1, len(order) + 1))  # the largest p stays what it is, to the last digit
     q[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1.0)
     return q
 

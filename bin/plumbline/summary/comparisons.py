@@ -4,29 +4,21 @@ import numpy as np
 import pandas as pd
 
 from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
-from plumbline.scoring.stats import bh
+from plumbline.scoring.records import Metric
+from plumbline.scoring.stats import n_units
+from plumbline.summary.calibration import calibrate
 from plumbline.summary.contest import Contest
 from plumbline.summary.tables import ItemFiles, known_metric, main_metric
+from plumbline.summary.verdicts import decide, rank_intervals, verdict
 
-FDR = 0.05
 COLUMNS = [
     *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
     *("role", "status", "reason", "value", "ci_low", "ci_high", "n", "n_seeds", "sd_seeds", "baseline_value", "difference"),
-    *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "verdict", "floor", "ceiling", "calibrated"),
-    *("rank_low", "rank_high"),
+    *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "unit", "n_units", "detectable", "verdict", "note"),
+    *("floor", "ceiling", "calibrated", "why_not_calibrated", "rank_low", "rank_high"),
 ]
 _TESTED = [
-    "ci_low",
-    "ci_high",
-    "n",
-    "rank_low",
-    "rank_high",
-    "difference",
-    "diff_low",
-    "diff_high",
-    "p",
-    "n_shared",
-    "n_left_out",
+    *("ci_low", "ci_high", "n", "difference", "diff_low", "diff_high", "p", "n_shared", "n_left_out", "n_units", "detectable"),
 ]
 _GROUP = ["dataset", "task", "metric", "protocol"]
 
@@ -36,10 +28,13 @@ def compare(
 ) -> pd.DataFrame:
     """The comparison table (docs/results_format.md). ``roles``: variant -> role; ``facts``: data set -> its facts."""
     chosen = scores[(scores["postprocess"] == scores["protocol"].map(CHOSEN)) & (scores["metric"] != "")]
-    frames = []
+    frames, pairs, start = [], [], 0
     for (dataset, task, metric, protocol), part in chosen.groupby(_GROUP, sort=True):
         frame = _over_seeds(part)
+        frame.index += start  # a row keeps its number when the groups are joined
+        start += len(frame)
         frame["role"] = [roles.get(variant, "external") for variant in frame["variant"]]
+        frame["candidate"] = ~frame["role"].isin(REFERENCES)
         frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
         frame["direction"] = known_metric(metric).direction
         parts = {}
@@ -48,10 +43,23 @@ def compare(
             if found:
                 parts[row.Index] = found
         contest = Contest.of(parts, n_boot, seed)
-        frames.append(_calibrate(_test(frame, contest, baseline, known_metric(metric).bounds), contest))
+        frame = _test(frame, contest, baseline, known_metric(metric).bounds)
+        frames.append(calibrate(frame, contest, _chance(known_metric(metric))))
+        # main metrics of a data set are one family: the headline and the ranks rest on the same tests
+        family = (dataset, protocol, *(("", "") if frame["main"].all() else (task, metric)))
+        both = contest.pairs([row for row in contest.parts if frame.loc[row, "candidate"]])
+        pairs.append(both.assign(family="\t".join(family), group=len(frames) - 1))
     if not frames:
         return pd.DataFrame(columns=COLUMNS)
-    return _verdicts(pd.concat(frames, ignore_index=True), baseline)[COLUMNS]
+    tests = pd.concat([part for part in pairs if len(part)] or pairs[:1], ignore_index=True)
+    return _with_verdicts(frames, tests, baseline).reset_index(drop=True)[COLUMNS]
+
+
+def _chance(metric: Metric) -> float | None:
+    """What ``calibrate`` asks of a metric: its chance level, None where it is not known, NaN where there is no floor."""
+    if metric.noise_scores_best:
+        return np.nan
+    return None if np.isnan(metric.chance) else metric.chance
 
 
 def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
@@ -77,30 +85,30 @@ def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _test(frame: pd.DataFrame, contest: Contest, baseline: str, possible: tuple[float, float]) -> pd.DataFrame:
-    """Intervals over the units of all seeds, differences to the baseline, rank intervals of the candidates.
+    """Intervals over the units of all seeds and differences to the baseline, on which units and how many.
 
-    An interval over few units may reach beyond the values that are ``possible``: it ends there.
+    An interval over few units may reach beyond the values that are ``possible``: it ends there. detectable: half the width
+    of the interval of a difference, the smallest that could have been told from none.
     """
     span = possible[1] - possible[0]
     home = baseline_row(frame, baseline)
-    roles, sign = frame["role"].to_dict(), frame["direction"].iloc[0]
-    ranks = contest.ranks([row for row in contest.parts if roles[row] not in REFERENCES], sign > 0, FDR)
     found = {}
-    for row in contest.parts:
+    for row, items in contest.pooled.items():
         low, high = np.clip(contest.interval(row), *possible)
-        found[row] = {"ci_low": low, "ci_high": high, "n": len(contest.pooled[row].unit)}
-        if row in ranks:
-            found[row] |= dict(zip(("rank_low", "rank_high"), ranks[row], strict=True))
+        found[row] = {"ci_low": low, "ci_high": high, "n": len(items.unit), "n_units": n_units(items)}
         if home in contest.parts and row != home:
             gap = contest.difference(row, home)
             low, high = np.clip((gap.low, gap.high), -span, span)
             found[row] |= {"difference": gap.value, "diff_low": low, "diff_high": high, "p": gap.p, "n_shared": gap.n_shared,
-                           "n_left_out": gap.n_left_out}  # fmt: skip
+                           "n_left_out": gap.n_left_out, "n_units": gap.n_units, "detectable": (high - low) / 2}  # fmt: skip
     table = pd.DataFrame.from_dict(found, orient="index").reindex(index=frame.index, columns=_TESTED).astype(float)
     for name in ("ci_low", "ci_high", "n"):  # a score without items keeps what its own row says
         table[name] = table[name].where(table.index.isin(list(found)), frame[name])
+    units = {row: "gene" if items.kind == "pair" else items.kind for row, items in contest.pooled.items()}
+    table["unit"] = [units.get(row, "") for row in frame.index]
     worth = np.nan if home is None else frame.loc[home, "value"]
-    return frame.drop(columns=["ci_low", "ci_high", "n"]).join(table).assign(baseline_value=worth)
+    least = possible[0] if frame["direction"].iloc[0] > 0 else possible[1]
+    return frame.drop(columns=["ci_low", "ci_high", "n"]).join(table).assign(baseline_value=worth, least=least)
 
 
 def baseline_row(frame: pd.DataFrame, baseline: str) -> int | None:
@@ -110,48 +118,22 @@ def baseline_row(frame: pd.DataFrame, baseline: str) -> int | None:
     return None if rows.empty else rows.index[0]
 
 
-def _calibrate(frame: pd.DataFrame, contest: Contest) -> pd.DataFrame:
-    """floor, ceiling and (value - floor) / (ceiling - floor), in the direction of the metric; nan where the two cannot be
-    told apart: a span of noise would make any score look far away."""
-    sign, metric = frame["direction"].iloc[0], frame["metric"].iloc[0]
-    good = frame[frame["status"] == "ok"]
-    floors = good[(good["role"] == "floor") | (good["variant"] == "no_effect")]["value"]
-    ceilings = good[good["variant"] == "split_half"]["value"]
-    ceilings = ceilings if len(ceilings) else good[good["role"] == "ceiling"]["value"]
-    lowest, highest = _extreme(sign, floors), _extreme(sign, ceilings)
-    floor = known_metric(metric).chance if lowest is None else floors[lowest]
-    ceiling = np.nan if highest is None else ceilings[highest]
-    apart = sign * (ceiling - floor) > 0 and _apart(frame, contest, lowest, highest, floor)
-    calibrated = (frame["value"] - floor) / (ceiling - floor) if apart else np.nan
-    return frame.assign(floor=floor, ceiling=ceiling, calibrated=calibrated)
-
-
-def _extreme(sign: int, values: pd.Series) -> int | None:
-    """The row of the best of ``values``; None if there is none."""
-    return None if values.empty else (sign * values).idxmax()
-
-
-def _apart(frame: pd.DataFrame, contest: Contest, lowest: int | None, highest: int, floor: float) -> bool:
-    """Whether the 95 % interval of ceiling - floor leaves 0 out (that of the ceiling alone, where the floor is a number);
-    also where there is no interval, as over one unit."""
-    low, high = frame.loc[highest, "ci_low"] - floor, frame.loc[highest, "ci_high"] - floor
-    if lowest in contest.parts and highest in contest.parts:
-        gap = contest.difference(highest, lowest)
-        low, high = gap.low, gap.high
-    return not low <= 0 <= high
-
-
-def _verdicts(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """q over the candidates' main metrics of a data set and protocol, and what it says: better, worse or tied."""
-    frame["q"], frame["verdict"] = np.nan, "not tested"
-    family = frame["main"] & ~frame["role"].isin(REFERENCES) & frame["p"].notna()
-    for _, rows in frame[family].groupby(["dataset", "protocol"]):
-        frame.loc[rows.index, "q"] = bh(rows["p"].to_numpy())
-    tested = frame["q"].notna()
-    ahead = frame["difference"] * frame["direction"] > 0
-    frame.loc[tested, "verdict"] = np.where(frame["q"] > FDR, "tied", np.where(ahead, "better", "worse"))[tested]
-    for _, rows in frame.groupby(_GROUP):
-        home = baseline_row(rows, baseline)
-        if home is not None:
-            frame.loc[home, "verdict"] = "baseline"
+def _with_verdicts(frames: list[pd.DataFrame], pairs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """q, verdict and its note of every candidate's main metric, and rank intervals of every metric, from one set of tests."""
+    frame = pd.concat(frames)
+    frame = frame.assign(q=np.nan, verdict="not tested", note="", rank_low=np.nan, rank_high=np.nan)
+    pairs = decide(pairs, frame)
+    for number, part in enumerate(frames):
+        own = pairs[pairs["group"] == number]
+        names = part.index[part["candidate"] & (part["unit"] != "")].tolist()
+        for row, ends in rank_intervals(names, own, part["direction"].iloc[0] > 0).items():
+            frame.loc[row, ["rank_low", "rank_high"]] = ends
+        home = baseline_row(part, baseline)
+        if home is None:
+            continue
+        frame.loc[home, "verdict"] = "baseline"
+        for pair in own[(own["a"] == home) | (own["b"] == home)].to_dict("records") if part["main"].all() else []:
+            row = pair["a"] if pair["b"] == home else pair["b"]
+            frame.loc[row, ["verdict", "note"]] = verdict(frame.loc[row], pair)
+            frame.loc[row, ["p", "q"]] = pair["p"], pair["q"]
     return frame

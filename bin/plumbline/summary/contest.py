@@ -1,16 +1,16 @@
-"""Models that answered the same question: their intervals, their paired differences, their rank intervals."""
+"""Models that answered the same question: their intervals and their paired differences."""
 
 import hashlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 
 from plumbline.scoring.scores import Items
 from plumbline.scoring.stats import (
     Difference,
-    bh,
     canonical,
     difference_of_draws,
     draws,
@@ -64,28 +64,18 @@ class Contest:
         pairs = [pair for pair in pairs if len(pair[0].unit)]
         if not pairs:
             n_all = len(self.pooled[a].unit) + len(self.pooled[b].unit)
-            return Difference(float("nan"), float("nan"), float("nan"), float("nan"), 0, n_all)
+            nan = float("nan")
+            return Difference(value=nan, low=nan, high=nan, p=nan, n_shared=0, n_left_out=n_all, n_units=0)
         joined = [pool(side) for side in zip(*pairs, strict=True)]
         result = paired_difference(*joined, self.n_boot, self.seed)
         n_all = max(len(self.pooled[a].unit), len(self.pooled[b].unit))
-        return Difference(result.value, result.low, result.high, result.p, result.n_shared, n_all - result.n_shared)
+        return replace(result, n_left_out=n_all - result.n_shared)
 
-    def ranks(self, names: list[str], higher_is_better: bool = True, fdr: float = 0.05) -> dict[str, tuple[int, int]]:
-        """Rank interval (best, worst) of each of ``names``, 1 being the best.
-
-        Every pair is compared (Benjamini-Hochberg over the pairs, q <= ``fdr``). Best rank = 1 + the number of models told
-        to be better; worst = number of models less those told to be worse. Models that nobody tells apart share a rank.
-        """
-        pairs = list(combinations(names, 2))
-        found = [self.difference(a, b) for a, b in pairs]
-        told = bh(np.array([result.p for result in found])) <= fdr
-        losses, wins = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-        for (a, b), result, clear in zip(pairs, found, told, strict=True):
-            if clear:
-                winner, loser = (a, b) if (result.value > 0) == higher_is_better else (b, a)
-                wins[winner] += 1
-                losses[loser] += 1
-        return {name: (1 + losses[name], len(names) - wins[name]) for name in names}
+    def pairs(self, names: list[str]) -> pd.DataFrame:
+        """Every pair of ``names``: columns a, b, value (score of a less that of b), p, and n_units that both have."""
+        found = [(a, b, self.difference(a, b)) for a, b in combinations(names, 2)]
+        rows = [(a, b, result.value, result.p, result.n_units) for a, b, result in found]
+        return pd.DataFrame(rows, columns=["a", "b", "value", "p", "n_units"])
 
 
 def _footing(seeds: dict[int, Items]) -> str:

@@ -1,21 +1,22 @@
 """Consistency: do the cells of a perturbation point the same way in the embedding? (protocol, task 3)
 
 The mean pairwise cosine of a perturbation's cells. `paper`: ranked among the perturbations of unexpressed genes.
-`corrected`: against random sets of as many other cells from the same batches, with Benjamini-Hochberg.
+`corrected`: against relabellings of the cells of the same batches, with Benjamini-Hochberg.
 """
 
 import numpy as np
 
 from plumbline.metrics.cosine import matched_null, mean_cosine
-from plumbline.metrics.groups import group_by
-from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
+from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
+from plumbline.metrics.ranks import draw_p_value, null_too_small, paper_p_value, significance, unexpressed_null
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
+PERCENT = {"unit": "%", "highest": 100, "compares_controls": True}
 METRICS = (
-    Metric(name="consistency_pct", title="percent of perturbations, p ≤ 0.05", unit="%", highest=100, chance=5.0),
-    Metric(name="consistency_fdr_pct", title="percent of perturbations, q ≤ 0.05", unit="%", highest=100, chance=0.0),
+    Metric(name="consistency_pct", title="percent of perturbations, p ≤ 0.05", chance=5.0, **PERCENT),
+    Metric(name="consistency_fdr_pct", title="percent of perturbations, q ≤ 0.05", chance=0.0, **PERCENT),
 )
 
 
@@ -38,8 +39,9 @@ def _paper(view: View) -> list[Score]:
     null, reason = unexpressed_null(groups.names, view.screen)
     scored = np.isfinite(value) & ~null
     pool = value[null & np.isfinite(value)]
-    if not len(pool):
-        return TASK.absent(reason or "no perturbation of an unexpressed gene has two cells")
+    reason = reason or null_too_small(len(pool), "with two cells or more")
+    if reason:
+        return TASK.absent(reason)
     p = paper_p_value(value[scored], pool, "left")
     reason = f"null: {len(pool)} perturbations of unexpressed genes"
     score = significance("consistency_pct", groups.names[scored], p, value[scored], groups.sizes[scored], reason)
@@ -54,7 +56,8 @@ def _corrected(view: View) -> list[Score]:
     observed, null, _ = matched_null(*arrays, names, view.n_draws, view.seed, view.threads)
     scored = np.isfinite(observed)
     value, size = (array[groups.names != ""][scored] for array in (mean_cosine(view.embedding, groups), groups.sizes))
-    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than 2 cells beside other cells of the batch not scored"
+    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than 2 cells beside other cells of the batch, "
+    reason += f"or fewer than {MIN_RELABELLINGS} relabellings, not scored"
     p = draw_p_value(observed[scored], null[scored])
     parts = names[scored], p, value, size, reason if not scored.all() else ""
     return [significance("consistency_pct", *parts), significance("consistency_fdr_pct", *parts, fdr=True)]
@@ -62,7 +65,7 @@ def _corrected(view: View) -> list[Score]:
 
 TASK = Task(
     name="consistency",
-    version="1",
+    version="2",  # 2: the null relabels cells within batches; what too few relabellings could tell is not scored
     title="Consistency",
     question="Whether the cells of one perturbation agree more than chance.",
     order=40,
@@ -70,5 +73,4 @@ TASK = Task(
     main_metric="consistency_pct",
     not_applicable=not_applicable,
     run=run,
-    compares_controls=True,
 )

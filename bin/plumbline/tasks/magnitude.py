@@ -8,15 +8,16 @@ import numpy as np
 
 from plumbline.common.random import seed_of
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
-from plumbline.metrics.groups import group_by
-from plumbline.metrics.ranks import draw_p_value, paper_p_value, significance, unexpressed_null
+from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
+from plumbline.metrics.ranks import draw_p_value, null_too_small, paper_p_value, significance, unexpressed_null
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
+PERCENT = {"unit": "%", "highest": 100, "compares_controls": True}
 METRICS = (
-    Metric(name="magnitude_pct", title="percent of perturbations, p ≤ 0.05", unit="%", highest=100, chance=5.0),
-    Metric(name="magnitude_fdr_pct", title="percent of perturbations, q ≤ 0.05", unit="%", highest=100, chance=0.0),
+    Metric(name="magnitude_pct", title="percent of perturbations, p ≤ 0.05", chance=5.0, **PERCENT),
+    Metric(name="magnitude_fdr_pct", title="percent of perturbations, q ≤ 0.05", chance=0.0, **PERCENT),
 )
 PAPER_CONTROLS = 1000
 
@@ -45,8 +46,8 @@ def _paper(view: View) -> list[Score]:
     null, reason = unexpressed_null(groups.names, screen)
     scored = np.isfinite(value) & ~null
     pool = value[null & np.isfinite(value)]
-    if not len(pool):
-        reason = reason or f"no perturbation of an unexpressed gene has {MIN_CELLS} cells"
+    reason = reason or null_too_small(len(pool), f"with {MIN_CELLS} cells or more")
+    if reason:
         return TASK.absent(reason)
     p = paper_p_value(value[scored], pool, "right")
     reason = f"null: {len(pool)} perturbations of unexpressed genes"
@@ -69,7 +70,8 @@ def _corrected(view: View) -> list[Score]:
     arrays = view.embedding, screen.cell_id, screen.perturbation, screen.is_control, screen.batch
     result = matched_test(*arrays, names, view.n_draws, view.seed, view.threads)
     scored = np.isfinite(result.observed)
-    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than {MIN_CELLS} cells in batches with controls not scored"
+    reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than {MIN_CELLS} cells in batches with controls, "
+    reason += f"or fewer than {MIN_RELABELLINGS} relabellings, not scored"
     p = draw_p_value(result.observed[scored], result.null[scored])
     parts = names[scored], p, result.observed[scored], result.n_cells[scored], reason if not scored.all() else ""
     return [significance("magnitude_pct", *parts), significance("magnitude_fdr_pct", *parts, fdr=True)]
@@ -77,7 +79,7 @@ def _corrected(view: View) -> list[Score]:
 
 TASK = Task(
     name="magnitude",
-    version="1",
+    version="2",  # 2: a perturbation that no relabelling can show at p <= 0.05 is not scored
     title="Effect magnitude",
     question="How many perturbations move away from the controls.",
     order=50,
@@ -85,5 +87,4 @@ TASK = Task(
     main_metric="magnitude_pct",
     not_applicable=not_applicable,
     run=run,
-    compares_controls=True,
 )

@@ -8,6 +8,7 @@ and the separation of CORUM complexes; intervals resample genes.
 import numpy as np
 
 from plumbline.genes.combinations import is_combination
+from plumbline.genes.names import fill_ensembl
 from plumbline.genes.orthologs import MOUSE
 from plumbline.genes.relationships import SOURCES, UNMAPPED, complexes, known_pairs, perturbed_genes
 from plumbline.metrics.cosine import unit_rows
@@ -62,13 +63,14 @@ def run(view: View) -> list[Score]:
     similarities = pairwise_cosines(means)
     found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
     band = in_band(similarities.values, 0.05)
-    narrow = [_recall(source, "", names, similarities, pairs, band) for source, pairs in found.items()]
+    n_genes = genes_among(names, view.screen)
+    narrow = [_recall(source, "", names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
     scores = [*narrow, _mean(narrow, _ortholog_note(names, view.screen.facts))]
     if view.protocol == "paper":
         return scores + [Score.absent(metric.name, "a metric of the corrected protocol") for metric in _EXTRA]
     wide = in_band(similarities.values, 0.10)
-    scores += [_recall(source, "_10", names, similarities, pairs, wide) for source, pairs in found.items()]
-    scores += [_precision(source, names, similarities, pairs, band) for source, pairs in found.items()]
+    scores += [_recall(source, "_10", names, similarities, pairs, wide, n_genes) for source, pairs in found.items()]
+    scores += [_precision(source, names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
     return [*scores, _complexes(names, means)]
 
 
@@ -86,6 +88,15 @@ def gene_means(embedding: np.ndarray, screen: Screen) -> tuple[np.ndarray, np.nd
     return groups.names, group_means(embedding[rows], groups)
 
 
+def genes_among(names: np.ndarray, screen: Screen) -> int:
+    """How many of the perturbed names are genes: measured ones, or ones with an Ensembl id. An enhancer is none."""
+    measured = np.isin(names, np.concatenate([screen.genes[key].to_numpy(dtype=str) for key in ("symbol", "ensembl_id")]))
+    organism = (screen.facts.get("organism") or "human").lower()
+    known = fill_ensembl(np.full(len(names), "", dtype=object), names, "human")  # mouse genes go by their orthologs here
+    marked = np.char.endswith(names.astype(str), UNMAPPED) if organism in MOUSE else np.zeros(len(names), dtype=bool)
+    return int((measured | (known != "") | marked).sum())
+
+
 def _ortholog_note(names: np.ndarray, facts: dict) -> str:
     """How many of the perturbed genes the sources could know, for mouse data; else ''."""
     if (facts.get("organism") or "human").lower() not in MOUSE:
@@ -95,11 +106,17 @@ def _ortholog_note(names: np.ndarray, facts: dict) -> str:
 
 
 def _recall(
-    source: str, suffix: str, names: np.ndarray, similarities: Similarities, pairs: tuple[np.ndarray, np.ndarray], band: Band
+    source: str,
+    suffix: str,
+    names: np.ndarray,
+    similarities: Similarities,
+    pairs: tuple[np.ndarray, np.ndarray],
+    band: Band,
+    n_genes: int,
 ) -> Score:
     metric, (i, j) = f"recall_{source.lower()}{suffix}", pairs
     if len(i) < MIN_PAIRS:
-        return Score.absent(metric, _too_few(source, len(i), len(names)))
+        return Score.absent(metric, _too_few(source, len(i), n_genes))
     value = similarities.values[similarities.index(i, j)]
     hit = recalled(value, band).astype(float)
     extra = {"value": value.astype(float)}
@@ -107,7 +124,8 @@ def _recall(
 
 
 def _too_few(source: str, n: int, genes: int) -> str:
-    return f"{n} pairs known to {source} among {genes} perturbed genes; at least {MIN_PAIRS} are needed"
+    among = f"among {counted(genes, 'perturbed gene')}"
+    return f"{counted(n, 'pair')} known to {source} {among}; at least {MIN_PAIRS} are needed"
 
 
 def _mean(scores: list[Score], note: str) -> Score:
@@ -129,12 +147,17 @@ def _mean(scores: list[Score], note: str) -> Score:
 
 
 def _precision(
-    source: str, names: np.ndarray, similarities: Similarities, pairs: tuple[np.ndarray, np.ndarray], band: Band
+    source: str,
+    names: np.ndarray,
+    similarities: Similarities,
+    pairs: tuple[np.ndarray, np.ndarray],
+    band: Band,
+    n_genes: int,
 ) -> Score:
     """Share of the pairs in the 5 % band that the source knows, among pairs of genes it knows at all."""
     metric, (i, j) = f"precision_{source.lower()}", pairs
     if len(i) < MIN_PAIRS:
-        return Score.absent(metric, _too_few(source, len(i), len(names)))
+        return Score.absent(metric, _too_few(source, len(i), n_genes))
     annotated = np.isin(names, known_pairs(source))
     known, all_pairs = precision_by_gene(similarities, band, similarities.index(i, j), annotated)
     used = all_pairs > 0

@@ -150,7 +150,8 @@ TASK = Task(
     name="reconstruction",
     version="1",
     title="Rebuilding expression",
-    question="Whether the effect of unseen perturbations can be decoded from the embedding.",
+    question="Whether the expression of cells with unseen perturbations, their own state and the effect together, can be "
+    "decoded from the embedding.",
     order=30,
     metrics=METRICS,
     main_metric="structural_integrity",

@@ -18,7 +18,7 @@ METRICS = (
     Metric(name="knn_top1", title="kNN, top-1 accuracy"),
     Metric(name="knn_top5", title="kNN, top-5 accuracy"),
     Metric(name="linear_balanced", title="linear probe, balanced accuracy"),
-    Metric(name="auroc_control", title="AUROC against controls", chance=0.5),
+    Metric(name="auroc_control", title="AUROC against controls", chance=0.5, compares_controls=True),
 )
 TOP = 5
 _PROBES: dict[bytes, Layer] = {}  # probes trained last: validation and report ask one probe about different cells
@@ -48,7 +48,7 @@ def run(view: View) -> list[Score]:
     if view.embedding.shape[1] == 0:
         return TASK.absent("the model gives no embedding")
     values = _standardised(view) if view.protocol == "corrected" else view.embedding
-    return [*_linear(view, values), *_knn(view, values), _auroc(view, values)]
+    return [*_linear(view, values), *_knn(view, values), _auroc(view.compared() if view.compared else view)]
 
 
 def _standardised(view: View) -> np.ndarray:
@@ -137,7 +137,7 @@ def _accuracy(metric: str, right: np.ndarray, names: np.ndarray, note: str, bala
     return Score.of(metric, Items("perturbation", units.astype(str), n_right, n_cells), n=len(names), reason=note)
 
 
-def _auroc(view: View, values: np.ndarray) -> Score:
+def _auroc(view: View) -> Score:
     metric, screen, test = "auroc_control", view.screen, view.split.test1
     if view.protocol == "paper":
         return Score.absent(metric, "not part of the paper's protocol")
@@ -148,12 +148,9 @@ def _auroc(view: View, values: np.ndarray) -> Score:
     code = np.full(len(rows), -1)
     code[~control], names = pd.factorize(screen.perturbation[rows][~control].astype(object))
     batch = pd.factorize(screen.batch[rows].astype(object))[0]
-    cells = Cells(values[rows], code, batch, test[rows])
-    if len(names) == 1:  # its cells are the units: one perturbation alone has no spread
-        share, _, position = placements(cells, 1, view.seed)
-        if len(share) < MIN_CELLS:
-            return Score.absent(metric, f"{len(share)} cells can be compared with controls; {MIN_CELLS} are needed")
-        return Score.of(metric, Items("cell", screen.cell_id[rows[position]], share, np.ones(len(share))))
+    cells = Cells(_standardised(view)[rows], code, batch, test[rows])
+    if len(names) == 1:
+        return _auroc_by_batch(metric, cells, screen.batch[rows], view.seed)
     auroc, n_cells = control_auroc(cells, len(names), view.seed)
     scored, left_out = np.isfinite(auroc), int(((n_cells < MIN_CELLS) & _in_test(code, test[rows], len(names))).sum())
     note = f"{counted(left_out, 'perturbation')} with fewer than {MIN_CELLS} comparable cells not scored" if left_out else ""
@@ -162,13 +159,23 @@ def _auroc(view: View, values: np.ndarray) -> Score:
     return Score.of(metric, items, reason=note)
 
 
+def _auroc_by_batch(metric: str, cells: Cells, batch: np.ndarray, seed: int) -> Score:
+    """The AUROC of a single perturbation, whose units are batches: cells of one are no repeats of the experiment."""
+    share, _, position = placements(cells, 1, seed)
+    if len(share) < MIN_CELLS:
+        return Score.absent(metric, f"{counted(len(share), 'cell')} can be compared with controls; {MIN_CELLS} are needed")
+    code, names = pd.factorize(batch[position].astype(object), sort=True)
+    n_cells = np.bincount(code).astype(float)
+    return Score.of(metric, Items("batch", names.astype(str), np.bincount(code, weights=share), n_cells), n=len(share))
+
+
 def _in_test(code: np.ndarray, test: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(code[test & (code >= 0)], minlength=n) > 0
 
 
 TASK = Task(
     name="separability",
-    version="1",
+    version="2",  # 2: auroc_control spares the controls that fitted the post-processing, and counts batches, not cells
     title="Telling perturbations apart",
     question="Whether cells of one perturbation can be told from cells of the others.",
     order=10,
@@ -178,5 +185,4 @@ TASK = Task(
     not_applicable=not_applicable,
     run=run,
     uses_split=True,
-    compares_controls=False,  # auroc_control compares within a batch: no alignment on its controls favours either side
 )

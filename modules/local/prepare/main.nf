@@ -2,6 +2,8 @@ include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main
 
 process PREPARE {
     tag "${meta.id}"
+    // its warnings about the data belong on the console
+    debug true
     label 'env_base'
     label 'process_medium'
     container "${params.container_prefix}base:${workflow.manifest.version}"

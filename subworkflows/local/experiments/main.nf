@@ -7,21 +7,17 @@ include { DESCRIBE_COUNTS } from '../../../modules/local/experiment/describe_cou
 include { HOLD_OUT } from '../../../modules/local/experiment/hold_out/main'
 include { PREPARE as PREPARE_HELD_OUT } from '../../../modules/local/prepare/main'
 include { codeDigest } from '../utils_code/main'
-include { checkKnown ; checkpointFolder ; embedMeta ; modelSpecs ; modelTable ; readTable ; words } from '../utils_plumbline/main'
+include { checkpointFolder ; embedMeta ; modelSpecs ; modelTable ; readTable ; words } from '../utils_plumbline/main'
+include { allExperiments } from '../utils_request/main'
 
 // --experiments as a list
 def experimentNames(opts) {
-    def known = ['count_distribution', 'minimal_data', 'transfer', 'objectives', 'integrity', 'generality', 'cost']
-    return opts.experiments == 'all' ? known : checkKnown('experiment', words(opts.experiments).unique(), known)
+    return opts.experiments == 'all' ? allExperiments() : words(opts.experiments)
 }
 
 // what the experiments ask for, as [ meta, weights, uses ] (uses: experiment, the variant it is compared with, role)
 def experimentRequests(names, ids, models, opts) {
     def fitted = models.findAll { spec -> spec.fit_on == 'train' }
-    def strange = words(opts.shares).findAll { share -> !share.isNumber() || share.toDouble() <= 0 || share.toDouble() > 1 }
-    if (strange) {
-        error("--shares ${opts.shares}: ${strange[0]} is no share of the train cells. Shares are above 0 and at most 1.")
-    }
     if ('transfer' in names && ids.size() < 2) {
         log.warn('The experiment transfer needs two data sets; the sheet has one, so there is nothing to transfer.')
     }

@@ -1,10 +1,10 @@
 //
-// What the user asked for, as lists: data sets, models, tasks. Everything wrong with the request is said here, before
-// the first task starts.
+// The request as lists: data sets, models, tasks. The parameters have been checked (utils_request).
 //
 
 include { codeDigest } from '../utils_code/main'
-include { samplesheetToList } from '../utils_schema/main'
+include { didYouMean ; nearest } from '../utils_schema/main'
+include { samplesheetToList } from '../utils_sheet/main'
 
 // 'a, b' -> ['a', 'b']
 def words(text) {
@@ -13,11 +13,10 @@ def words(text) {
 
 // stop with a message that names what is known
 def checkKnown(kind, wanted, known) {
-    def strange = wanted.findAll { name -> !(name in known) }
-    if (strange) {
-        error("Unknown ${kind}: ${strange.join(', ')}. Known: ${known.sort().join(', ')}.")
+    def unknown = wanted.findAll { name -> !(name in known) }
+    if (unknown) {
+        error("Unknown ${kind}: ${unknown.join(', ')}.${didYouMean(unknown[0], known)}")
     }
-    return wanted
 }
 
 // CSV of assets/ -> list of maps
@@ -42,8 +41,8 @@ def taskFlags() {
 // what is scored: every task that was asked for, and those of them that experiments are scored on too
 def selectedTasks(opts) {
     def known = taskNames()
-    def asked = opts.tasks == 'all' ? known : checkKnown('task', words(opts.tasks), known)
-    def tried = opts.experiment_tasks == 'all' ? known : checkKnown('task in --experiment_tasks', words(opts.experiment_tasks), known)
+    def asked = opts.tasks == 'all' ? known : words(opts.tasks)
+    def tried = opts.experiment_tasks == 'all' ? known : words(opts.experiment_tasks)
     return [main: asked, experiments: asked.intersect(tried)]
 }
 
@@ -54,9 +53,7 @@ def modelTable() {
 
 // rows of assets/models.csv that the user selected, in the user's order, with the --model_settings merged in
 def selectedModels(opts) {
-    def known = modelTable().keySet()
-    checkKnown('model in --model_settings', extraSettings(opts).collect { pair -> pair[0] }.unique(), known)
-    return modelSpecs(checkKnown('model', words(opts.models).unique(), known), opts)
+    return modelSpecs(words(opts.models), opts)
 }
 
 // 'scvi:max_epochs=20' -> [ ['scvi', 'max_epochs=20'] ]
@@ -112,19 +109,11 @@ def selectedDatasets(opts) {
     return samplesheetToList(opts.input, "${projectDir}/assets/schema_input.json").collect { fields ->
         def row = fields[0].findAll { _column, value -> value != null }
         if (!row.path && !(row.name in catalogue)) {
-            error("The data set ${row.name} has no path and is not in the catalogue. Give a path, or one of: ${catalogue.join(', ')}.")
+            error("The data set ${row.name} has no path and is not in the catalogue.${nearest(row.name, catalogue)} Give a path, or one of: ${catalogue.join(', ')}.")
         }
-        def files = ['path', 'cell_table'].collect { column -> row[column] ? existingFile(row[column], "data set ${row.name}") : [] }
+        def files = ['path', 'cell_table'].collect { column -> row[column] ? file(row[column], glob: false) : [] }
         [[id: row.name.toString(), row: row - row.subMap(['path', 'cell_table']), seeds: words(opts.seeds).join(',')]] + files
     }
-}
-
-def existingFile(path, owner) {
-    def found = file(path)
-    if (!found.exists()) {
-        error("The ${owner}: no file at ${found}. Paths in a sheet are absolute, or relative to where you start the run.")
-    }
-    return found
 }
 
 // rows of the sheet of embeddings, as variants that apply to one data set
@@ -142,7 +131,7 @@ def selectedEmbeddings(opts, dataset_ids) {
             fit_on: (meta.fit_on ?: 'none').toString(),
             seeded: false,
             settings: settings,
-            weights: existingFile(path, "embedding ${meta.name}"),
+            weights: file(path, glob: false),
             env: 'base',
             device: 'cpu',
             code: codeDigest(['embed_external.py'], ['models.csv': '']),

@@ -1,6 +1,6 @@
 //
-// The nf-schema functions the pipeline uses (same names, same schema files), without a plugin: a plugin would need the
-// network at every first run. Going back to nf-schema is a change of the include lines.
+// Parameters against nextflow_schema.json: types, ranges, patterns, help. A plugin (nf-schema) would need the network at
+// every first run, and lets an integer be 20.5.
 //
 
 def loadSchema(path) {
@@ -9,78 +9,141 @@ def loadSchema(path) {
 
 // every parameter of a nextflow_schema.json: name -> specification (+ group and required flag)
 def schemaParams(schema) {
-    def props = [:]
-    def groups = (schema['$defs'] ?: schema.definitions ?: [:])
-    groups.each { group_name, group ->
-        (group.properties ?: [:]).each { name, spec ->
-            props[name] = spec + [group: group.title ?: group_name, required: name in (group.required ?: [])]
+    return schema['$defs']
+        .values()
+        .collectEntries { group ->
+            group.properties.collectEntries { name, spec -> [name, spec + [group: group.title, required: name in (group.required ?: [])]] }
         }
-    }
-    (schema.properties ?: [:]).each { name, spec ->
-        props[name] = spec + [group: 'Other', required: name in (schema.required ?: [])]
-    }
-    return props
 }
 
 // command line values are strings since Nextflow 26.04, and guessed before (`--seeds 42` is a number): convert to the
-// type the schema declares
+// type the schema declares, and leave what does not convert as it is, for checkValue to refuse
 def castValue(value, type) {
-    def types = type instanceof List ? type : [type]
-    if (value instanceof Number && 'string' in types && !('integer' in types) && !('number' in types)) {
+    if (type == 'string' && value instanceof Number) {
         return value.toString()
     }
     if (!(value instanceof CharSequence)) {
         return value
     }
-    def str = value.toString()
-    if ('boolean' in types && str.toLowerCase() in ['true', 'false']) {
-        return str.toLowerCase() == 'true'
+    def text = value.toString()
+    if (type == 'boolean' && text.toLowerCase() in ['true', 'false']) {
+        return text.toLowerCase() == 'true'
     }
-    if ('integer' in types && str ==~ /-?\d+/) {
-        return str.toLong() == str.toLong().intValue() ? str.toInteger() : str.toLong()
+    if (type == 'integer' && text ==~ /-?\d+/) {
+        return text.size() < 10 ? text.toInteger() : text.toBigInteger()
     }
-    if ('number' in types && str ==~ /-?\d+(\.\d+)?([eE][-+]?\d+)?/) {
-        return str.toBigDecimal()
+    if (type == 'number' && text ==~ /-?\d+(\.\d+)?([eE][-+]?\d{1,3})?/) {
+        return text.toBigDecimal()
     }
-    return str
+    return text
 }
 
-def typeOk(value, type) {
-    def types = type instanceof List ? type : [type]
-    return types.any { t ->
-        t == null || (t == 'string' && value instanceof CharSequence) || (t == 'boolean' && value instanceof Boolean) || (t == 'integer' && (value instanceof Integer || value instanceof Number || value instanceof Number)) || (t == 'number' && value instanceof Number) || (t == 'array' && value instanceof List) || (t == 'object' && value instanceof Map) || (t == 'null' && value == null)
-    }
+// what a type is called in a message, and whether a value is of it
+def expectedType(value, type) {
+    // by its digits: Nextflow's formatter writes Number for Long and BigInteger
+    def whole = value instanceof Number && value.toString() ==~ /-?\d+/
+    def known = [
+        string: ['text', value instanceof CharSequence],
+        boolean: ['true or false', value instanceof Boolean],
+        integer: ['a whole number', whole],
+        number: ['a number', value instanceof Number],
+    ]
+    return known[type]
 }
 
 // the messages of one value against one specification
 def checkValue(label, value, spec) {
-    def errors = []
-    if (!typeOk(value, spec.type)) {
-        return ["${label}: expected ${spec.type}, got '${value}'"]
+    def (expected, fits) = expectedType(value, spec.type)
+    if (!fits) {
+        return ["${label}: expected ${expected}, got ${value instanceof Collection ? 'a list' : "'${value}'"}".toString()]
     }
     if (spec['enum'] != null && !(value in spec['enum'])) {
-        errors << "${label}: '${value}' is not one of ${spec['enum'].join(', ')}"
+        return ["${label}: '${value}' is not one of ${spec['enum'].join(', ')}.${didYouMean(value.toString(), spec['enum'])}".toString()]
     }
-    if (value instanceof CharSequence) {
-        if (spec.pattern && !(value.toString() =~ spec.pattern).find()) {
-            errors << (spec.errorMessage ? "${label}: '${value}': ${spec.errorMessage}" : "${label}: '${value}' does not match ${spec.pattern}")
-        }
-        if (spec.minLength != null && value.size() < spec.minLength) {
-            errors << "${label}: shorter than ${spec.minLength} characters"
-        }
-        if (spec.exists && spec.format in ['file-path', 'directory-path', 'path'] && !file(value.toString()).exists()) {
-            errors << "${label}: the ${spec.format == 'directory-path' ? 'directory' : 'file'} '${value}' does not exist"
-        }
+    return value instanceof CharSequence ? checkText(label, value.toString(), spec) : value instanceof Number ? checkRange(label, value, spec) : []
+}
+
+// lengths first: a message repeats the text only if it is short
+def checkText(label, text, spec) {
+    def longest = spec.maxLength ?: 4096
+    if (text.size() > longest) {
+        return ["${label}: ${text.size()} characters, at most ${longest} are allowed".toString()]
     }
-    if (value instanceof Number) {
-        if (spec.minimum != null && value < spec.minimum) {
-            errors << "${label}: ${value} is below the minimum ${spec.minimum}"
-        }
-        if (spec.maximum != null && value > spec.maximum) {
-            errors << "${label}: ${value} is above the maximum ${spec.maximum}"
-        }
+    if (text =~ /\p{Cntrl}/) {
+        return ["${label}: holds a line break, a tab or another control character".toString()]
     }
-    return errors
+    if (spec.pattern && !(text =~ spec.pattern).find()) {
+        return ["${label}: '${text}': ${spec.errorMessage ?: "does not match ${spec.pattern}"}".toString()]
+    }
+    return spec.format in ['path', 'file-path', 'directory-path'] ? checkPath(label, text, spec) : []
+}
+
+def checkRange(label, number, spec) {
+    if (spec.minimum != null && number < spec.minimum) {
+        return ["${label}: ${number} is below the minimum ${spec.minimum}".toString()]
+    }
+    if (spec.maximum != null && number > spec.maximum) {
+        return ["${label}: ${number} is above the maximum ${spec.maximum}".toString()]
+    }
+    return []
+}
+
+// `exists: true` wants something there; what is there must be of the kind
+def checkPath(label, text, spec) {
+    def (path, reason) = locate(text)
+    def kind = [path: 'either', 'file-path': 'file', 'directory-path': 'folder'][spec.format]
+    if (reason) {
+        return spec.exists || path == null ? ["${label}: ${reason}".toString()] : []
+    }
+    def found = path.isDirectory() ? 'folder' : 'file'
+    return kind in ['either', found] ? [] : ["${label}: '${text}' is a ${found}, expected a ${kind}".toString()]
+}
+
+// what lies at a path or URL: [ path, '' ], or [ path or null, the reason why it cannot be used ]
+def locate(text) {
+    def url = text ==~ /[a-z0-9]+:\/\/.*/
+    def special = text.findAll(url ? /[\[\]{}*$`"'\\\s]/ : /[\[\]{}*?$`"'\\]/).unique()
+    if (special) {
+        return [null, "the path '${text}' holds ${special.join(' ')}, which a shell would interpret. Rename it, or link to it under another name".toString()]
+    }
+    try {
+        def path = file(text, glob: false)
+        def missing = url ? "there is no answer from '${text}', or it has no such file. Open it in a browser, or download it and give its path" : "'${text}' does not exist (${path}). Paths are absolute, or relative to where you start the run"
+        return path.exists() ? [path, ''] : [path, missing.toString()]
+    }
+    catch (Exception failure) {
+        return [null, "'${text}' cannot be opened: ${failure.message ?: failure.class.simpleName}".toString()]
+    }
+}
+
+// ' Did you mean ...?' for a mistyped word, else what is known
+def didYouMean(word, known) {
+    return nearest(word, known) ?: " Known: ${known.take(60).join(', ')}${known.size() > 60 ? ' ...' : ''}."
+}
+
+// ' Did you mean ...?' or nothing: close spellings, and longer or shorter forms (batch, batch_column)
+def nearest(word, known) {
+    def lower = word.take(100).toLowerCase()
+    def allowed = lower.size() < 4 ? 1 : Math.max(2, lower.size().intdiv(3))
+    def distances = known.collectEntries { name -> [name, edits(lower, name.toString().toLowerCase())] }
+    def close = distances.findAll { _name, distance -> distance <= allowed }.sort { entry -> entry.value }.keySet() as List
+    def longer = known.findAll { name -> lower.size() > 2 && (name.startsWith(lower) || lower.startsWith(name)) }
+    def hints = (close + longer).unique().take(3)
+    return hints ? " Did you mean ${hints.collect { name -> "'${name}'" }.join(' or ')}?" : ''
+}
+
+// letters to change, insert or delete between two words (Levenshtein)
+def edits(from, to) {
+    def first = (0..to.size()).toList()
+    return from.toList().inject(first) { above, letter ->
+        to
+            .toList()
+            .withIndex()
+            .inject([above[0] + 1]) { row, other ->
+                def (wanted, at) = other
+                row + [[row[-1] + 1, above[at + 1] + 1, above[at] + (wanted == letter ? 0 : 1)].min()]
+            }
+    }[-1]
 }
 
 // params with the types of the schema: pass this on instead of params
@@ -89,114 +152,34 @@ def typedParams(params_map, schema_path) {
     return params_map.collectEntries { name, value -> [name, specs[name] ? castValue(value, specs[name].type) : value] }
 }
 
-def validateParameters(params_map, schema_path) {
-    def specs = schemaParams(loadSchema(schema_path))
-    def typed = typedParams(params_map, schema_path)
-    def errors = []
-    specs.each { name, spec ->
-        def value = typed[name]
-        if (value == null) {
-            if (spec.required) {
-                errors << "--${name}: required parameter is missing"
-            }
+// name -> messages, of every parameter that is missing or not as the schema wants it
+def parameterErrors(typed, schema_path) {
+    return schemaParams(loadSchema(schema_path))
+        .collectEntries { name, spec ->
+            def value = typed[name]
+            def missing = spec.required ? ["--${name}: required parameter is missing".toString()] : []
+            [name, value == null ? missing : checkValue("--${name}", value, spec)]
         }
-        else {
-            errors.addAll(checkValue("--${name}", value, spec))
-        }
-    }
-    typed
-        .keySet()
-        .findAll { name -> !specs.containsKey(name) && !name.contains('-') }
-        .each { name ->
-            log.warn("The parameter --${name} is not in the schema of this pipeline and has no effect")
-        }
-    if (errors) {
-        error("Validation of pipeline parameters failed:\n\n" + errors.collect { msg -> "  * ${msg}" }.join('\n') + "\n")
-    }
-    return typed
+        .findAll { _name, messages -> messages }
 }
 
-def readRows(path) {
-    def sheet = file(path, checkIfExists: true)
-    if (sheet.name ==~ /.*\.ya?ml/) {
-        return new groovy.yaml.YamlSlurper().parseText(sheet.text)
-    }
-    if (sheet.name.endsWith('.json')) {
-        return new groovy.json.JsonSlurper().parseText(sheet.text)
-    }
-    def sheet_rows = sheet.splitCsv(header: true, sep: sheet.name.endsWith('.tsv') ? '\t' : ',', strip: true, quote: '"')
-    // a byte-order mark before the first name is what spreadsheets write (Windows line ends are read as lines anyway)
-    return sheet_rows.collect { row -> row.collectEntries { name, value -> [name.replace('\uFEFF', '').trim(), value?.trim()] } }
+// messages for names that were given (on the command line, in a parameter file) and are in no schema; a site's
+// configuration may set parameters of its own
+def unknownParameters(given, schema_path) {
+    def known = schemaParams(loadSchema(schema_path)).keySet().collect { name -> "--${name}".toString() }
+    def unknown = given.collect { name -> "--${name}".toString() }.findAll { name -> !(name in known) }
+    return unknown.collect { name -> "${name}: there is no such parameter.${nearest(name, known)} --help shows all".toString() }
 }
 
-// rows of a samplesheet as [meta, field, ...] in the order of the schema, like nf-schema
-def samplesheetToList(path, schema_path) {
+// the help: every parameter by group, with what it may be and its default
+def paramsHelp(schema_path, command) {
     def schema = loadSchema(schema_path)
-    def props = schema.items.properties
-    def required = schema.items.required ?: []
-    def errors = []
-    def rows = readRows(path)
-    def seen = [] as Set
-    def parsed = rows
-        .withIndex()
-        .collect { row, i ->
-            def label = "Entry ${i + 1}"
-            def unknown = row.keySet().findAll { col -> !props.containsKey(col) }
-            if (unknown && i == 0) {
-                log.warn("Columns not in the samplesheet schema are ignored: ${unknown.join(', ')}")
-            }
-            def meta = [:]
-            def fields = []
-            props.each { name, spec ->
-                def raw = row[name]
-                def value = raw == null || raw.toString() == '' ? spec.default : castValue(raw, spec.type)
-                if (value == null) {
-                    if (name in required) {
-                        errors << "${label}: missing required field '${name}'"
-                    }
-                }
-                else {
-                    errors.addAll(checkValue("${label}: field '${name}'", value, spec))
-                }
-                if (spec.meta) {
-                    (spec.meta instanceof List ? spec.meta : [spec.meta]).each { key -> meta[key] = value }
-                }
-                else {
-                    fields << (value == null ? [] : (spec.format in ['file-path', 'directory-path', 'path'] ? file(value.toString()) : value))
-                }
-            }
-            (schema.uniqueEntries ?: schema.items.uniqueEntries ?: []).with { keys ->
-                if (keys) {
-                    def key = keys.collect { k -> row[k] }
-                    if (!seen.add(key)) {
-                        errors << "${label}: duplicate ${keys.join('+')} ${key.join('+')}"
-                    }
-                }
-            }
-            return meta ? [meta] + fields : fields
-        }
-    if (!rows) {
-        errors << "the samplesheet has no rows"
-    }
-    if (errors) {
-        error("Validation of ${file(path).name} failed:\n\n" + errors.collect { msg -> "  * ${msg}" }.join('\n') + "\n")
-    }
-    return parsed
+    def head = [schema.title, schema.description, '', "Typical use: ${command}", '']
+    def groups = schemaParams(schema).groupBy { _name, spec -> spec.group }.collectMany { group, items -> [group] + items.collect { name, spec -> helpLine(name, spec) } + [''] }
+    return (head + groups).join('\n')
 }
 
-def paramsHelp(schema_path, command, show_hidden) {
-    def schema = loadSchema(schema_path)
-    def lines = ["${schema.title}", "${schema.description}", '', "Typical use: ${command}", '']
-    schemaParams(schema)
-        .findAll { _n, spec -> show_hidden || !spec.hidden }
-        .groupBy { _n, spec -> spec.group }
-        .each { group, items ->
-            lines << group
-            items.each { name, spec ->
-                def type = spec['enum'] ? "${spec['enum'].join('|')}" : "${spec.type}"
-                lines << "  --${name.padRight(32)} [${type}] ${spec.description ?: ''}${spec.default != null ? ' [default: ' + spec.default + ']' : ''}"
-            }
-            lines << ''
-        }
-    return lines.join('\n')
+def helpLine(name, spec) {
+    def type = spec['enum'] ? spec['enum'].join('|') : spec.type
+    return "  --${name.padRight(22)} [${type}] ${spec.description}${spec['default'] != null ? " [default: ${spec['default']}]" : ''}"
 }

@@ -16,7 +16,7 @@ N_CELLS = 16
 
 
 @dataclass(frozen=True)
-class Cells:
+class Sample:
     """Raw counts of a few cells: ids (n,), x CSR (n, g), ensembl_id and symbol (g,)."""
 
     ids: np.ndarray
@@ -24,15 +24,15 @@ class Cells:
     ensembl_id: np.ndarray
     symbol: np.ndarray
 
-    def take(self, rows: np.ndarray) -> "Cells":
+    def take(self, rows: np.ndarray) -> "Sample":
         """Some of the cells, in the given order."""
         return replace(self, ids=self.ids[rows], x=self.x[rows])
 
-    def with_counts(self, x: sp.csr_matrix) -> "Cells":
+    def with_counts(self, x: sp.csr_matrix) -> "Sample":
         """The same cells and genes with other counts."""
         return replace(self, x=sp.csr_matrix(x, dtype=np.float32))
 
-    def with_unknown_genes(self, n: int, seed: int = 1) -> "Cells":
+    def with_unknown_genes(self, n: int, seed: int = 1) -> "Sample":
         """``n`` more genes, of names no model knows, with counts."""
         more = sp.random(len(self.ids), n, density=0.3, format="csr", rng=np.random.default_rng(seed))
         more.data = np.ceil(10 * more.data)
@@ -40,18 +40,18 @@ class Cells:
         x = sp.hstack([self.x, more], format="csr", dtype=np.float32)
         return replace(self, x=x, ensembl_id=np.append(self.ensembl_id, names), symbol=np.append(self.symbol, names))
 
-    def with_silent_genes(self, n: int) -> "Cells":
+    def with_silent_genes(self, n: int) -> "Sample":
         """``n`` more genes that no cell expresses: they cost nothing unless a matrix is made dense."""
         names = np.array([f"SILENT{number}" for number in range(n)])
         x = sp.hstack([self.x, sp.csr_matrix((len(self.ids), n))], format="csr", dtype=np.float32)
         return replace(self, x=x, ensembl_id=np.append(self.ensembl_id, names), symbol=np.append(self.symbol, names))
 
-    def only_unknown_genes(self) -> "Cells":
+    def only_unknown_genes(self) -> "Sample":
         """The same counts under names that no model knows."""
         names = np.array([f"UNKNOWN{number}" for number in range(self.x.shape[1])])
         return replace(self, ensembl_id=names, symbol=names)
 
-    def repeated(self, times: int) -> "Cells":
+    def repeated(self, times: int) -> "Sample":
         """Every cell ``times`` times, under ids of its own."""
         ids = np.array([f"{name}_{copy}" for copy in range(times) for name in self.ids])
         return replace(self, ids=ids, x=sp.vstack([self.x] * times, format="csr"))
@@ -66,7 +66,7 @@ class Cells:
         write_tables(self, folder / "tables")
 
 
-def write_tables(cells: Cells, folder: Path) -> None:
+def write_tables(cells: Sample, folder: Path) -> None:
     """PREPARE's tables for these cells: two batches, three perturbations and controls, every cell in the train split."""
     import pandas as pd
 
@@ -86,7 +86,7 @@ def write_tables(cells: Cells, folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(facts | {"has_batches": True, "has_controls": True}))
 
 
-def generated(seed: int = 0) -> Cells:
+def generated(seed: int = 0) -> Sample:
     """N_CELLS cells of negative-binomial counts over real human genes; the second cell has the counts of the first."""
     with open(GENES, newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -96,13 +96,13 @@ def generated(seed: int = 0) -> Cells:
     x[1] = x[0]
     ids = np.array([f"cell{number}" for number in range(N_CELLS)])
     names = (np.array([row[column] for row in rows]) for column in ("ensembl_id", "symbol"))
-    return Cells(ids, sp.csr_matrix(x, dtype=np.float32), *names)
+    return Sample(ids, sp.csr_matrix(x, dtype=np.float32), *names)
 
 
-def first_cells(path: Path) -> Cells:
+def first_cells(path: Path) -> Sample:
     """The first N_CELLS cells of a user's h5ad, renamed; the second gets the counts of the first."""
     counts = open_counts(path)
     rows = np.arange(min(N_CELLS, len(counts.cell_id)))
     block = next(counts.blocks(rows))[1]
     block = sp.vstack([block[:1], block[:1], block[2:]], format="csr")
-    return Cells(np.array([f"cell{number}" for number in range(block.shape[0])]), block, counts.ensembl_id, counts.symbol)
+    return Sample(np.array([f"cell{number}" for number in range(block.shape[0])]), block, counts.ensembl_id, counts.symbol)

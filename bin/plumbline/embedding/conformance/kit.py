@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plumbline.embedding.conformance.cells import Cells
+from plumbline.embedding.conformance.cells import Sample
 from plumbline.embedding.contract import Embedding, read_embedding
 
 
@@ -22,7 +22,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Run:
+class Trial:
     """One run of a script: exit code, stderr, and the embedding if it wrote one."""
 
     code: int
@@ -63,15 +63,15 @@ class Kit:
 
     script: Path
     arguments: list[str]
-    cells: Cells
+    cells: Sample
     folder: Path
     fitted: bool = False
     tolerance: float = 1e-4
     memory_cells: int = 512
     launch: Callable[[list[str]], tuple[int, str]] = launch
-    runs: dict[str, Run] = field(default_factory=dict)
+    runs: dict[str, Trial] = field(default_factory=dict)
 
-    def try_run(self, name: str, cells: Cells, *more: str) -> Run:
+    def try_run(self, name: str, cells: Sample, *more: str) -> Trial:
         """Run the script on ``cells`` (once per name)."""
         if name not in self.runs:
             place = self.folder / name
@@ -79,10 +79,10 @@ class Kit:
             files = ["--counts", place / "counts.h5ad", "--tables", place / "tables", "--output", place / "embedding.npz"]
             code, stderr = self.launch([str(part) for part in (self.script, *files, *self.arguments, *more)])
             written = (place / "embedding.npz").exists()
-            self.runs[name] = Run(code, stderr, read_embedding(place / "embedding.npz") if written else None)
+            self.runs[name] = Trial(code, stderr, read_embedding(place / "embedding.npz") if written else None)
         return self.runs[name]
 
-    def run(self, name: str, cells: Cells, *more: str) -> Embedding:
+    def run(self, name: str, cells: Sample, *more: str) -> Embedding:
         """The embedding of a run that has to work. Raises Broken if it does not."""
         run = self.try_run(name, cells, *more)
         if run.code or run.embedding is None or run.not_applicable:

@@ -52,7 +52,7 @@ def embed(counts: Counts, options: Options) -> Result:
     part = fitting_part(counts, options)
     genes = select_genes(part.counts, part.rows, kind, n_hvg) if n_hvg else None
     apply = transform(kind, values, genes)
-    cells = Cells(part.counts, part.rows, apply, float(options.get("cache_gb", CACHE_GB)))
+    cells = StreamedCells(part.counts, part.rows, apply, float(options.get("cache_gb", CACHE_GB)))
     fit = fit_pca(cells.blocks, counts.shape[1] if genes is None else len(genes), n_components)
     if fit.residual > TOLERANCE:
         print(f"warning: PCA stopped after {fit.passes} passes at a residual of {fit.residual:.1e}", file=sys.stderr)
@@ -89,7 +89,7 @@ def fit_pca(blocks: Callable[[], Iterator[sp.csr_matrix]], n_genes: int, n_compo
 
 
 @dataclass
-class Cells:
+class StreamedCells:
     """The fitting cells as CSR blocks: the first ``cache_gb`` of them stay in memory, the rest is re-read in every pass."""
 
     counts: Counts

@@ -42,7 +42,7 @@ class Attention(nn.Module):
         return self.out_proj(out.transpose(1, 2).reshape(n, -1, width))
 
 
-class Layer(nn.Module):
+class EncoderLayer(nn.Module):
     """One encoder layer with the parameter names of torch.nn.TransformerEncoderLayer."""
 
     def __init__(self, width: int, heads: int, inner: int, eps: float) -> None:
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
 
     def __init__(self, layers: int, width: int, heads: int, inner: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(width, heads, inner, eps) for _ in range(layers))
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, inner, eps) for _ in range(layers))
 
     def forward(
         self,

@@ -17,7 +17,7 @@ from plumbline.embedding.options import Options, Result
 from plumbline.models.objectives.labels import read_labels
 from plumbline.models.runtime.devices import pick_device
 from plumbline.models.scvi import scvi_model
-from plumbline.models.scvi.scvi_model import MIN_CELLS, Plan
+from plumbline.models.scvi.scvi_model import MIN_CELLS, TrainingPlan
 from plumbline.models.shared.fitting import choice, counts_share
 
 LATENTS = ("salient", "both")
@@ -51,7 +51,7 @@ def embed(counts: Counts, options: Options) -> Result:
     )
 
 
-def _scanvi(plan: Plan, label: np.ndarray, options: Options, device: str) -> tuple:
+def _scanvi(plan: TrainingPlan, label: np.ndarray, options: Options, device: str) -> tuple:
     """scVI first, then scANVI from its weights, as scvi-tools recommends."""
     import scvi
 
@@ -67,7 +67,7 @@ def _scanvi(plan: Plan, label: np.ndarray, options: Options, device: str) -> tup
     return model, ("z_encoder",), {**facts, "epochs_scvi": about["epochs"], "n_classes": len(np.unique(label))}
 
 
-def _contrastivevi(plan: Plan, label: np.ndarray, options: Options, device: str) -> tuple:
+def _contrastivevi(plan: TrainingPlan, label: np.ndarray, options: Options, device: str) -> tuple:
     from scvi.external import ContrastiveVI
 
     latent = choice(options, "latent", LATENTS)

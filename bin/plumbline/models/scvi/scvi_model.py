@@ -36,7 +36,7 @@ BATCH_SIZE = 128  # scvi-tools' default
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is trained: genes (column numbers), the fitting cells, their batch, and the settings."""
 
     genes: np.ndarray
@@ -72,7 +72,7 @@ def heuristic_epochs(n_cells: int) -> int:
     return max(1, min(400, round(400 * 20_000 / n_cells)))
 
 
-def make_plan(counts: Counts, options: Options) -> Plan:
+def make_plan(counts: Counts, options: Options) -> TrainingPlan:
     """What the settings mean for these cells. Raises NotApplicable for values that are no counts, and for too few cells."""
     kind = x_kind(options)
     if kind != "counts":
@@ -85,10 +85,10 @@ def make_plan(counts: Counts, options: Options) -> Plan:
         raise NotApplicable("no gene varies over the fitting cells.")
     likelihood, values = choice(options, "gene_likelihood", LIKELIHOODS), choice(options, "input", INPUTS)
     sizes = (at_least(options, name, default, 1) for name, default in (("n_latent", 256), ("n_hidden", 512), ("n_layers", 1)))
-    return Plan(genes, part, part.batch, likelihood, values, *sizes, at_least(options, "max_epochs", 0, 0))
+    return TrainingPlan(genes, part, part.batch, likelihood, values, *sizes, at_least(options, "max_epochs", 0, 0))
 
 
-def training_data(plan: Plan, **columns: np.ndarray) -> "AnnData":
+def training_data(plan: TrainingPlan, **columns: np.ndarray) -> "AnnData":
     """The fitting cells that have counts, as scvi-tools wants them; ``columns`` (one value a fitting cell) go into obs."""
     from anndata import AnnData
 
@@ -99,7 +99,7 @@ def training_data(plan: Plan, **columns: np.ndarray) -> "AnnData":
     return AnnData(matrix[filled], obs=pd.DataFrame(obs, index=[str(i) for i in filled]))
 
 
-def train(plan: Plan, options: Options, device: str, **columns: np.ndarray) -> tuple:
+def train(plan: TrainingPlan, options: Options, device: str, **columns: np.ndarray) -> tuple:
     """The trained (or, with untrained=true, freshly initialised) scvi-tools model, and facts about the training."""
     scvi, torch = libraries(options)
     data = training_data(plan, **columns)
@@ -147,7 +147,7 @@ def fit(model, epochs: int, options: Options, device: str, **arguments) -> dict:
     return {"epochs": len(model.history["elbo_train"]), "max_epochs": epochs, "early_stopping": True, "final": history}
 
 
-def encode(counts: Counts, plan: Plan, model, device: str, encoders: tuple[str, ...] = ("z_encoder",)) -> np.ndarray:
+def encode(counts: Counts, plan: TrainingPlan, model, device: str, encoders: tuple[str, ...] = ("z_encoder",)) -> np.ndarray:
     """The mean of q(z | x) of each encoder, side by side, streamed. Needs no batch: the encoders have no covariates."""
     import torch
 
@@ -161,7 +161,7 @@ def encode(counts: Counts, plan: Plan, model, device: str, encoders: tuple[str, 
     return np.concatenate(parts)
 
 
-def reader(plan: Plan) -> Callable[[sp.csr_matrix], sp.csr_matrix]:
+def reader(plan: TrainingPlan) -> Callable[[sp.csr_matrix], sp.csr_matrix]:
     """From a block of X to the values the model reads."""
     return transform("counts", "lognorm" if plan.values == "lognorm" else "raw", plan.genes)
 
@@ -198,7 +198,7 @@ def _progress(epochs: int, every: float = 10.0):
     return Progress()
 
 
-def provenance(plan: Plan) -> dict:
+def provenance(plan: TrainingPlan) -> dict:
     """What the plan says, for the provenance."""
     return {
         "gene_likelihood": plan.likelihood,

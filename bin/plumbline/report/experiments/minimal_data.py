@@ -99,8 +99,9 @@ def sufficient_fractions(enough: list[float | None]) -> str:
 
 
 def _sufficient(curve: pd.DataFrame) -> float | None:
-    """The smallest share from which on no draw is significantly worse than all train cells; None if there is none."""
-    worse = curve.groupby("share")["verdict"].agg(lambda verdicts: (verdicts == "worse").any()).sort_index(ascending=False)
+    """The smallest share from which on every draw is better than all train cells or tied with them; None if there is none."""
+    short = ~curve["verdict"].isin(("better", "tied"))  # worse, or nothing can be said
+    worse = short.groupby(curve["share"]).any().sort_index(ascending=False)
     good = [share for share in worse.index if not worse[worse.index >= share].any()]
     return min(good) if good else None
 
