@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from plumbline.benchmark.embeddings import aligned, keys_of
-from plumbline.benchmark.references import Embedded, embedded
+from plumbline.benchmark.references import Compared, embedded
 from plumbline.benchmark.result import Result
 from plumbline.benchmark.scored import Scored, score
 from plumbline.benchmark.screens import Screen
@@ -147,8 +147,8 @@ class Benchmark:
         screen = self.screen.sample(n_cells, seed)
         return self if screen is self.screen else Benchmark(screen, **asdict(self.settings))
 
-    def _candidate(self, variant: str, values: np.ndarray, folder: Path) -> Embedded:
-        embedding = Embedded(
+    def _candidate(self, variant: str, values: np.ndarray, folder: Path) -> Compared:
+        embedding = Compared(
             id=f"{self.screen.name}.{variant}",
             path=folder / "embeddings" / f"{self.screen.name}.{variant}.npz",
             model="external",

@@ -26,7 +26,7 @@ def aligned(z: Any, screen: Screen, name: str) -> np.ndarray:
     found = _embedding(z, screen, name)
     known = np.isin(found.cell_id, screen.prepared_id) | ~np.isin(found.cell_id, screen.dropped_id)
     values = align(Embedding(found.cell_id[known], found.values[known], {}), screen.prepared_id, name)
-    check_embedding(screen.prepared_id, values, name)
+    check_embedding(screen.prepared_id, values, name, {})
     return np.ascontiguousarray(values)
 
 

@@ -13,7 +13,7 @@ from plumbline.embedding.variants import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embedded:
+class Compared:
     """One embedding that is scored: its file and who made it. seeds: the split seeds it is scored on."""
 
     id: str
@@ -29,13 +29,13 @@ class Embedded:
         return {"dataset": dataset, "model": self.model, "variant": self.variant, "fit_on": self.fit_on, "code": ""}
 
 
-def embedded(variant: Variant, screen: Screen, seeds: list[int], threads: int, folder: Path) -> list[Embedded]:
+def embedded(variant: Variant, screen: Screen, seeds: list[int], threads: int, folder: Path) -> list[Compared]:
     """The embeddings of a variant, one per seed if it is fitted on train cells, else one."""
     made = []
     for seed in seeds if variant.seeded else seeds[:1]:
         name = f"{screen.name}.{variant.id}" + (f".{seed}" if variant.seeded else "")
         made.append(
-            Embedded(
+            Compared(
                 id=name,
                 path=_of_run(screen, name) or _embed(variant, screen, seed, threads, folder / f"{name}.npz"),
                 model=variant.model,

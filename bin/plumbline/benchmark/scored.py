@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plumbline import tasks
 from plumbline.benchmark.evaluation import Scoring, device_of, scored
-from plumbline.benchmark.references import Embedded
+from plumbline.benchmark.references import Compared
 from plumbline.benchmark.screens import Screen
 from plumbline.benchmark.settings import Settings
 from plumbline.common.errors import UserError
@@ -19,7 +19,7 @@ from plumbline.scoring.writing import write_rows
 class Scored:
     """Embeddings whose tables lie in ``folder``/scores and ``folder``/items. The folder is removed with this object."""
 
-    embeddings: list[Embedded]
+    embeddings: list[Compared]
     temporary: tempfile.TemporaryDirectory
 
     @staticmethod
@@ -33,7 +33,7 @@ class Scored:
         return Path(self.temporary.name)
 
 
-def score(embedding: Embedded, screen: Screen, settings: Settings, folder: Path) -> None:
+def score(embedding: Compared, screen: Screen, settings: Settings, folder: Path) -> None:
     """Leave the tables of an embedding on every task."""
     how = Scoring(
         seeds=embedding.seeds,
