@@ -2,12 +2,11 @@
 """Score one embedding on one task: every seed, protocol and post-processing, with intervals and per-item values."""
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 from plumbline.common.arguments import Parser, whole
-from plumbline.common.errors import UserError, run_script
+from plumbline.common.errors import run_script
 from plumbline.common.threads import limit_threads
 
 ABOUT = ("dataset", "model", "variant", "fit_on", "code")
@@ -33,65 +32,27 @@ def arguments() -> argparse.Namespace:
 
 def rows_of(args: argparse.Namespace) -> list:
     """Every row: scores where the task applies, reasons where it does not."""
-    from plumbline import tasks
-    from plumbline.data.splits import read_split
-    from plumbline.embedding.contract import align, read_embedding
-    from plumbline.scoring.evaluation import absent_rows, evaluate
-    from plumbline.scoring.screen import Subject, read_screen
+    from plumbline.benchmark.evaluation import Scoring, device_of, scored
 
-    task, seeds, protocols = tasks.load(args.task), [int(seed) for seed in args.seeds.split(",")], args.protocols.split(",")
-    screen, embedding = read_screen(args.tables), read_embedding(args.embedding)
-    if embedding.provenance["status"] != "ok":
-        return absent_rows(task, seeds, protocols, embedding.provenance["reason"])
-    if task.needs_counts and args.counts is None:
-        raise UserError(f"the task {args.task} reads expression: give --counts counts.h5ad.")
-    values = align(embedding, screen.cell_id, str(args.embedding))
-    subject = Subject.of_embedded(
-        values,
-        screen,
-        counts=args.counts,
-        predictor=embedding.provenance.get("predictor", ""),
+    how = Scoring(
+        seeds=[int(seed) for seed in args.seeds.split(",")],
+        protocols=args.protocols.split(","),
         n_draws=args.n_draws,
         threads=args.threads,
         device=device_of(args.device),
     )
-    splits = [read_split(args.tables, seed).take(subject.rows) for seed in seeds]
-    return evaluate(subject, task, splits, protocols)
-
-
-def device_of(option: str) -> str:
-    """'cuda' where one is visible; torch is asked only if the driver's device file exists, for its import is slow."""
-    if option != "auto":
-        return option
-    if not Path("/dev/nvidiactl").exists():
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return scored(args.embedding, args.tables, args.counts, args.task, how)
 
 
 def write_tables(rows: list, args: argparse.Namespace, start: float) -> None:
-    import pandas as pd
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-
     from plumbline import tasks
-    from plumbline.common.files import whole_file
     from plumbline.common.usage import usage
-    from plumbline.scoring.evaluation import item_frames, score_rows
-    from plumbline.scoring.scores import COLUMNS
+    from plumbline.scoring.writing import write_rows
 
-    about = {name: getattr(args, name) for name in ABOUT} | {"task": args.task}
-    task = tasks.load(args.task)
-    scores = pd.DataFrame(list(score_rows(rows, task, args.n_boot))).assign(**about, task_version=task.version)[COLUMNS]
-    frames = list(item_frames(rows))
-    items = pd.concat(frames, ignore_index=True).assign(**about) if frames else pd.DataFrame({"task": []})
-    # what the step cost travels in the metadata of its scores
-    cost = {b"plumbline.usage": json.dumps(usage(start) | {"threads": args.threads}).encode()}
-    for name, frame in (("scores", scores), ("items", items.drop(columns="code", errors="ignore"))):
-        table = arrow.Table.from_pandas(frame, preserve_index=False)
-        with whole_file(f"{args.output}.{name}.parquet") as temporary:
-            parquet.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **cost}), temporary)
+    about = {name: getattr(args, name) for name in ABOUT}
+    cost = usage(start) | {"threads": args.threads}
+    paths = tuple(Path(f"{args.output}.{name}.parquet") for name in ("scores", "items"))
+    write_rows(rows, tasks.load(args.task), about, args.n_boot, cost, paths)
 
 
 def main() -> None:

@@ -30,10 +30,9 @@ def summarise(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from plumbline.summary import tables
-    from plumbline.summary.comparisons import compare
     from plumbline.summary.costs import costs
     from plumbline.summary.distributions import distributions
-    from plumbline.summary.experiments import absent_datasets, with_experiments
+    from plumbline.summary.experiments import Comparison, absent_datasets, comparison_table
     from plumbline.summary.published import beside_published
     from plumbline.summary.schema import check_scores
     from plumbline.summary.steps import steps
@@ -49,12 +48,9 @@ def summarise(args: argparse.Namespace) -> None:
     check_baseline(scores, args.baseline)
     check_scores(scores)
 
-    items, roles = tables.ItemFiles(args.items), {**expected_roles(expected), **models["role"].to_dict()}
-
-    def compared(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
-        return compare(rows, items, roles, facts, baseline, args.n_boot, args.seed)
-
-    comparisons = with_experiments(scores, expected, compared, args.baseline)
+    items = tables.ItemFiles(args.items)
+    how = Comparison(roles=models["role"].to_dict(), facts=facts, baseline=args.baseline, n_boot=args.n_boot, seed=args.seed)
+    comparisons = comparison_table(scores, items, expected, how)
     written = {"scores": scores, "comparisons": comparisons, "cost": costs(provenance, expected),
                "steps": steps(args.scores, provenance, datasets),
                "distributions": distributions(comparisons[comparisons["experiment"] == ""], items),
@@ -63,11 +59,6 @@ def summarise(args: argparse.Namespace) -> None:
         write_table(args.outdir, name, table, parquet=name in ("scores", "comparisons"))
     write_items(args.outdir / "items.parquet", args.items)
     write_json_nan(args.outdir / "about.json", about(scores, models, datasets, args))
-
-
-def expected_roles(expected) -> dict[str, str]:
-    """variant -> role, as the run was told: an embedding of the user has no row in models.csv."""
-    return {variant: role for variant, role in zip(expected["variant"], expected["role"], strict=True) if role}
 
 
 def main() -> None:

@@ -1,21 +1,29 @@
 """The documentation is true: links resolve, snippets run, and commands, parameters, columns and models exist."""
 
 import csv
+import inspect
 import json
+import os
 import re
 import subprocess
 import sys
-from functools import cache, partial
+from functools import cache, partial, reduce
 from pathlib import Path
 
+import anndata as ad
+import numpy as np
 import pandas as pd
 import pytest
+
+import plumbline
+from plumbline.data.simulate import CONTROL, Design, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 FRAGMENTS = {"docs/adding_a_model.md", "docs/adding_a_task.md"}  # parts of files that stand elsewhere: compiled, not run
+STORIES = {"docs/python.md"}  # blocks that go on from those before: run as one
 EXAMPLES = ("library_size", "isotropy")  # what the guides add: its files are not there
 PARAMETERS = ("run", "estimate", "demo")  # verbs that pass their parameters to the pipeline
 SCRIPTS = {"embed": ["embed_pca.py"], "check-model": ["check_model.py"], "fetch": ["fetch_dataset.py", "fetch_weights.py"]}
@@ -125,7 +133,7 @@ def finished_run(tmp_path, monkeypatch) -> Path:
 def test_python_snippets_run(page: Path, finished_run: Path):
     for code in blocks(page, "python"):
         compiled = compile(code, name_of(page), "exec")
-        if name_of(page) not in FRAGMENTS:
+        if name_of(page) not in FRAGMENTS | STORIES:
             run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
             assert run.returncode == 0, run.stderr
         assert compiled
@@ -136,6 +144,50 @@ def test_the_snippet_on_items_says_what_its_page_claims(finished_run: Path):
     (code,) = blocks(ROOT / "docs/results_format.md", "python")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.findall(r"(\w+) +(-?[\d.]+)$", run.stdout, re.MULTILINE) == [("KLF1", "0.0"), ("GATA1", "0.5")]
+
+
+def test_the_page_on_python_runs_from_top_to_bottom(tmp_path):
+    simulate(
+        Design(n_perturbations=12, n_batches=4, cells_per_perturbation=12, n_genes=120, depth=1500.0), tmp_path / "made.h5ad"
+    )
+    data = ad.read_h5ad(tmp_path / "made.h5ad")
+    data.obs = data.obs.rename(columns={"perturbation": "gene", "batch": "gem_group"}).replace({CONTROL: "non-targeting"})
+    data.obsm = {name: np.random.default_rng(0).normal(size=(data.n_obs, 4)) for name in ("X_mine", "X_other")}
+    data.write_h5ad(tmp_path / "my_screen.h5ad")
+    code = "\n".join(blocks(ROOT / "docs/python.md", "python"))
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "bin")},
+                         capture_output=True, text=True)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "WARNING" not in run.stderr
+    assert "no evaluation" not in run.stderr
+    assert "'recall_mean/vs_pca'" in run.stdout
+    assert "'step': 1000" in run.stdout
+    assert (tmp_path / "my_model/rev1/provenance.json").is_file()
+
+
+def test_the_api_page_is_what_the_docstrings_say():
+    made = subprocess.run(
+        [sys.executable, "-c", "import make_api; print(make_api.page(), end='')"],
+        cwd=ROOT / "docs",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert (ROOT / "docs/api.md").read_text() == made, "run docs/make_api.py"
+
+
+@pytest.mark.parametrize("name", ["Screen", "Benchmark", "Result", "evaluate", "callbacks.Evaluator", "callbacks.Lightning"])
+def test_the_docstrings_describe_every_parameter(name):
+    thing = reduce(getattr, name.split("."), plumbline)
+    assert f"\n## plumbline.{name}\n" in (ROOT / "docs/api.md").read_text()
+    public = (
+        [value for method, value in vars(thing).items() if not method.startswith("_")] if isinstance(thing, type) else [thing]
+    )
+    functions = [getattr(value, "__func__", value) for value in public]
+    for function in filter(inspect.isfunction, functions):
+        described = re.findall(r"^(?:\*\*|\*)?(\w[\w, ]*)\n    \S", inspect.getdoc(function) or "", re.MULTILINE)
+        names = {part.strip() for line in described for part in line.split(",")}
+        assert set(inspect.signature(function).parameters) - {"self", "cls"} <= names, function.__qualname__
 
 
 @pytest.fixture(scope="module")

@@ -136,3 +136,14 @@ def test_label_oracle_does_not_depend_on_order_and_needs_labels(tmp_path, monkey
 def test_an_unknown_kind_is_explained(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'random'"):
         reference.embed(write_screen(tmp_path, made_counts(20, 10)), options(kind="randm"))
+
+
+def test_the_codes_do_not_depend_on_the_eigenvectors_that_lapack_returns(monkeypatch):
+    """15 pairs of genes have one eigenvalue; any basis of its eigenvectors is a right answer of LAPACK."""
+    names = np.sort(np.array([f"G{i}" for i in range(40)]))
+    pairs = names[:30].reshape(-1, 2)
+    codes = reference.perturbation_codes(names, [pairs], 42)
+    given = reference._relation_codes
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(256, 256)))
+    monkeypatch.setattr(reference, "_relation_codes", lambda adjacency: given(adjacency) @ turn)
+    np.testing.assert_allclose(reference.perturbation_codes(names, [pairs], 42), codes, atol=1e-6)

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def limit_threads(threads: int) -> None:
@@ -23,3 +25,27 @@ def limit_threads(threads: int) -> None:
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(threads)
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Hold BLAS, OpenMP, numba and torch to ``threads`` within a block, and give them back afterwards.
+
+    For a process that is not a step of its own, such as somebody's training.
+    """
+    import threadpoolctl
+
+    numba, torch = sys.modules.get("numba"), sys.modules.get("torch")
+    before = (numba.get_num_threads() if numba else 0, torch.get_num_threads() if torch else 0)
+    with threadpoolctl.threadpool_limits(threads):
+        if numba:
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        if torch:
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            if numba:
+                numba.set_num_threads(before[0])
+            if torch:
+                torch.set_num_threads(before[1])

@@ -17,6 +17,7 @@ CHOICES = {
     "unexpressed_scale": ("mean_count", "mean_lognorm"),
 }
 NONE = ("", "none")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a data set; it becomes part of file names
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def read_catalogue(path: Path | str = CATALOGUE) -> dict[str, dict[str, str]]:
     """{name: row} of a catalogue; every value is a string, '' where nothing is known. Accepts a BOM and Windows line ends."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"the catalogue {path} does not exist. It ships as assets/catalogue.csv.")
+        raise UserError(f"the catalogue {path} does not exist. It ships as assets/catalogue.csv of the repository.")
     with reading(path, "It ships as assets/catalogue.csv."), open(path, encoding="utf-8-sig", newline="") as stream:
         return {
             row["name"]: {key: (value or "").strip() for key, value in row.items() if key} for row in csv.DictReader(stream)
@@ -81,7 +82,7 @@ def resolve(row: dict, catalogue: dict[str, dict[str, str]]) -> Dataset:
     if unknown := [key for key in given if key not in known]:
         raise UserError(f"the sheet has an unknown column {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
     name = given.get("name", "")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not NAME.fullmatch(name):
         raise UserError(f"data set name {name!r}: use letters, digits, '_', '.' and '-', beginning with a letter or digit.")
     listed = {key: value for key, value in catalogue.get(name, {}).items() if key in known and value}
     values = listed | given

@@ -54,16 +54,36 @@ def _main(
     options = _options(arguments, known_settings)
     limit_threads(options.threads)
     start = time.monotonic()
-    about = {"model": model} | {name: getattr(options, name) for name in ("variant", "seed", "fit_on", "settings")}
     counts = opened(arguments.counts, arguments.layer, options, values_used=not takes_embedding)
+    about = embed_to(arguments.output, model, embed, counts, options, arguments.source, start)
+    if "seconds" in about:
+        speed = f"{about['seconds']:.1f} s, {about['cells_per_second']:.0f} cells/s"
+        print(f"{model}: {len(counts.cell_id)} cells, {speed}", file=sys.stderr)
+
+
+def embed_to(
+    output: Path,
+    model: str,
+    embed: Callable[[Counts, Options], Result],
+    counts: Counts,
+    options: Options,
+    source: Path | None = None,
+    start: float | None = None,
+) -> dict:
+    """Embed ``counts`` and write the two files of the border; returns the provenance. A NotApplicable is written as such.
+
+    source: folder with counts.h5ad and tables/ of another data set to fit on. start: when the step began (time.monotonic()).
+    """
+    start = time.monotonic() if start is None else start
+    about = {"model": model} | {name: getattr(options, name) for name in ("variant", "seed", "fit_on", "settings")}
     try:
-        if arguments.source:
-            counts, options = _on_shared_genes(counts, options, arguments.source)
+        if source:
+            counts, options = _on_shared_genes(counts, options, source)
         result = _embed(embed, counts, options)
     except NotApplicable as reason:
         print(f"not applicable: {reason}", file=sys.stderr)
-        write_not_applicable(arguments.output, str(reason), about)
-        return
+        write_not_applicable(output, str(reason), about)
+        return about
     about |= {
         "genes_used": result.genes_used,
         "genes_total": result.genes_total,
@@ -73,9 +93,8 @@ def _main(
         **_cost(options, len(counts.cell_id), start),
         **result.extra,
     }
-    write_embedding(arguments.output, counts.cell_id, result.values, about)
-    speed = f"{about['seconds']:.1f} s, {about['cells_per_second']:.0f} cells/s"
-    print(f"{model}: {len(counts.cell_id)} cells, {speed}", file=sys.stderr)
+    write_embedding(output, counts.cell_id, result.values, about)
+    return about
 
 
 def opened(path: Path, layer: str, options: Options, values_used: bool = True) -> Counts:

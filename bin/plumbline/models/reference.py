@@ -108,11 +108,21 @@ def perturbation_codes(names: np.ndarray, sources: list[np.ndarray], seed: int) 
     perturbations apart that have the same partners, or none.
     """
     identity = normal(names, WIDTH, f"code {seed}").astype(np.float64)
-    relations = _relation_codes(_adjacency(names, sources))
+    relations = _rotated(_relation_codes(_adjacency(names, sources)), normal(names, WIDTH, f"basis {seed}"))
     related = np.linalg.norm(relations, axis=1, keepdims=True)
     relations = np.divide(relations, related, out=np.zeros_like(relations), where=related > 1e-9)
     codes = np.hstack([np.sqrt(3) * relations, identity / np.linalg.norm(identity, axis=1, keepdims=True)])
     return (codes / np.linalg.norm(codes, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _rotated(codes: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """The codes (n, 256) in the rotation closest to ``basis`` (n, 256): a function of their inner products alone.
+
+    Relationship graphs have eigenvalues of high multiplicity. Which eigenvectors LAPACK returns for these depends on the
+    processor, and so would the cells' embeddings.
+    """
+    left, _, right = np.linalg.svd(codes.T @ basis)
+    return codes @ (left @ right)
 
 
 def _adjacency(names: np.ndarray, sources: list[np.ndarray]):

@@ -1,13 +1,37 @@
 """The runs of an experiment, each compared with the variant the experiment measures it against."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
 
 from plumbline.scoring.protocol import REFERENCES
-from plumbline.summary.tables import RUN
+from plumbline.summary.comparisons import compare
+from plumbline.summary.tables import RUN, ItemFiles
 
 Compare = Callable[[pd.DataFrame, str], pd.DataFrame]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How models are compared. roles: variant -> role in models.csv. facts: data set -> its facts. seed: of the resampling."""
+
+    roles: dict[str, str]
+    facts: dict[str, dict]
+    baseline: str
+    n_boot: int = 1000
+    seed: int = 0
+
+
+def comparison_table(scores: pd.DataFrame, items: ItemFiles, expected: pd.DataFrame, how: Comparison) -> pd.DataFrame:
+    """The comparison table of a run (docs/results_format.md); ``expected`` as plumbline.summary.tables.read_expected."""
+    # an embedding of the user has no row in models.csv: its role is what the run states
+    stated = {variant: role for variant, role in zip(expected["variant"], expected["role"], strict=True) if role}
+
+    def compared(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
+        return compare(rows, items, {**stated, **how.roles}, how.facts, baseline, how.n_boot, how.seed)
+
+    return with_experiments(scores, expected, compared, how.baseline)
 
 
 def with_experiments(scores: pd.DataFrame, expected: pd.DataFrame, compare: Compare, baseline: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from plumbline.counts.reading import open_counts
 from plumbline.counts.writing import CsrWriter
 
-GENES = Path(__file__).resolve().parents[4] / "assets" / "conformance_genes.csv"
+GENES = Path(__file__).with_name("genes.csv")
 N_CELLS = 16
 
 

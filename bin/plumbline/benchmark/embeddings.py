@@ -1,0 +1,65 @@
+"""What users give as an embedding (array, key of obsm, table, function) in the order of the prepared cells."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plumbline.benchmark.screens import Screen
+from plumbline.common.errors import UserError, did_you_mean
+from plumbline.embedding.contract import Embedding, align, check_embedding
+
+ALL = "*"
+
+
+def keys_of(z: Any, screen: Screen) -> list[str] | None:
+    """The keys of obsm that ``z`` names: one, several, or all of them (``'*'``); None if it is no key."""
+    if isinstance(z, str):
+        return sorted(screen.adata.obsm) if z == ALL else [z]
+    if isinstance(z, (list, tuple)) and z and all(isinstance(key, str) for key in z):
+        return list(z)
+    return None
+
+
+def aligned(z: Any, screen: Screen, name: str) -> np.ndarray:
+    """The embedding of the prepared cells, float32 (n, d). Raises UserError: wrong ids or shape, NaN, text, unknown key."""
+    found = _embedding(z, screen, name)
+    known = np.isin(found.cell_id, screen.prepared_id) | ~np.isin(found.cell_id, screen.dropped_id)
+    values = align(Embedding(found.cell_id[known], found.values[known], {}), screen.prepared_id, name)
+    check_embedding(screen.prepared_id, values, name, {})
+    return np.ascontiguousarray(values)
+
+
+def _embedding(z: Any, screen: Screen, name: str) -> Embedding:
+    if isinstance(z, str):
+        return _embedding(_from_obsm(z, screen), screen, name)
+    if isinstance(z, pd.DataFrame):
+        text = [str(column) for column in z if not pd.api.types.is_numeric_dtype(z[column])]
+        if text:
+            raise UserError(f"{name}: the columns {', '.join(text[:5])} are not numeric. Keep the dimensions only, and the "
+                            "cell ids as index.")  # fmt: skip
+        return Embedding(np.asarray(z.index, dtype=str), _numbers(z.to_numpy(dtype=float, na_value=np.nan), name), {})
+    if callable(z):
+        return _embedding(z(screen.adata), screen, name)
+    values = _numbers(z, name)
+    if len(values) != len(screen.cell_id):
+        raise UserError(f"{name}: an array of {len(values)} rows, but the screen has {len(screen.cell_id)} cells. Give one row "
+                        "per cell in the order of screen.cell_id, or a DataFrame indexed by cell id.")  # fmt: skip
+    return Embedding(screen.cell_id, values, {})
+
+
+def _from_obsm(key: str, screen: Screen) -> Any:
+    known = list(screen.adata.obsm)
+    if key not in known:
+        hint = did_you_mean(key, known) if known else " It is empty."
+        raise UserError(f"adata.obsm has no {key!r}.{hint}")
+    return screen.adata.obsm[key]
+
+
+def _numbers(z: Any, name: str) -> np.ndarray:
+    """An array, sparse matrix or tensor on any device as float32 (n, d)."""
+    z = z.detach().float().cpu() if hasattr(z, "detach") else z
+    values = np.asarray(z.toarray() if hasattr(z, "toarray") else z)
+    if values.ndim != 2 or values.dtype.kind not in "fiub":
+        raise UserError(f"{name}: an embedding of shape {values.shape} and type {values.dtype}; expected numbers (n_cells, d).")
+    return values.astype(np.float32)

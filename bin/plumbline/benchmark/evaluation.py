@@ -1,0 +1,56 @@
+"""EVALUATE as one call: an embedding file and the tables of its data set -> every row of one task."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbline import tasks
+from plumbline.common.errors import UserError
+from plumbline.data.splits import read_split
+from plumbline.embedding.contract import align, read_embedding
+from plumbline.scoring.evaluation import Row, absent_rows, evaluate
+from plumbline.scoring.screen import Subject, read_screen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'."""
+
+    seeds: list[int]
+    protocols: list[str]
+    n_draws: int = 1000
+    threads: int = 1
+    device: str = "cpu"
+
+
+def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: Scoring) -> list[Row]:
+    """Every row: scores where the task applies, reasons where it does not.
+
+    path: embedding.npz, its JSON beside it. tables: PREPARE's folder. counts: counts.h5ad, for tasks that read expression.
+    """
+    task, screen, embedding = tasks.load(task_name), read_screen(tables), read_embedding(path)
+    if embedding.provenance["status"] != "ok":
+        return absent_rows(task, how.seeds, how.protocols, embedding.provenance["reason"])
+    if task.needs_counts and counts is None:
+        raise UserError(f"the task {task_name} reads expression: give --counts counts.h5ad.")
+    subject = Subject.of_embedded(
+        align(embedding, screen.cell_id, str(path)),
+        screen,
+        counts=counts,
+        predictor=embedding.provenance.get("predictor", ""),
+        n_draws=how.n_draws,
+        threads=how.threads,
+        device=how.device,
+    )
+    splits = [read_split(tables, seed).take(subject.rows) for seed in how.seeds]
+    return evaluate(subject, task, splits, how.protocols)
+
+
+def device_of(option: str) -> str:
+    """'cuda' where one is visible; torch is asked only if the driver's device file exists, for its import is slow."""
+    if option != "auto":
+        return option
+    if not Path("/dev/nvidiactl").exists():
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

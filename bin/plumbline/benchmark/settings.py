@@ -1,0 +1,79 @@
+"""How a benchmark scores: tasks, variants, seeds, protocols, checked before anything is computed."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from plumbline import tasks as all_tasks
+from plumbline.common.errors import UserError, did_you_mean
+from plumbline.embedding.variants import find_variant, read_variants
+from plumbline.scoring.protocol import PROTOCOLS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The arguments of ``Benchmark``, each in one form."""
+
+    tasks: list[str]
+    baseline: str
+    references: list[str]
+    seeds: list[int]
+    protocols: list[str]
+    n_draws: int
+    n_boot: int
+    threads: int
+    device: str
+
+    @staticmethod
+    def of(
+        *,
+        screen_seeds: list[int],
+        tasks: str | Iterable[str],
+        baseline: str,
+        references: Iterable[str],
+        seeds: Iterable[int],
+        protocols: str | Iterable[str],
+        threads: int | None,
+        **more: Any,
+    ) -> "Settings":
+        """Check what was given. Raises UserError with a hint for an unknown name, or a seed that the screen has not."""
+        variants = read_variants()
+        return Settings(
+            tasks=_tasks(tasks),
+            baseline=find_variant(baseline, variants).id,
+            references=[find_variant(name, variants).id for name in references if name != baseline],
+            seeds=_seeds(seeds, screen_seeds),
+            protocols=_protocols(protocols),
+            threads=threads or os.cpu_count() or 1,
+            **more,
+        )
+
+
+def _tasks(wanted: str | Iterable[str]) -> list[str]:
+    """Names of tasks in the order of the report. Raises UserError with a hint for an unknown name."""
+    records = all_tasks.records()
+    if wanted in ("fast", "all"):
+        return [name for name, task in records.items() if wanted == "all" or not task.needs_counts]
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    for name in names:
+        all_tasks.load(name)
+    return [name for name in records if name in names]
+
+
+def _seeds(seeds: Iterable[int], known: list[int]) -> list[int]:
+    wanted = [int(seed) for seed in seeds]
+    if not wanted or set(wanted) - set(known):
+        raise UserError(f"seeds={wanted}: the screen was prepared with the seeds {known}. Choose among them, or prepare it "
+                        "with others: Screen.from_anndata(..., seeds=...).")  # fmt: skip
+    return wanted
+
+
+def _protocols(protocols: str | Iterable[str]) -> list[str]:
+    wanted = [protocols] if isinstance(protocols, str) else list(protocols)
+    for name in wanted:
+        if name not in PROTOCOLS:
+            raise UserError(f"unknown protocol {name!r}.{did_you_mean(name, list(PROTOCOLS))}")
+    if not wanted:
+        raise UserError(f"protocols is empty. Known: {', '.join(PROTOCOLS)}.")
+    return wanted

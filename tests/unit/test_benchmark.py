@@ -1,0 +1,517 @@
+"""plumbline from Python gives the numbers of the pipeline, refuses what it cannot score, and spares a training run."""
+
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import plumbline as pl
+from plumbline.benchmark.screens import Screen as ScreenOfModule
+from plumbline.common.errors import UserError
+from plumbline.data.simulate import CONTROL, Design, simulate
+from plumbline.embedding.contract import read_embedding
+
+BIN = Path(pl.__file__).resolve().parents[1]
+DESIGN = Design(n_perturbations=16, n_batches=4, cells_per_perturbation=12, n_genes=120, depth=1500.0, effect=0.8)
+LABELS = {"perturbation": "perturbation", "control": CONTROL, "batch": "batch"}
+MIN_COUNTS = 900  # leaves out some cells, so that rows of the embedding and of the prepared data set differ
+SEEDS, TASKS, DRAWS = [42, 43], ["recall", "consistency", "separability"], 50
+# every script in one process: each import costs seconds
+DRIVER = """
+import json, runpy, sys
+for command in json.load(open(sys.argv[1])):
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("simulated") / "tiny.h5ad"
+    simulate(DESIGN, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def adata(file) -> ad.AnnData:
+    data = ad.read_h5ad(file)
+    rng = np.random.default_rng(0)
+    data.obsm["X_mine"] = rng.normal(size=(data.n_obs, 6)).astype(np.float32) + np.asarray(data.X[:, :6].todense())
+    data.obsm["X_noise"] = rng.normal(size=(data.n_obs, 6)).astype(np.float32)
+    return data
+
+
+@pytest.fixture(scope="module")
+def screen(adata) -> ScreenOfModule:
+    return pl.Screen.from_anndata(adata, **LABELS, min_counts=MIN_COUNTS, seeds=SEEDS, name="tiny")
+
+
+@pytest.fixture(scope="module")
+def bench(screen):
+    """One quick task; what is tested with it is not its numbers."""
+    return pl.Benchmark(screen, tasks="consistency", references=["random"], n_draws=20, n_boot=20, threads=1)
+
+
+def run_scripts(folder: Path, commands: list[list]) -> None:
+    (folder / "commands.json").write_text(json.dumps([[str(BIN / words[0]), *map(str, words[1:])] for words in commands]))
+    command = [sys.executable, "-c", DRIVER, folder / "commands.json"]
+    # the environment stays: a BLAS of another kernel (OPENBLAS_CORETYPE) has other last digits
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(BIN)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def pipeline_run(file: Path, adata: ad.AnnData, folder: Path) -> None:
+    """What Nextflow starts: PREPARE, EMBED, EVALUATE and SUMMARISE of PCA, two references and an embedding of the user."""
+    row = {"name": "tiny", "perturbation_column": "perturbation", "control_label": CONTROL, "batch_column": "batch"}
+    (folder / "row.json").write_text(json.dumps(row | {"min_counts": MIN_COUNTS}))
+    order = np.random.default_rng(1).permutation(adata.n_obs)  # joined by id, so any order does
+    ids = adata.obs_names.to_numpy(dtype=str)[order]
+    np.savez(folder / "mine.npz", cell_id=ids, embedding=adata.obsm["X_mine"][order])
+    seeds, tables, counts = ",".join(map(str, SEEDS)), folder / "tables", folder / "counts.h5ad"
+    variants = [("pca", "pca", "train", seed, seed, ["n_components=256", "input=lognorm"]) for seed in SEEDS]
+    variants += [("reference", name, "none", 42, seeds, [f"kind={name}"]) for name in ("random", "label_oracle")]
+    variants += [("external", "mine", "none", 42, seeds, [])]
+    commands: list[list] = [["prepare_dataset.py", "--row", folder / "row.json", "--input", file, "--seeds", seeds,
+                             "--outdir", folder]]  # fmt: skip
+    expected = []
+    for model, variant, fit_on, seed, scored_on, settings in variants:
+        path = folder / f"embeddings/tiny.{variant}.{seed}.npz"
+        own = ["--embedding", folder / "mine.npz"] if model == "external" else []
+        commands.append([f"embed_{model}.py", "--counts", counts, "--tables", tables, "--variant", variant, "--fit-on", fit_on,
+                         "--seed", seed, "--threads", 1, "--output", path, *own,
+                         *(word for setting in settings for word in ("--set", setting))])  # fmt: skip
+        about = {"dataset": "tiny", "model": model, "variant": variant, "fit_on": fit_on}
+        for task in TASKS:
+            options = [word for name, value in about.items() for word in (f"--{name.replace('_', '-')}", value)]
+            commands.append(["evaluate_embedding.py", "--embedding", path, "--tables", tables, "--task", task,
+                             "--seeds", scored_on, "--n-draws", DRAWS, "--n-boot", DRAWS, *options,
+                             "--output", folder / f"evaluated/{path.stem}.{task}"])  # fmt: skip
+            role = "external" if model == "external" else ""
+            expected.append({**about, "task": task, "seeds": str(scored_on), "role": role, "id": path.stem})
+    (folder / "expected.json").write_text(json.dumps(expected))
+    run_scripts(folder, commands)
+    for kind in ("scores", "items"):
+        (folder / kind).mkdir()
+        for path in (folder / "evaluated").glob(f"*.{kind}.parquet"):
+            path.rename(folder / kind / path.name)
+    run_scripts(folder, [["summarise_scores.py", "--scores", folder / "scores", "--items", folder / "items", "--expected",
+                          folder / "expected.json", "--models", BIN.parent / "assets/models.csv", "--data-reports", folder,
+                          "--n-boot", DRAWS, "--seed", SEEDS[0], "--outdir", folder / "summary"]])  # fmt: skip
+
+
+def test_numbers_are_those_of_the_pipelines_scripts_to_the_last_digit(file, adata, screen, tmp_path):
+    pipeline_run(file, adata, tmp_path)
+    bench = pl.Benchmark(screen, TASKS, seeds=SEEDS, protocols=["paper", "corrected"], n_draws=DRAWS, n_boot=DRAWS, threads=1)
+    result = bench.evaluate("X_mine", name="mine")
+    keys = {
+        "scores": ["variant", "task", "metric", "protocol", "postprocess", "seed"],
+        "comparisons": ["variant", "task", "metric", "protocol"],
+        "items": ["variant", "task", "metric", "protocol", "postprocess", "seed", "unit", "unit2"],
+    }
+    for name, columns in keys.items():
+        theirs = pd.read_parquet(tmp_path / f"summary/{name}.parquet").sort_values(columns, ignore_index=True)
+        ours = getattr(result, name).sort_values(columns, ignore_index=True)
+        assert len(ours) > 20
+        assert ours["variant"].nunique() == 4
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True, check_like=True, check_dtype=False)
+    assert result.scores["value"].notna().sum() > 50
+
+
+def test_cells_are_joined_by_id_whatever_the_order(adata, screen, bench):
+    assert 5 < len(screen.dropped_id) < 100
+    by_key = bench.evaluate("X_mine", name="mine")
+    assert set(by_key.scores["status"]) == {"ok"}
+    array = adata.obsm["X_mine"]
+    table = pd.DataFrame(array, index=adata.obs_names).sample(frac=1, random_state=0)
+    kept = table[table.index.isin(screen.prepared_id)]  # the cells left out need not be given
+    for z in (array, table, kept, lambda data: data.obsm["X_mine"], array.astype(float)):
+        again = bench.evaluate(z, name="mine")
+        pd.testing.assert_frame_equal(again.comparisons, by_key.comparisons, check_exact=True)
+        np.testing.assert_array_equal(read_embedding(again._candidates.embeddings[0].path).values[0], array[
+            list(adata.obs_names).index(screen.prepared_id[0])])  # fmt: skip
+    other = bench.evaluate(array[::-1], name="mine")
+    assert not other.comparisons["value"].equals(by_key.comparisons["value"])
+
+
+def wrong(adata: ad.AnnData) -> dict:
+    array = adata.obsm["X_mine"]
+    hole, table = array.copy(), pd.DataFrame(array, index=adata.obs_names)
+    hole[3, 1] = np.nan
+    return {
+        "an array of 7 rows, but the screen has": array[:7],
+        r"rows hold NaN or infinite values \(first: cell": hole,
+        "expected numbers": array[:, 0],
+        r"of shape \(\d+, 2\) and type <U1": np.full((len(array), 2), "a"),
+        "do not hold the same cells: 1 missing": table[table.index != adata.obs_names[adata.obs_names.isin(table.index)][-1]],
+        "1 extra .*'nobody'": pd.concat([table, table.iloc[:1].set_axis(["nobody"])]),
+        "the columns label are not numeric": table.assign(label="x"),
+        "obsm has no 'X_mime'.*Did you mean 'X_mine'": "X_mime",
+        "more than once": pd.concat([table, table.iloc[-1:]]),
+    }
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_what_cannot_be_scored_is_refused_with_a_reason(adata, bench, place):
+    message, z = list(wrong(adata).items())[place]
+    with pytest.raises(UserError, match=message):
+        bench.evaluate(z, name="mine")
+
+
+@pytest.mark.parametrize("name", ["pca", "random", "a/b", ""])
+def test_a_name_is_free_and_can_be_a_file_name(bench, name):
+    if not name:
+        assert bench.evaluate("X_mine", name=name).names == ["X_mine"]
+        return
+    with pytest.raises(UserError, match="name='mine'"):
+        bench.evaluate("X_mine", name=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": ["recal"]}, "Did you mean 'recall'"),
+        ({"baseline": "pcaa"}, "Did you mean 'pca'"),
+        ({"seeds": [7]}, r"prepared with the seeds \[42, 43\]"),
+        ({"protocols": ["corect"]}, "Did you mean 'corrected'"),
+        ({"protocols": []}, "protocols is empty"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_computed(screen, change, message):
+    with pytest.raises(UserError, match=message):
+        pl.Benchmark(screen, **change)
+
+
+def test_a_reference_with_an_environment_of_its_own_is_refused(screen):
+    with pytest.raises(UserError, match=r"bin/embed_scvi\.py"):
+        pl.Benchmark(screen, references=["scvi"], n_draws=9, threads=1).prepare()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"perturbation": "perturbatoin"}, "Did you mean 'perturbation'"),
+        ({"control": "ntc"}, "matches no cell"),
+        ({"layer": "raw"}, "adata has no layer 'raw'"),
+        ({"x_kind": "count"}, "Did you mean 'counts'"),
+        ({"min_counts": 1e9}, "no cell has more than min_counts"),
+    ],
+)
+def test_a_screen_that_prepare_refuses(adata, tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        pl.Screen.from_anndata(adata, **LABELS | change, folder=tmp_path / "kept")
+    assert list((tmp_path / "kept").glob("*")) == [], "something half-written remains"
+
+
+def test_cell_ids_that_occur_twice_are_refused(adata):
+    twice = ad.concat([adata, adata[:3]])
+    with pytest.raises(UserError, match="obs_names_make_unique"):
+        pl.Screen.from_anndata(twice, **LABELS)
+
+
+def test_a_screen_is_not_changed_by_being_prepared(adata, tmp_path):
+    before = adata.copy()
+    pl.Screen.from_anndata(adata, **LABELS, folder=tmp_path)
+    assert list(adata.obs) == list(before.obs)
+    assert (adata.X != before.X).nnz == 0
+
+
+def test_the_summary_is_flat_and_names_the_baseline(bench):
+    result = bench.evaluate("X_mine")
+    row = result.comparisons.query("variant == 'X_mine' and metric == 'consistency_pct'").iloc[0]
+    assert result.summary() == {
+        "consistency_pct": row["value"],
+        "consistency_pct/vs_pca": row["difference"],
+        "consistency_pct/verdict": row["verdict"],
+    }
+    assert all(type(value) in (float, str) for value in result.summary().values())
+    with pytest.raises(UserError, match="'paper' was not scored"):
+        result.summary("paper")
+
+
+def test_several_keys_are_compared_together(bench):
+    result = bench.evaluate(["X_mine", "X_noise"])
+    assert result.names == bench.evaluate("*").names == ["X_mine", "X_noise"]
+    assert list(result.summary()) == [
+        f"{name}/consistency_pct{end}" for name in result.names for end in ("", "/vs_pca", "/verdict")
+    ]
+    alone = bench.evaluate("X_noise")
+    assert alone.summary()["consistency_pct"] == result.summary()["X_noise/consistency_pct"]
+    ranks = result.comparisons.query("metric == 'consistency_pct'").set_index("variant")["rank_high"]
+    assert ranks[result.names].max() <= 3  # PCA and the two, in one contest
+    with pytest.raises(UserError, match="each named by its key"):
+        bench.evaluate(["X_mine", "X_noise"], name="both")
+
+
+def test_compare_takes_another_baseline_from_this_result_or_from_another(bench):
+    first, second = bench.evaluate("X_mine", name="step_1"), bench.evaluate("X_noise", name="step_2")
+    table = second.compare(first)
+    together = bench.evaluate(["X_mine", "X_noise"]).compare("X_mine").query("variant == 'X_noise'")
+    assert set(table["variant"]) == {"step_2"}
+    assert set(table["compared_with"]) == {"step_1"}
+    np.testing.assert_array_equal(table["difference"], together["difference"])
+    assert table["difference"].notna().any()
+    assert set(second.compare("random")["compared_with"]) == {"random"}
+    for other, message in (("rendom", "Did you mean 'random'"), (second, "a name of its own")):
+        with pytest.raises(UserError, match=message):
+            second.compare(other)
+    elsewhere = pl.Benchmark(bench.screen, "consistency", references=[], n_draws=19, n_boot=20, threads=1).evaluate("X_mine")
+    with pytest.raises(UserError, match="different screens or settings"):
+        second.compare(elsewhere)
+
+
+def test_what_is_saved_can_be_scored_again(bench, tmp_path):
+    result = bench.evaluate("X_mine", name="mine")
+    folder = result.save(tmp_path / "my_model/rev1")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "comparisons.parquet", "embedding.npz", "items.parquet", "provenance.json", "scores.parquet"]  # fmt: skip
+    embedding = read_embedding(folder / "embedding.npz")
+    again = bench.evaluate(pd.DataFrame(embedding.values, index=embedding.cell_id), name="mine")
+    for name in ("scores", "items", "comparisons"):
+        wanted = getattr(again, name).query("variant == 'mine'").reset_index(drop=True)
+        pd.testing.assert_frame_equal(pd.read_parquet(folder / f"{name}.parquet"), wanted, check_exact=True)
+    about = json.loads((folder / "provenance.json").read_text())
+    assert about["plumbline"] == pl.__version__
+    assert about["dataset"]["n_cells"] == len(embedding.cell_id)
+    assert about["settings"] == {"baseline": "pca", "references": ["random"], "seeds": [42], "protocols": ["corrected"],
+                                 "n_draws": 20, "n_boot": 20}  # fmt: skip
+    several = bench.evaluate("*").save(tmp_path / "several")
+    assert sorted(path.name for path in several.iterdir()) == ["X_mine", "X_noise"]
+
+
+def test_the_figure_has_a_panel_per_task_and_the_difference_in_it(bench):
+    result = bench.evaluate(["X_mine", "X_noise"])
+    figure = result.plot()
+    (axis,) = [axis for axis in figure.axes if axis.get_visible()]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["X_noise", "X_mine"]
+    drawn = {float(line.get_xdata()[0]) for line in axis.lines}
+    wanted = result.comparisons.query("metric == 'consistency_pct' and variant in ['X_mine', 'X_noise']")["difference"]
+    assert set(wanted) <= drawn
+
+
+def test_a_prepared_folder_is_read_with_or_without_counts(adata, screen, bench, tmp_path):
+    data = tmp_path / "results/data/tiny"
+    kept = pl.Screen.from_anndata(adata, **LABELS, min_counts=MIN_COUNTS, seeds=SEEDS, name="tiny", folder=data)
+    read = pl.Screen.read(data)
+    assert list(read.cell_id) == list(read.adata.obs_names) == list(kept.prepared_id) == list(screen.prepared_id)
+    settings = {"tasks": "consistency", "references": ["random"], "n_draws": 20, "n_boot": 20, "threads": 1}
+    z = adata[screen.prepared_id].obsm["X_mine"]
+    wanted = bench.evaluate("X_mine", name="mine").summary()
+    made = pl.Benchmark(read, **settings)
+    assert made.evaluate(z, name="mine").summary() == wanted
+    (data / "counts.h5ad").unlink()
+    with pytest.raises(UserError, match=r"no counts\.h5ad, and the run next to it no embedding tiny\.pca\.42\.npz"):
+        pl.Benchmark(pl.Screen.read(data), **settings).prepare()
+    (tmp_path / "results/embeddings").mkdir()  # as a run leaves them
+    for path in (made.made.folder / "embeddings").iterdir():
+        path.rename(tmp_path / "results/embeddings" / path.name)
+    assert pl.Benchmark(pl.Screen.read(data), **settings).evaluate(z, name="mine").summary() == wanted
+    with pytest.raises(UserError, match=r"tables/dataset\.json"):
+        pl.Screen.read(tmp_path)
+    with pytest.raises(UserError, match="reconstruction reads expression"):
+        pl.Benchmark(pl.Screen.read(data), **settings | {"tasks": "reconstruction"}).prepare()
+
+
+def test_a_sample_is_drawn_by_cell_id(adata, screen):
+    first = screen.sample(120)
+    assert len(first.prepared_id) == 120
+    order = np.random.default_rng(5).permutation(adata.n_obs)
+    shuffled = pl.Screen.from_anndata(adata[order], **LABELS, min_counts=MIN_COUNTS, seeds=SEEDS, name="tiny").sample(120)
+    assert set(shuffled.prepared_id) == set(first.prepared_id)
+    assert set(screen.sample(120, seed=1).prepared_id) != set(first.prepared_id)
+    assert set(screen.sample(60).prepared_id) < set(first.prepared_id)
+    assert screen.sample(10_000) is screen
+    assert first.facts["n_controls"] > 0
+    assert first.seeds == SEEDS
+
+
+def test_a_sample_of_a_folder_keeps_its_controls_and_batches(screen):
+    read = pl.Screen.read(screen.folder)
+    smaller, wanted = read.sample(120), screen.sample(120)
+    assert list(smaller.prepared_id) == list(wanted.prepared_id)
+    for name in ("n_controls", "n_batches", "n_perturbations", "x_kind", "organism"):
+        assert smaller.facts[name] == wanted.facts[name], name
+
+
+def test_the_evaluator_evaluates_every_n_steps_and_never_raises(bench, caplog):
+    logged = []
+
+    def encode(model: str, data: ad.AnnData):
+        if model == "broken":
+            raise RuntimeError("no more memory")
+        return data.obsm[model]
+
+    evaluator = pl.callbacks.Evaluator(
+        bench, encode, every_n_steps=10, log=lambda summary, step: logged.append((step, summary))
+    )
+    assert [bool(evaluator(step, "X_mine")) for step in (0, 5, 10, 15, 20)] == [False, False, True, False, True]
+    assert [step for step, _ in logged] == [entry["step"] for entry in evaluator.history] == [10, 20]
+    with caplog.at_level(logging.WARNING, logger="plumbline"):
+        assert evaluator(30, "broken") == {}
+        assert evaluator.evaluate(31, "X_none") == {}
+    assert "step 30 (RuntimeError: no more memory)" in caplog.text
+    assert "step 31" in caplog.text
+    assert len(evaluator.history) == 2
+
+
+def test_the_evaluator_scores_a_sample(bench):
+    sizes = []
+
+    def encode(data: ad.AnnData):
+        sizes.append(data.n_obs)
+        return "X_mine"
+
+    evaluator = pl.callbacks.Evaluator(bench, encode, every_n_steps=1, max_cells=120)
+    assert evaluator(1)["consistency_pct"] >= 0
+    assert sizes == [120]
+
+
+@pytest.fixture
+def lightning(monkeypatch):
+    """A stand-in for Lightning: the base class of callbacks."""
+    package, module = types.ModuleType("lightning"), types.ModuleType("lightning.pytorch")
+    module.Callback = type("Callback", (), {})
+    package.pytorch = module
+    monkeypatch.setitem(sys.modules, "lightning", package)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", module)
+    return module
+
+
+class Module:
+    """What the callback uses of a LightningModule."""
+
+    def __init__(self) -> None:
+        self.training, self.logged = True, {}
+
+    def eval(self) -> None:
+        self.training = False
+
+    def train(self, mode: bool) -> None:
+        self.training = mode
+
+    def log_dict(self, numbers: dict, rank_zero_only: bool) -> None:
+        assert rank_zero_only
+        self.logged |= numbers
+
+
+def test_the_lightning_callback_logs_once_per_step_and_restores_the_mode(bench, lightning):
+    modes = []
+
+    def encode(module: Module, data: ad.AnnData):
+        modes.append(module.training)
+        return data.obsm["X_mine"]
+
+    callback = pl.callbacks.Lightning(bench, encode, every_n_steps=2, max_cells=None)
+    assert isinstance(callback, lightning.Callback)
+    module = Module()
+    for step, main in [(1, True), (2, True), (2, True), (4, False)]:
+        callback.on_train_batch_end(types.SimpleNamespace(global_step=step, is_global_zero=main), module, None, None, 0)
+    assert modes == [False]
+    assert module.training
+    assert set(module.logged) == {"plumbline/consistency_pct", "plumbline/consistency_pct/vs_pca"}
+    callback.evaluator.encode = lambda module, data: 1 / 0
+    trainer = types.SimpleNamespace(global_step=6, is_global_zero=True)
+    callback.on_train_batch_end(trainer, module, None, None, 0)
+    assert module.training
+
+
+def test_lightning_itself_calls_it_and_goes_on_after_a_failure(bench, adata, caplog):
+    if importlib.util.find_spec("lightning") is None:
+        pytest.skip("needs lightning, which comes with scvi-tools")
+    trainer_of = importlib.import_module("lightning.pytorch")
+
+    class Autoencoder(trainer_of.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(6, 6)
+
+        def training_step(self, batch, _):
+            return ((self.layer(batch) - batch) ** 2).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def encode(module: Autoencoder, data: ad.AnnData):
+        if module.global_step > 2:
+            raise RuntimeError("not now")
+        return module.layer(torch.as_tensor(data.obsm["X_mine"]))
+
+    callback = pl.callbacks.Lightning(bench, encode, every_n_steps=2, max_cells=None)
+    loader = torch.utils.data.DataLoader(torch.as_tensor(adata.obsm["X_mine"][:32]), batch_size=8)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = trainer_of.Trainer(max_steps=4, accelerator="cpu", callbacks=[callback], **quiet)
+    trainer.fit(Autoencoder(), loader)
+    assert trainer.global_step == 4
+    assert [entry["step"] for entry in callback.evaluator.history] == [2]
+    assert "plumbline/consistency_pct" in trainer.callback_metrics
+    assert "step 4 (RuntimeError: not now)" in caplog.text
+
+
+def test_without_lightning_the_message_has_the_command(bench, monkeypatch):
+    for name in ("lightning", "lightning.pytorch", "pytorch_lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r"pip install 'plumbline\[lightning\]'"):
+        pl.callbacks.Lightning(bench, None)
+
+
+def test_evaluation_gives_the_threads_back(bench):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        bench.evaluate("X_mine")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_one_call(adata):
+    result = pl.evaluate(adata, "X_mine", **LABELS, tasks="consistency", references=[], n_draws=20, n_boot=20, threads=1)
+    assert "consistency_pct/vs_pca" in result.summary()
+    assert "consistency_pct" in repr(result)
+
+
+def test_the_import_takes_no_time_and_no_other_package():
+    code = (
+        "import sys, time\nstart = time.perf_counter()\nimport plumbline\nseconds = time.perf_counter() - start\n"
+        "assert seconds < 0.5, seconds\nassert not {'numpy', 'pandas', 'torch', 'anndata'} & set(sys.modules)\n"
+        "assert 'Benchmark' in dir(plumbline)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(BIN)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_face_names_what_exists_and_nothing_else():
+    assert all(getattr(pl, name) is not None for name in pl.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Bench'"):
+        _ = pl.Bench
+
+
+def test_only_tasks_that_read_expression_get_the_counts(screen, monkeypatch):
+    from plumbline.benchmark import scored
+    from plumbline.scoring.evaluation import absent_rows
+    from plumbline.tasks import load, names
+
+    given = {}
+
+    def spied(path, tables, counts, task, how):
+        given[task] = counts
+        return absent_rows(load(task), how.seeds, how.protocols, "not scored in this test")
+
+    monkeypatch.setattr(scored, "scored", spied)
+    bench = pl.Benchmark(screen, "all", references=[], n_draws=9, n_boot=9, threads=1)
+    assert bench.evaluate("X_mine").summary() == {}
+    assert sorted(given) == names()
+    assert {task for task, counts in given.items() if counts} == {"reconstruction"}
+    assert sorted(pl.Benchmark(screen).settings.tasks) == sorted(set(given) - {"reconstruction"})
