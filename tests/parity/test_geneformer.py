@@ -246,7 +246,7 @@ def test_bad_settings_are_named(made, cells, bad: str) -> None:
 def test_what_is_missing_is_named_with_where_to_get_it(made, cells, tmp_path) -> None:
     with pytest.raises(UserError, match=r"needs --weights.*plumb fetch geneformer_v1$"):
         embed_geneformer.embed(cells, options("geneformer_v1", None))
-    with pytest.raises(UserError, match=r"no folder.*plumb fetch"):
+    with pytest.raises(UserError, match=r"not a folder.*plumb fetch"):
         embed_geneformer.embed(cells, options("geneformer_v1", tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"exactly a V1 model; found Geneformer-V2-made.*model_dir"):
         embed_geneformer.embed(cells, options("geneformer_v1", made))

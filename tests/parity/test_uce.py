@@ -219,7 +219,7 @@ def test_bad_species_files(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no offset for human"):
         read()
     (weights / "species_chrom.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="no table of gene_symbol"):
+    with pytest.raises(UserError, match="not a table with the columns gene_symbol"):
         read()
     (weights / "species_chrom.csv").unlink()
     with pytest.raises(UserError, match="does not exist"):

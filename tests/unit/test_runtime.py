@@ -12,9 +12,10 @@ from plumbline.common.errors import OUT_OF_MEMORY, UserError
 from plumbline.counts.reading import Counts, open_counts
 from plumbline.embedding.options import Options
 from plumbline.models.runtime import batches, devices
-from plumbline.models.runtime import cells as runtime
+from plumbline.models.runtime import rows
 from plumbline.models.runtime.batches import Ragged
 from plumbline.models.runtime.cells import embed_cells
+from plumbline.models.runtime.progress import Progress
 
 torch = pytest.importorskip("torch")
 
@@ -119,7 +120,7 @@ def test_file_order_keeps_batches_as_they_lie_in_the_file(counts, expected) -> N
 
 @pytest.mark.parametrize("window", [1, 5, 64])
 def test_windows_change_nothing(counts, expected, monkeypatch, window: int) -> None:
-    monkeypatch.setattr(runtime, "WINDOW_TOKENS", window * N_GENES)
+    monkeypatch.setattr(rows, "WINDOW_TOKENS", window * N_GENES)
     np.testing.assert_allclose(embed_cells(counts, options(), Sums).values, expected)
 
 
@@ -192,7 +193,7 @@ def test_the_difference_to_float32_is_measured_on_request(counts) -> None:
 
 
 def test_progress_tells_cells_speed_and_time_left(capsys) -> None:
-    progress = runtime.Progress(100, "cuda:1", every=0)
+    progress = Progress(100, "cuda:1", every=0)
     progress.add(25)
     progress.finish()
     lines = capsys.readouterr().err.splitlines()
@@ -221,7 +222,7 @@ def test_memory_does_not_grow_with_the_number_of_cells(tmp_path, monkeypatch) ->
     """What 20,000 cells take more than 1,000 at the peak, beside the size of their counts; the embedding is not counted."""
     import tracemalloc
 
-    monkeypatch.setattr(runtime, "WINDOW_TOKENS", 100 * N_GENES)
+    monkeypatch.setattr(rows, "WINDOW_TOKENS", 100 * N_GENES)
     peaks, sizes = [], []
     for n in (1_000, 20_000):
         matrix = sp.csr_matrix(np.random.default_rng(1).poisson(3, (n, N_GENES)).astype(np.float32))

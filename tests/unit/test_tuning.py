@@ -118,7 +118,7 @@ def test_labels_of_test_cells_change_nothing(folder, tmp_path, screen):
 
 def test_a_source_trains_the_model_that_embeds_another_screen(folder, tmp_path, screen):
     asked = told(folder, tmp_path, "scgpt", "screen:train", tune="last", head_epochs=2)
-    asked = replace(asked, source=Source(screen, tmp_path / "tables"))
+    asked = replace(asked, source=Source(counts=screen, tables=tmp_path / "tables"))
     here = embed("scgpt", screen, told(folder, tmp_path, "scgpt", tune="last", head_epochs=2)).values
     np.testing.assert_allclose(embed("scgpt", screen, asked).values, here, atol=1e-5)
 
@@ -152,5 +152,5 @@ def test_bad_settings_are_explained(folder, tmp_path, screen, settings, message)
 def test_tuning_without_an_objective_is_explained(folder, tmp_path, screen):
     asked = told(folder, tmp_path, "scgpt", tune="last")
     plain = replace(asked, settings={name: text for name, text in asked.settings.items() if not name.startswith("head")})
-    with pytest.raises(UserError, match="Add --set head=contrastive"):
+    with pytest.raises(UserError, match="requires an objective: add --set head=contrastive"):
         embed_scgpt.embed(screen, plain)

@@ -10,7 +10,8 @@ import scipy.sparse as sp
 
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.counts.frames import as_text, frame_columns, read_column, read_index
-from plumbline.counts.gene_columns import ENSEMBL_COLUMNS, SYMBOL_COLUMNS, gene_names
+from plumbline.common.missing import NO_NAME, is_missing
+from plumbline.counts.gene_columns import ENSEMBL_COLUMNS, SYMBOL_COLUMNS, ensembl_ids, gene_names
 from plumbline.counts.hdf5 import check_matrix, check_positions, layout, open_hdf5, shape
 from plumbline.counts.matrices import are_whole, looks_like, matrices, var_of
 
@@ -167,7 +168,11 @@ def _gene_names(var: h5py.Group | h5py.Dataset) -> tuple[np.ndarray, np.ndarray]
     columns = {name: as_text(read_column(var, name), missing=()).fillna("").to_numpy(dtype=str) for name in wanted}
     if all(whole):  # as PREPARE writes it, where '' means that there is none
         return columns[ENSEMBL_COLUMNS[0]], columns[SYMBOL_COLUMNS[0]]
-    return gene_names(columns, read_index(var))
+    ensembl, symbol = gene_names(columns, read_index(var))
+    given = columns.get(ENSEMBL_COLUMNS[0], np.zeros(0, dtype=str))
+    if (ensembl_ids(given) != "").sum() > len(given) / 2:  # as it stands: each model looks ids up as its authors do
+        ensembl = np.where(is_missing(given, NO_NAME), ensembl, given)
+    return ensembl, symbol
 
 
 def _added(block: sp.csr_matrix, sums: sp.csr_matrix, x_kind: str) -> sp.csr_matrix:
