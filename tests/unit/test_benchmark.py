@@ -141,7 +141,7 @@ def test_cells_are_joined_by_id_whatever_the_order(adata, screen, bench):
         np.testing.assert_array_equal(read_embedding(again._candidates.embeddings[0].path).values[0], array[
             list(adata.obs_names).index(screen.prepared_id[0])])  # fmt: skip
     other = bench.evaluate(array[::-1], name="mine")
-    assert not other.comparisons["value"].equals(by_key.comparisons["value"])
+    assert not other.items["p"].equals(by_key.items["p"])
 
 
 def wrong(adata: ad.AnnData) -> dict:
