@@ -11,8 +11,7 @@ import scipy.sparse as sp
 from plumbline.common.errors import OUT_OF_MEMORY, UserError
 from plumbline.counts.reading import Counts, open_counts
 from plumbline.embedding.options import Options
-from plumbline.models.runtime import batches, devices
-from plumbline.models.runtime import rows
+from plumbline.models.runtime import batches, devices, rows
 from plumbline.models.runtime.batches import Ragged
 from plumbline.models.runtime.cells import embed_cells
 from plumbline.models.runtime.progress import Progress

@@ -48,7 +48,7 @@ class Benchmark:
         'auto', 'cpu' or 'cuda': where tasks that train a network do so.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a choice of the user
         self,
         screen: Screen,
         tasks: str | Iterable[str] = "fast",

@@ -54,7 +54,7 @@ class Screen:
         self._temporary: tempfile.TemporaryDirectory | None = None
 
     @classmethod
-    def from_anndata(
+    def from_anndata(  # noqa: PLR0913 - the columns of a sheet's row
         cls,
         adata: "AnnData",
         perturbation: str,

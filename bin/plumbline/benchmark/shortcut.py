@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - Screen, Benchmark and evaluate in one
     adata: "AnnData",
     z: Any,
     perturbation: str,

@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError, did_you_mean
-from plumbline.counts.frames import as_text, frame_columns, read_column, read_index
 from plumbline.common.missing import NO_NAME, is_missing
+from plumbline.counts.frames import as_text, frame_columns, read_column, read_index
 from plumbline.counts.gene_columns import ENSEMBL_COLUMNS, SYMBOL_COLUMNS, ensembl_ids, gene_names
 from plumbline.counts.hdf5 import check_matrix, check_positions, layout, open_hdf5, shape
 from plumbline.counts.matrices import are_whole, looks_like, matrices, var_of
