@@ -45,7 +45,7 @@ def test_a_second_run_repeats_nothing(first, tiny_sheet):
         ("bin/plumbline/models/pca/pca.py", ["EMBED:EMBED_CPU (tiny.pca.42)"]),
         ("bin/plumbline/report/__init__.py", ["REPORT (1)"]),
         ("bin/plumbline/summary/scores.schema.json", ["SUMMARISE (1)"]),
-        ("bin/plumbline/embedding/models.csv", ["SUMMARISE (1)"]),
+        ("bin/plumbline/embedding/models.csv", ["SUMMARISE (1)", "ESTIMATE (1)"]),
     ],
 )
 def test_an_edit_repeats_exactly_the_stages_that_import_the_file(first, tiny_sheet, edited, repeated):
