@@ -71,3 +71,15 @@ def test_shell_scripts_parse():
     for name in tracked():
         if (ROOT / name).read_bytes()[:30].startswith((b"#!/usr/bin/env bash", b"#!/bin/bash")):
             subprocess.run([bash, "-n", name], cwd=ROOT, check=True)
+
+
+def test_no_selector_of_the_configuration_is_used_twice():
+    """Of two files with the very same selector, Nextflow takes the later one whole, and drops what the other set."""
+    found = [
+        (selector, path.relative_to(ROOT).as_posix())
+        for path in (ROOT / "conf").rglob("*.config")
+        for selector in re.findall(r"with(?:Name|Label): *'?([^'{]+?)'? *\{", path.read_text())
+    ]
+    assert len(found) > 10
+    places = {selector: [path for other, path in found if other == selector] for selector, _ in found}
+    assert {selector: paths for selector, paths in places.items() if len(paths) > 1} == {}
