@@ -47,7 +47,7 @@ def read_json_object(path: Path | str, advice: str = COMPLETE) -> dict:
     with reading(path, advice):
         value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     if not isinstance(value, dict):
-        raise UserError(f"{path} must hold one JSON object ({{...}}), but holds a {type(value).__name__}. {advice}")
+        raise UserError(f"{path} must hold one JSON object, but holds a {type(value).__name__}. {advice}")
     return value
 
 
