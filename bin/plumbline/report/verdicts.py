@@ -10,7 +10,7 @@ from plumbline.scoring.scores import counted
 
 STYLE = """<style>
 .pl-lead{font-size:1.12em;max-width:68em;line-height:1.5;margin:.2em 0 .8em}
-.pl-key span{display:inline-block;margin-right:1.1em;white-space:nowrap}
+.pl-key span{display:inline-block;margin-right:1.1em}
 table.pl{border-collapse:collapse;margin:.4em 0 1.1em;font-size:.92em;font-variant-numeric:tabular-nums}
 table.pl th,table.pl td{padding:.28em .7em;border-bottom:1px solid rgba(128,128,128,.35);vertical-align:top;text-align:left}
 table.pl th{border-bottom:2px solid rgba(128,128,128,.7);font-weight:600}
