@@ -1,6 +1,7 @@
 """Growing is cheap: a task and a model, added as the docs say, run through Nextflow and look finished in the report."""
 
 import csv
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_both_are_scored(grown):
     assert set(scores["task"]) == {"isotropy", "counted"}
     assert (scores["status"] == "ok").all(), scores["reason"].unique()
     assert scores["value"].between(0, 1).all()
+
+
+def test_the_summary_draws_as_often_as_was_asked_and_from_the_first_seed(grown):
+    about = json.loads((grown[1].results / "about.json").read_text())
+    assert about["n_boot"] == 50
+    shell = next(
+        path for path in (grown[1].folder / "work").glob("*/*/.command.sh") if "summarise_scores.py" in path.read_text()
+    )
+    assert '"--seed=42"' in shell.read_text()
+    assert '"--n-boot=50"' in shell.read_text()
 
 
 def test_they_look_finished_in_the_report(grown):
