@@ -11,9 +11,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import environments, models
+from launcher import environments
 from launcher.home import home
 from launcher.nextflow import JAVA, SITE, VERSION, distribution, java_home, java_version, own_nextflow, reachable, recent, tools
+from plumbline.embedding.variants import read_rows
 
 GIB = 2**30
 DRIVERS = {11: 450, 12: 525, 13: 580}  # the oldest NVIDIA driver for each CUDA major version
@@ -177,7 +178,7 @@ def cuda_version() -> str:
 
 def weight_files(folder: Path | None) -> Line:
     """Which foundation models have all their files in the weights folder."""
-    wanted = {row["id"]: row["weights_files"].split(";") for row in models.rows() if row["weights_files"]}
+    wanted = {row["id"]: row["weights_files"].split(";") for row in read_rows() if row["weights_files"]}
     if folder is None:
         return Line("ok", "weights", f"not looked for ({len(wanted)} variants need some): ./plumb doctor --weights DIR")
     lacking = [name for name, files in wanted.items() if not all((folder / file.partition("=")[0]).is_file() for file in files)]

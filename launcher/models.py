@@ -6,17 +6,12 @@ from pathlib import Path
 from launcher.home import REPO
 from launcher.parameters import Parameters
 from plumbline.common.errors import UserError, did_you_mean
-
-
-def rows() -> list[dict[str, str]]:
-    """The model table, a variant a row."""
-    with (REPO / "assets/models.csv").open(newline="") as table:
-        return list(csv.DictReader(table))
+from plumbline.embedding.variants import read_rows
 
 
 def variant(name: str) -> dict[str, str]:
     """The row of a variant. Raises UserError on an unknown name."""
-    known = {row["id"]: row for row in rows()}
+    known = {row["id"]: row for row in read_rows()}
     if name not in known:
         raise UserError(f"There is no model {name!r} in assets/models.csv.{did_you_mean(name, list(known))}")
     return known[name]
@@ -28,7 +23,7 @@ def with_weights(folder: Path) -> list[str]:
     Those that are then trained on the data set (fit_on train) belong to an experiment, and are left out.
     """
     found = []
-    for row in (row for row in rows() if row["fit_on"] == "none"):
+    for row in (row for row in read_rows() if row["fit_on"] == "none"):
         files = [name.partition("=")[0] for name in row["weights_files"].split(";") if name]
         if files and all((folder / row["model"] / name).exists() for name in files):
             found.append(row["id"])
@@ -37,8 +32,8 @@ def with_weights(folder: Path) -> list[str]:
 
 def untrained() -> list[str]:
     """The foundation models' architectures with random weights."""
-    foundation = {row["model"] for row in rows() if row["role"] == "foundation"}
-    return [row["id"] for row in rows() if row["model"] in foundation and "untrained=true" in row["settings"].split(";")]
+    foundation = {row["model"] for row in read_rows() if row["role"] == "foundation"}
+    return [row["id"] for row in read_rows() if row["model"] in foundation and "untrained=true" in row["settings"].split(";")]
 
 
 def experiment_variants(experiments: str | None) -> set[str]:
@@ -46,7 +41,7 @@ def experiment_variants(experiments: str | None) -> set[str]:
     asked = {name.strip() for name in (experiments or "").split(",")} - {"", "null"}
     with (REPO / "assets/experiments.csv").open(newline="") as table:
         added = {row["variant"] for row in csv.DictReader(table) if {row["experiment"], "all"} & asked}
-    return added - {row["id"] for row in rows() if row["role"] == "foundation"}
+    return added - {row["id"] for row in read_rows() if row["role"] == "foundation"}
 
 
 def needs_weights(row: dict[str, str], settings: list[str]) -> bool:
@@ -60,5 +55,5 @@ def environments(parameters: Parameters) -> list[str]:
         return ["base"]
     wanted = {name.strip() for name in (parameters.get("models") or "").split(",")}
     wanted |= experiment_variants(parameters.get("experiments"))
-    needed = [row["env"] for row in rows() if {row["id"], row["model"]} & wanted]
+    needed = [row["env"] for row in read_rows() if {row["id"], row["model"]} & wanted]
     return list(dict.fromkeys(["base", *needed, "multiqc"]))

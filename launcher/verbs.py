@@ -14,6 +14,7 @@ from launcher.parameters import Parameters, value, values, without
 from plumbline import __version__
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.data.catalogue import read_catalogue
+from plumbline.embedding.variants import read_rows
 
 DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation data?"
 EPILOG = """Set-up happens by itself, in $PLUMBLINE_HOME (now: {home}); it can be interrupted, repeated, and undone by deleting
@@ -136,7 +137,7 @@ def _embed(arguments: argparse.Namespace, rest: list[str]) -> int:
 def _fetch(arguments: argparse.Namespace, rest: list[str]) -> int:
     """Unknown names and a missing --output are refused before an environment is made."""
     name, known = arguments.name, read_catalogue()
-    weights = {row[column] for row in models.rows() for column in ("id", "model") if row["weights_files"]}
+    weights = {row[column] for row in read_rows() for column in ("id", "model") if row["weights_files"]}
     if name in weights:
         return _script("base", "fetch_weights.py", [name, *rest])
     if "://" not in name and name not in known:

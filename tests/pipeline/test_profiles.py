@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import models
 from plumbline import __version__
+from plumbline.embedding.variants import read_rows
 
 from .conftest import ROOT, Run, plumb_run
 
@@ -32,7 +32,7 @@ def test_every_process_has_an_image_that_we_build(tiny_sheet, tmp_path):
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     images = {entry["name"]: entry["container"] for entry in json.loads(shown[shown.index("{") :])["processes"]}
     # EMBED_MODEL takes its image from the row of the model
-    of_models = {f"ghcr.io/plumbline/plumbline-{row['env']}:{__version__}" for row in models.rows()}
+    of_models = {f"ghcr.io/plumbline/plumbline-{row['env']}:{__version__}" for row in read_rows()}
     names = {path.parent.name for path in ROOT.glob("containers/*/requirements.in")}
     built = {f"ghcr.io/plumbline/plumbline-{name}:{__version__}": name for name in names}
     assert set(images.values()) | of_models == set(built)

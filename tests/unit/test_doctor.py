@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import doctor, models
+from launcher import doctor
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_environments_not_made_yet():
 
 def test_weights_that_are_there_and_that_are_not(tmp_path: Path, monkeypatch):
     rows = [{"id": "a", "weights_files": "a/model.pt=remote/model.pt;a/vocab.json"}, {"id": "b", "weights_files": "b.pt"}]
-    monkeypatch.setattr(models, "rows", lambda: [*rows, {"id": "pca", "weights_files": ""}])
+    monkeypatch.setattr(doctor, "read_rows", lambda: [*rows, {"id": "pca", "weights_files": ""}])
     (tmp_path / "a").mkdir()
     (tmp_path / "a/model.pt").touch()
     (tmp_path / "a/vocab.json").touch()

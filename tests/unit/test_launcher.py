@@ -19,6 +19,7 @@ import pytest
 from launcher import environments, home, launch, models, nextflow, parameters, verbs
 from launcher.home import Part, provide
 from plumbline.common.errors import UserError
+from plumbline.embedding.variants import read_rows
 from plumbline.models import command
 
 
@@ -345,7 +346,7 @@ def test_known_settings_are_those_of_the_scripts(monkeypatch):
         runpy.run_path(str(home.REPO / f"bin/embed_{model}.py"), run_name="__main__")
     assert {model: sorted(names) for model, names in schema["models"].items()} == {m: sorted(s) for m, s in taken.items()}
     assert sorted(schema["head"]) == sorted(command.HEAD_SETTINGS)
-    for row in models.rows():
+    for row in read_rows():
         names = {pair.partition("=")[0] for pair in row["settings"].split(";") if pair}
         assert row["model"] not in taken or names <= {*taken[row["model"]], *command.HEAD_SETTINGS}
 
