@@ -17,7 +17,7 @@ include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
 include { failures } from './subworkflows/local/utils_failures/main'
-include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; taskFlags ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
 include { paramsHelp } from './subworkflows/local/utils_schema/main'
 
@@ -26,7 +26,7 @@ workflow PLUMBLINE {
     datasets // list of [ meta, file or [], cell table or [] ]: [ [id: 'kang', row: [...], seeds: '42,43', code: 'ab12..'], kang.h5ad, [] ]
     requests // list of [ meta, weights or [], uses ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], [], [[role: 'baseline', ...]] ]
     experiments // list: ['transfer']
-    tasks // [main: ['recall', 'separability'], experiments: ['recall']]
+    tasks // [main: ['recall', 'separability'], experiments: ['recall'], flags: [recall: [needs_counts: false, ...], ...]]
     opts // typed parameters
 
     main:
@@ -63,7 +63,6 @@ workflow PLUMBLINE {
     EMBED(ch_requests)
 
     def uses = requests.collectEntries { meta, _weights, wanted -> [meta.id, wanted] }
-    def flags = taskFlags()
     // one digest per task, so that editing a task repeats that task alone
     def digests = tasks.main.collectEntries { task -> [task, codeDigest(['evaluate_embedding.py', "plumbline/tasks/${task}.py"])] }
     ch_evaluations = EMBED.out.embeddings
@@ -71,12 +70,12 @@ workflow PLUMBLINE {
         .combine(ch_prepared, by: 0)
         .flatMap { _id, meta, embedding, provenance, counts, tables ->
             tasksFor(uses[meta.id], tasks).collect { task ->
-                [evaluateMeta(meta, task, digests[task], uses[meta.id], opts), embedding, provenance, tables, flags[task].needs_counts ? counts : []]
+                [evaluateMeta(meta, task, digests[task], uses[meta.id], opts), embedding, provenance, tables, tasks.flags[task].needs_counts ? counts : []]
             }
         }
     EVALUATE(ch_evaluations)
 
-    def records = flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
+    def records = tasks.flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
     // known when all tasks have ended
     ch_expected = EVALUATE.out.scores
         .toList()

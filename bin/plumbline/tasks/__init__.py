@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from functools import cache
 
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.scoring.records import Metric, Task
@@ -19,6 +20,7 @@ def load(name: str) -> Task:
     return importlib.import_module(f"plumbline.tasks.{name}").TASK
 
 
+@cache
 def records() -> dict[str, Task]:
     """name -> record of every task, in the order of the report."""
     return {task.name: task for task in sorted(map(load, names()), key=lambda task: (task.order, task.name))}

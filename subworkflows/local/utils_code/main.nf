@@ -40,10 +40,10 @@ def tablesOf(sources) {
 }
 
 // 12 hex digits for a script of bin/ and, for what it imports by name at run time, further roots: of their code and of the
-// tables they read. `instead`: [ 'models.csv': row ] where only a part of a table matters
-def codeDigest(roots, instead = [:]) {
+// tables they read, but for those of which only a part matters (`leftOut`: ['models.csv']), which the caller adds
+def codeDigest(roots, leftOut = []) {
     def sources = roots.collect { name -> file("${binFolder()}/${name}", checkIfExists: true) }
     def code = importClosure(sources, sources).sort { source -> source.toString() }
-    def tables = tablesOf(code).sort { table -> table.toString() }
-    return (code.collect { source -> source.text } + tables.collect { table -> instead.containsKey(table.name) ? instead[table.name] : table.text }).join('\n').md5().substring(0, 12)
+    def tables = tablesOf(code).findAll { table -> !(table.name in leftOut) }.sort { table -> table.toString() }
+    return (code + tables).collect { source -> source.text }.join('\n').md5().substring(0, 12)
 }

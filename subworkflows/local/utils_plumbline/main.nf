@@ -43,7 +43,7 @@ def selectedTasks(opts) {
     def known = taskNames()
     def asked = opts.tasks == 'all' ? known : words(opts.tasks)
     def tried = opts.experiment_tasks == 'all' ? known : words(opts.experiment_tasks)
-    return [main: asked, experiments: asked.intersect(tried)]
+    return [main: asked, experiments: asked.intersect(tried), flags: taskFlags()]
 }
 
 // assets/models.csv, by id
@@ -65,6 +65,7 @@ def extraSettings(opts) {
 def modelSpecs(ids, opts) {
     def table = modelTable()
     def extra = extraSettings(opts)
+    def digests = ids.collect { id -> table[id].model }.unique().collectEntries { model -> [model, codeDigest(["embed_${model}.py"], ['models.csv'])] }
     return ids.collect { id ->
         def row = table[id]
         def settings = (row.settings ?: '').tokenize(';') + extra.findAll { pair -> pair[0] == id }.collect { pair -> pair[1] }
@@ -78,7 +79,7 @@ def modelSpecs(ids, opts) {
             weights: weightsOf(row, opts),
             env: row.env.toString(),
             device: row.device.toString(),
-            code: codeDigest(["embed_${row.model}.py"], ['models.csv': row.toString()]),
+            code: row.weights_files ? "${digests[row.model]} ${row}".md5().substring(0, 12) : digests[row.model],
         ]
     }
 }
@@ -134,7 +135,7 @@ def selectedEmbeddings(opts, dataset_ids) {
             weights: file(path, glob: false),
             env: 'base',
             device: 'cpu',
-            code: codeDigest(['embed_external.py'], ['models.csv': '']),
+            code: codeDigest(['embed_external.py'], ['models.csv']),
             only: meta.dataset.toString(),
         ]
     }
@@ -187,10 +188,9 @@ def inMainRun(uses) {
 
 // predictors of expression have no embedding: some tasks score them nevertheless
 def tasksFor(uses, tasks) {
-    def flags = taskFlags()
     def wanted = inMainRun(uses) ? tasks.main : tasks.experiments
     def predictor = uses.any { use -> use.role == 'predictor' }
-    return wanted.findAll { task -> flags[task].scores_predictors || !predictor }
+    return wanted.findAll { task -> tasks.flags[task].scores_predictors || !predictor }
 }
 
 // every combination of embedding and task, so that a missing result appears as a row with status `failed` and the reason
