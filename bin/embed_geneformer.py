@@ -52,15 +52,11 @@ def embed(counts: Counts, options: Options) -> Result:
         "max_length": max_length(files, options),
         **files.facts(options),
         **human.facts(),
-        **done.extra,
         **tuning,
     }
-    return Result(
-        values=done.values,
+    return done.result(
         genes_used=int(tokenizer.known.sum()),
         genes_total=len(names),
-        counts_used=done.counts_used,
-        unembedded=done.unembedded,
         extra=extra,
     )
 

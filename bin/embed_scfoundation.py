@@ -42,13 +42,10 @@ def embed(counts: Counts, options: Options) -> Result:
     build = partial(build_model, file, KEYS[version], options.variant, len(names), tokenizer, pool)
     done = runtime.embed_cells(human.counts, options, build)
     how = {"tgthighres": target, "version": version, "pool": pool, "pre_normalized": pre_normalized}
-    return Result(
-        values=done.values,
+    return done.result(
         genes_used=int(tokenizer.known.sum()),
         genes_total=len(tokenizer.known),
-        counts_used=done.counts_used,
-        unembedded=done.unembedded,
-        extra={**how, **facts(file, options), **human.facts(), **done.extra},
+        extra={**how, **facts(file, options), **human.facts()},
     )
 
 

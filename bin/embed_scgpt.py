@@ -57,15 +57,11 @@ def embed(counts: Counts, options: Options) -> Result:
         "depends_on_gene_order": "ties are broken by random numbers, in the order of the file",
         **facts(folder, options),
         **human.facts(),
-        **done.extra,
         **tuning,
     }
-    return Result(
-        values=done.values,
+    return done.result(
         genes_used=n_known,
         genes_total=len(symbol),
-        counts_used=done.counts_used,
-        unembedded=done.unembedded,
         extra=extra,
     )
 

@@ -38,13 +38,10 @@ def embed(counts: Counts, options: Options) -> Result:
     if "layer" in options.settings:
         counts = counts.layer(options.settings["layer"])
     done = runtime.embed_cells(counts, options, partial(build_model, folder, len(names), options.variant, tokenizer))
-    return Result(
-        values=done.values,
+    return done.result(
         genes_used=int(tokenizer.known.sum()),
         genes_total=len(tokenizer.known),
-        counts_used=done.counts_used,
-        unembedded=done.unembedded,
-        extra={"empty": empty, **facts(folder, options), **human.facts(), **done.extra},
+        extra={"empty": empty, **facts(folder, options), **human.facts()},
     )
 
 

@@ -45,13 +45,10 @@ def embed(counts: Counts, options: Options) -> Result:
     if how["gene_order"] == "file":
         how["depends_on_gene_order"] = "tokens in the order of the file's columns (gene_order=file)"
     done = runtime.embed_cells(counts, options, partial(build_model, folder, options.variant, encoding, tokenizer))
-    return Result(
-        values=done.values,
+    return done.result(
         genes_used=n_known,
         genes_total=len(ensembl),
-        counts_used=done.counts_used,
-        unembedded=done.unembedded,
-        extra={**how, "keep_first": tokenizer.keep, **facts(folder, options), **human.facts(), **done.extra},
+        extra={**how, "keep_first": tokenizer.keep, **facts(folder, options), **human.facts()},
     )
 
 

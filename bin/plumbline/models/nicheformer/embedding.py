@@ -50,12 +50,9 @@ def embed(counts: Counts, options: Options) -> Result:
     done = embed_cells(counts, options, partial(build, files, variant, layer, with_context, tokenizer))
     own = options.get("checkpoint", "") == "own"
     weights = [verify(file, variant, own) for file in (files.checkpoint, files.genes, files.means) if file]
-    return Result(
-        values=done.values,
+    return done.result(
         genes_used=int(columns.known.sum()),
         genes_total=counts.shape[1],
-        counts_used=done.counts_used,
-        unembedded=done.unembedded,
         extra={
             **how,
             "technology": technology,
@@ -69,7 +66,6 @@ def embed(counts: Counts, options: Options) -> Result:
             "checkpoint_sha256": weights[0]["sha256"],
             "weights": weights,
             **about,
-            **done.extra,
         },
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plumbline.counts.reading import Counts
-from plumbline.embedding.options import Options
+from plumbline.embedding.options import Options, Result
 from plumbline.models.runtime.batches import Batcher, CellModel, Ragged
 from plumbline.models.runtime.progress import Progress
 
@@ -23,6 +23,17 @@ class Embedded:
     counts_used: float
     counts_seen: float
     extra: dict
+
+    def result(self, *, genes_used: int, genes_total: int, extra: dict) -> Result:
+        """What the model returns: these embeddings with its genes, and its provenance beside that of the run."""
+        return Result(
+            values=self.values,
+            genes_used=genes_used,
+            genes_total=genes_total,
+            counts_used=self.counts_used,
+            unembedded=self.unembedded,
+            extra={**extra, **self.extra},
+        )
 
 
 def embed_rows(counts: Counts, options: Options, build: Callable[[str], CellModel], device: str, rows: np.ndarray) -> Embedded:

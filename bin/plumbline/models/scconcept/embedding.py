@@ -40,12 +40,9 @@ def embed(counts: Counts, options: Options) -> Result:
     files = (folder / "model.ckpt", folder / "config.yaml", folder / "gene_mappings" / f"{species}.csv")
     weights = [verify(file, variant, options.get("checkpoint", "") == "own") for file in files]
     random = "genes are drawn by one stream of random numbers" if sampling == "random-nonzero" else ""
-    return Result(
-        values=done.values,
+    return done.result(
         genes_used=int((token >= 0).sum()),
         genes_total=len(token),
-        counts_used=done.counts_used,
-        unembedded=done.unembedded,
         extra={
             "sampling": sampling,
             "max_tokens": max_tokens,
@@ -58,7 +55,6 @@ def embed(counts: Counts, options: Options) -> Result:
             "checkpoint_sha256": weights[0]["sha256"],
             "weights": weights,
             **about,
-            **done.extra,
         },
     )
 

@@ -49,12 +49,9 @@ def embed(counts: Counts, options: Options) -> Result:
     beside = [path for path in (file.with_name(CONFIG), file.with_name(PROTEINS)) if path.is_file()]
     weights = [verify(path, variant, own) for path in (file, *beside)]
     by_file = how["duplicates"] == "keep" or cls_column is not None
-    return Result(
-        values=done.values,
+    return done.result(
         genes_used=int(columns.known.sum()),
         genes_total=counts.shape[1],
-        counts_used=done.counts_used,
-        unembedded=done.unembedded,
         extra={
             **how,
             "pad_length": length,
@@ -66,7 +63,6 @@ def embed(counts: Counts, options: Options) -> Result:
             "checkpoint_sha256": weights[0]["sha256"],
             "weights": weights,
             **human.facts(),
-            **done.extra,
         },
     )
 

@@ -53,12 +53,9 @@ def embed(counts: Counts, options: Options) -> Result:
     source = Source(folder=folder, config=config, vocabulary=vocabulary, variant=variant)
     done = embed_cells(counts, options, partial(build, source, tokenizer, pooling, output))
     weights = [verify(file, variant, options.get("checkpoint", "") == "own") for file in source.files]
-    return Result(
-        values=done.values,
+    return done.result(
         genes_used=int(columns.known.sum()),
         genes_total=counts.shape[1],
-        counts_used=done.counts_used,
-        unembedded=done.unembedded,
         extra={
             **how,
             "assay": str(options.get("assay", "unknown")),
@@ -72,7 +69,6 @@ def embed(counts: Counts, options: Options) -> Result:
             "checkpoint_sha256": weights[0]["sha256"],
             "weights": weights,
             **about,
-            **done.extra,
         },
     )
 
