@@ -156,7 +156,7 @@ def build_scimilarity(folder: Path, counts, device: str):
 
 def build_tahoe_x1(folder: Path, counts, device: str):
     import embed_tahoe_x1
-    from plumbline.models.scgpt.tokens import CellChance
+    from plumbline.models.shared.chance import CellChance
     from plumbline.models.tahoe_x1.files import read_encoding
     from plumbline.models.tahoe_x1.tokens import Tokenizer
 

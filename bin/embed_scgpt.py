@@ -87,7 +87,8 @@ def build_model(  # noqa: PLR0913 - built from its parts, in the process of each
 ):
     """The model on one device; each GPU's process builds its own."""
     from plumbline.models.scgpt.network import ScGPTCells, load_scgpt
-    from plumbline.models.scgpt.tokens import CellChance, Tokenizer, UpstreamChance
+    from plumbline.models.scgpt.tokens import Tokenizer
+    from plumbline.models.shared.chance import CellChance, UpstreamChance
 
     chance = CellChance(cell_id, options.seed) if sampling == "cell" else UpstreamChance(options.seed)
     tokenizer = Tokenizer(symbol, vocabulary, max_length, chance)

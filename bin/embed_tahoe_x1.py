@@ -72,7 +72,7 @@ def choose(options: Options) -> tuple[Options, dict]:
 
 def make_tokenizer(counts: Counts, encoding, options: Options, how: dict):
     """Tokens and values of this file's cells."""
-    from plumbline.models.scgpt.tokens import CellChance, UpstreamChance
+    from plumbline.models.shared.chance import CellChance, UpstreamChance
     from plumbline.models.tahoe_x1.tokens import Tokenizer
 
     chance = UpstreamChance(options.seed) if how["sampling"] == "upstream" else CellChance(counts.cell_id, options.seed)

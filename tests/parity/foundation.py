@@ -61,3 +61,13 @@ def sequences(ragged) -> list[tuple[np.ndarray, ...]]:
     """The fields of each cell."""
     ends = np.cumsum(ragged.length)[:-1]
     return list(zip(*(np.split(field, ends) for field in ragged.fields), strict=True))
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)

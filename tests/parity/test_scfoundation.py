@@ -7,7 +7,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from foundation import ATOL, columns, make_counts, options, sequences
+from foundation import ATOL, Hostile, columns, make_counts, options, sequences
 
 import embed_scfoundation
 from plumbline.common.errors import NotApplicable, UserError
@@ -208,16 +208,6 @@ def test_a_checkpoint_that_is_not_what_it_should_be_is_refused(made, cells, tmp_
     change, message = FAULTS[fault]
     with pytest.raises(UserError, match=message):
         embed_scfoundation.embed(cells, options("scfoundation_t4", changed(made, tmp_path / "bad", change)))
-
-
-class Hostile:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.path,)
 
 
 def test_missing_truncated_and_hostile_files_are_refused(made, cells, tmp_path) -> None:

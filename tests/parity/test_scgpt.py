@@ -33,7 +33,8 @@ def rows_of(values: np.ndarray, counts, cell_id: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("case", CASES)
 def test_tokens_and_bins_are_those_of_upstream(folder, case: str) -> None:
-    from plumbline.models.scgpt.tokens import CellChance, Tokenizer, UpstreamChance, load_vocabulary
+    from plumbline.models.scgpt.tokens import Tokenizer, load_vocabulary
+    from plumbline.models.shared.chance import CellChance, UpstreamChance
 
     counts = open_counts(folder / "counts.h5ad")
     chance = UpstreamChance(1234) if "seed" in CASES[case] else CellChance(counts.cell_id, 0)
@@ -66,7 +67,8 @@ def upstream_batch(folder, name: str) -> tuple:
     """(model, length, padded tokens, padded bins) of sequences captured inside upstream's model."""
     from plumbline.models.runtime.batches import Ragged, pad
     from plumbline.models.scgpt.network import ScGPTCells, load_scgpt
-    from plumbline.models.scgpt.tokens import CellChance, Tokenizer, load_vocabulary
+    from plumbline.models.scgpt.tokens import Tokenizer, load_vocabulary
+    from plumbline.models.shared.chance import CellChance
 
     place = folder / "scgpt/scGPT_tiny_flash"
     vocabulary = load_vocabulary(place / "vocab.json", "scgpt")
@@ -228,7 +230,7 @@ def test_ties_are_spread_over_all_bins_they_span() -> None:
 
 
 def test_a_random_choice_of_genes_is_without_replacement_and_uniform() -> None:
-    from plumbline.models.scgpt.tokens import CellChance
+    from plumbline.models.shared.chance import CellChance
 
     chance = CellChance(np.array([f"c{row}" for row in range(2000)]), seed=1)
     chosen = np.array([chance.subset(row, 10, 4) for row in range(2000)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from foundation import ATOL, columns, make_counts, options, sequences
+from foundation import ATOL, Hostile, columns, make_counts, options, sequences
 
 import embed_scimilarity
 from plumbline.common.errors import NotApplicable, UserError
@@ -182,16 +182,6 @@ def test_a_checkpoint_that_is_not_what_it_should_be_is_refused(made, cells, tmp_
 def test_damaged_descriptions_are_named(made, cells, tmp_path, file: str, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         embed_scimilarity.embed(cells, options("scimilarity", copy(made, tmp_path / "bad", **{file: text})))
-
-
-class Hostile:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.path,)
 
 
 def test_missing_truncated_and_hostile_files_are_refused(made, cells, tmp_path) -> None:

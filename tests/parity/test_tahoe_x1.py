@@ -6,7 +6,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from foundation import ATOL, columns, make_counts, options, sequences
+from foundation import ATOL, Hostile, columns, make_counts, options, sequences
 
 import embed_tahoe_x1
 from plumbline.common.errors import NotApplicable, UserError
@@ -319,16 +319,6 @@ def test_a_token_beyond_the_gene_table_is_refused(made, cells, tmp_path) -> None
     (bad / "vocab.json").write_text(json.dumps(vocabulary))
     with pytest.raises(UserError, match=r"token ids up to 33.*33 rows.*plumb fetch"):
         embed_tahoe_x1.embed(cells, options("tahoe_x1_3b", bad))
-
-
-class Hostile:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.path,)
 
 
 def test_missing_truncated_changed_and_hostile_weights_are_refused(made, cells, tmp_path) -> None:

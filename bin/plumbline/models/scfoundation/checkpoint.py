@@ -8,6 +8,7 @@ import torch
 from plumbline.common.errors import UserError
 from plumbline.embedding.weights import fetch_hint, fill, load_tensors
 from plumbline.models.scfoundation.network import Architecture, Network
+from plumbline.models.shared.folders import weights_root
 
 FILE = "models.ckpt"
 KEYS = {"ce": "cell", "rde": "rde"}  # setting version -> key: cell embedding, read-depth enhancement
@@ -24,10 +25,9 @@ class Part:
 
 def find_file(weights: Path | None, variant: str) -> Path:
     """models.ckpt in --weights, or below it as fetched (scfoundation/) or as the authors' code expects it (models/)."""
-    if weights is None or not weights.is_dir():
-        raise UserError(f"{variant} needs --weights FOLDER (given: {weights}). {fetch_hint(variant)}")
+    root = weights_root(weights, variant)
     folders = (".", "scfoundation", "models", "scfoundation/models")
-    found = [weights.resolve() / folder / FILE for folder in folders if (weights / folder / FILE).is_file()]
+    found = [root / folder / FILE for folder in folders if (root / folder / FILE).is_file()]
     if not found:
         raise UserError(f"{weights} holds no {FILE}. {fetch_hint(variant)}")
     return found[0]

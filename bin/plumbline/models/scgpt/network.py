@@ -22,6 +22,7 @@ from plumbline.embedding.weights import fill, load_tensors, open_file
 from plumbline.models.runtime.batches import Ragged
 from plumbline.models.runtime.encoder import Encoder, key_bias
 from plumbline.models.scgpt.tokens import N_BINS, Tokenizer
+from plumbline.models.shared.folders import weights_root
 
 # trained with the model, not part of its embedding
 UNUSED = ("decoder.", "mvc_decoder.", "cls_decoder.", "flag_encoder.")
@@ -86,9 +87,7 @@ class ScGPT(nn.Module):
 
 def find_folder(options: Options) -> Path:
     """The folder of args.json: --weights itself, its subfolder ``model_dir``, the one models.csv names, or its only one."""
-    if options.weights is None or not options.weights.is_dir():
-        raise UserError(f"{options.variant} needs --weights FOLDER (given: {options.weights}). {fetch_hint(options.variant)}")
-    root = options.weights.resolve()
+    root = weights_root(options.weights, options.variant)
     if any((root / "scgpt").glob("*/args.json")):  # the folder that holds every fetched model
         root = root / "scgpt"
     if "model_dir" in options.settings:

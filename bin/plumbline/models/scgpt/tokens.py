@@ -6,15 +6,14 @@ between quantiles of the cell, so that normalising or taking logarithms (monoton
 
 import json
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError
-from plumbline.common.random import generator_of
 from plumbline.embedding.weights import fetch_hint, open_file, whole_numbers
 from plumbline.models.runtime.batches import Ragged
+from plumbline.models.shared.chance import Chance
 
 SPECIALS = ("<pad>", "<cls>", "<eoc>")
 N_BINS = 51  # fixed in the authors' code, whatever args.json says: bins 1..50, and 0 for what is not expressed
@@ -32,51 +31,6 @@ def load_vocabulary(file: Path, variant: str) -> dict[str, int]:
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise UserError(f"{file}: token ids are not 0 to {len(vocabulary) - 1}. {fetch_hint(variant)}")
     return vocabulary
-
-
-class Chance(Protocol):
-    """Where the two random choices of a cell come from."""
-
-    def uniform(self, row: int, n: int) -> np.ndarray:
-        """n numbers in [0, 1) that break ties between bins. Called once for each cell."""
-
-    def subset(self, row: int, n: int, keep: int) -> np.ndarray:
-        """``keep`` of n genes, without replacement. Called, after ``uniform``, for the cells that exceed the context."""
-
-
-class CellChance:
-    """A stream for each cell, from its id and the seed: what a cell gets does not depend on the cells around it."""
-
-    def __init__(self, cell_id: np.ndarray, seed: int) -> None:
-        self.cell_id, self.seed = cell_id, seed
-
-    def uniform(self, row: int, n: int) -> np.ndarray:
-        return self._stream(row, "ties").random(n)
-
-    def subset(self, row: int, n: int, keep: int) -> np.ndarray:
-        return self._stream(row, "genes").choice(n, keep, replace=False, shuffle=False)
-
-    def _stream(self, row: int, use: str) -> np.random.Generator:
-        return generator_of(f"{self.seed}\0{use}\0{self.cell_id[row]}")
-
-
-class UpstreamChance:
-    """The streams upstream draws from without loader workers, cell after cell: np.random.seed and torch.manual_seed before."""
-
-    def __init__(self, seed: int) -> None:
-        import torch
-
-        self.numpy = np.random.RandomState(seed)
-        self.torch = torch.Generator().manual_seed(seed)
-        torch.empty((), dtype=torch.int64).random_(generator=self.torch)  # the data loader's own draw
-
-    def uniform(self, row: int, n: int) -> np.ndarray:
-        return self.numpy.rand(n)
-
-    def subset(self, row: int, n: int, keep: int) -> np.ndarray:
-        import torch
-
-        return torch.randperm(n, generator=self.torch)[:keep].numpy()
 
 
 def bin_values(values: np.ndarray, uniform: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from plumbline.embedding.options import Options
 from plumbline.embedding.weights import fetch_hint, fill, load_tensors, open_file
 from plumbline.models.runtime.batches import Ragged
 from plumbline.models.scimilarity.tokens import Tokenizer
+from plumbline.models.shared.folders import weights_root
 
 FILE, GENES = "encoder.ckpt", "gene_order.tsv"
 
@@ -52,9 +53,7 @@ class Network(nn.Module):
 
 def find_folder(options: Options) -> Path:
     """The folder of encoder.ckpt: --weights itself or one below it. Raises UserError if there is none, or are several."""
-    if options.weights is None or not options.weights.is_dir():
-        raise UserError(f"{options.variant} needs --weights FOLDER (given: {options.weights}). {fetch_hint(options.variant)}")
-    root = options.weights.resolve()
+    root = weights_root(options.weights, options.variant)
     if "model_dir" in options.settings:
         return root / options.settings["model_dir"]
     found = [file.parent for pattern in ("", "*/", "scimilarity/*/") for file in sorted(root.glob(pattern + FILE))]

@@ -1,10 +1,17 @@
-"""Where in a folder of weights a model lies whose files are a folder of their own."""
+"""The folder of weights, and where in it a model lies whose files are a folder of their own."""
 
 from pathlib import Path
 
 from plumbline.common.errors import UserError
 from plumbline.embedding.checkpoints import fetch_hint
 from plumbline.embedding.options import Options
+
+
+def weights_root(weights: Path | None, variant: str) -> Path:
+    """The folder of --weights, resolved. Raises UserError, with the command that fetches the variant, if there is none."""
+    if weights is None or not weights.is_dir():
+        raise UserError(f"{variant} needs --weights FOLDER (given: {weights}). {fetch_hint(variant)}")
+    return weights.resolve()
 
 
 def find_model(options: Options, model: str, marker: str, released: dict[str, str]) -> Path:
@@ -14,9 +21,7 @@ def find_model(options: Options, model: str, marker: str, released: dict[str, st
     Raises UserError, with the folders there are, if that is none or several.
     """
     variant = options.variant
-    if options.weights is None or not options.weights.is_dir():
-        raise UserError(f"{variant} needs --weights FOLDER (given: {options.weights}). {fetch_hint(variant)}")
-    root = options.weights.resolve()
+    root = weights_root(options.weights, variant)
     if (root / model).is_dir():  # the folder that holds every fetched model
         root = root / model
     if "model_dir" in options.settings:

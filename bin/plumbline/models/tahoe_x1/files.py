@@ -14,6 +14,7 @@ import yaml
 from plumbline.common.errors import UserError
 from plumbline.embedding.options import Options
 from plumbline.embedding.weights import fetch_hint, load_tensors, open_file
+from plumbline.models.shared.folders import weights_root
 
 FOLDERS = {"tahoe_x1_70m": "70m-model", "tahoe_x1_1b": "1b-model", "tahoe_x1_3b": "3b-model"}
 CONFIG, COLLATOR, VOCABULARY = "model_config.yml", "collator_config.yml", "vocab.json"
@@ -59,9 +60,7 @@ class Encoding:
 
 def find_folder(options: Options) -> Path:
     """The folder of model_config.yml: --weights itself, or the variant's below it. Raises UserError if it is not clear."""
-    if options.weights is None or not options.weights.is_dir():
-        raise UserError(f"{options.variant} needs --weights FOLDER (given: {options.weights}). {fetch_hint(options.variant)}")
-    root = options.weights.resolve()
+    root = weights_root(options.weights, options.variant)
     if "model_dir" in options.settings:
         return root / options.settings["model_dir"]
     if (root / CONFIG).is_file():

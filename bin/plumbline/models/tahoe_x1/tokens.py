@@ -11,7 +11,7 @@ import torch
 
 from plumbline.counts.reading import require_counts
 from plumbline.models.runtime.batches import Ragged
-from plumbline.models.scgpt.tokens import Chance
+from plumbline.models.shared.chance import Chance
 from plumbline.models.tahoe_x1.files import Encoding
 
 GENE_ORDERS = ("token", "file")
