@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.data.splits import Split
+from plumbline.scoring.vectors import Source, Vectors
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Screen:
 class Subject:
     """An embedding to be evaluated: its cells, before any split or post-processing.
 
-    embedding: (n_cells, d), float32, without NaN. rows: for each cell its row in counts.h5ad. predictor: the name of a
+    embedding: vectors (n_cells, d), float32, without NaN, or the array they come from. rows: for each cell its row in counts.h5ad. predictor: the name of a
     predictor, whose embedding has no column. n_draws: size of permutation nulls. exact: no approximation of large data.
     """
 
-    embedding: np.ndarray
+    embedding: Vectors
     screen: Screen
     rows: np.ndarray
     counts: Path | None = None
@@ -47,11 +48,19 @@ class Subject:
     device: str = "cpu"
     exact: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "embedding", Vectors.of(self.embedding))
+
     @staticmethod
-    def of_embedded(values: np.ndarray, screen: Screen, **more: Any) -> "Subject":
+    def of_embedded(values: Vectors | Source, screen: Screen, **more: Any) -> "Subject":
         """The cells of ``screen`` that the model could embed: rows of ``values`` (n_cells, d) that are not NaN."""
-        rows = np.flatnonzero(np.isfinite(values).all(axis=1))
-        return Subject(embedding=values[rows], screen=screen.take(rows), rows=rows, **more)
+        vectors, embedded = Vectors.of(values), np.ones(len(screen.cell_id), dtype=bool)
+        for positions, block in vectors.blocks():
+            embedded[positions] = np.isfinite(block).all(axis=1)
+        rows = np.flatnonzero(embedded)
+        if embedded.all():
+            return Subject(embedding=vectors, screen=screen, rows=rows, **more)
+        return Subject(embedding=vectors.take(rows), screen=screen.take(rows), rows=rows, **more)
 
     def view(self, split: Split, protocol: str) -> "View":
         """What a task sees of it under one split and protocol. ``split`` holds the cells of this subject."""
@@ -61,8 +70,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class View:
-    """What a task sees: a post-processed embedding (n_cells, d), float32, of a screen's cells, and one split of them.
+    """What a task sees: the post-processed vectors (n_cells, d), float32, of a screen's cells, and one split of them.
 
+    embedding: ``[rows]`` and ``.blocks()`` give the vectors that are asked for (scoring/vectors.py); made of an array, too.
     rows: for each cell its row in counts.h5ad, so that a task that needs counts can stream them.
     seed: seeds every random draw of the task. n_draws: size of permutation nulls.
     exact: whether the task may not take an approximation that it would take of large data.
@@ -70,7 +80,7 @@ class View:
     post-processing (they look unlike any other cell); None where no control has to be left out.
     """
 
-    embedding: np.ndarray
+    embedding: Vectors
     screen: Screen
     split: Split
     rows: np.ndarray
@@ -84,10 +94,13 @@ class View:
     exact: bool = False
     compared: Callable[[], "View"] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "embedding", Vectors.of(self.embedding))
+
     def take(self, rows: np.ndarray) -> "View":
         """The view on a subset of its cells (index array or mask)."""
         screen, split = self.screen.take(rows), self.split.take(rows)
-        return replace(self, embedding=self.embedding[rows], rows=self.rows[rows], screen=screen, split=split)
+        return replace(self, embedding=self.embedding.take(rows), rows=self.rows[rows], screen=screen, split=split)
 
 
 def read_screen(tables: Path | str) -> Screen:
