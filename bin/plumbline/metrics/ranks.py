@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.scoring.scores import Items, Score, counted
-from plumbline.scoring.screen import Screen
+from plumbline.scoring.screen import Screen, View
 from plumbline.scoring.stats import bh
 
 ALPHA = 0.05
@@ -49,6 +49,17 @@ def rounds(n_draws: int, curtailed: bool) -> list[slice]:
     ends = [FIRST_DRAWS * 2**i for i in range(n_draws.bit_length())] if curtailed else range(MOST_DRAWS, n_draws, MOST_DRAWS)
     cuts = [0, *(end for end in ends if end < n_draws), n_draws]
     return [slice(start, stop) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+def may_end_early(view: View) -> bool:
+    """Whether draws end once p is settled, and other savings of large data are allowed."""
+    return len(view.rows) > CURTAILED_CELLS and not view.exact
+
+
+def ended_early(null: np.ndarray) -> str:
+    """How many of the perturbations of a null (k, K) had fewer than K draws, and why, or ''."""
+    few = int(np.isnan(null).any(axis=1).sum())
+    return f"draws ended early for {counted(few, 'perturbation')} whose p is above {ALPHA:g} whatever the rest" if few else ""
 
 
 def unexpressed_null(names: np.ndarray, screen: Screen) -> tuple[np.ndarray, str]:
