@@ -27,13 +27,9 @@ class Standardise:
 
 @dataclass(frozen=True)
 class Whole:
-    """What follows the centring of a batch, as one matrix (d, d), float32."""
+    """The map of a batch after the centring, as one matrix (d, d), float32."""
 
     matrix: np.ndarray
-
-    def __call__(self, centred: np.ndarray, whiten: np.ndarray, columns: slice) -> np.ndarray:
-        """Some columns of the mapped rows."""
-        return centred @ self.matrix[:, columns]
 
 
 @dataclass(frozen=True)
@@ -48,13 +44,6 @@ class Factored:
     factor: np.ndarray
     projection: np.ndarray
 
-    def __call__(self, centred: np.ndarray, whiten: np.ndarray, columns: slice) -> np.ndarray:
-        """Some columns of the mapped rows."""
-        out = centred @ whiten[:, columns]
-        out -= (centred @ self.projection) @ self.factor[:, columns]
-        out *= np.float32(self.scale)
-        return out
-
 
 @dataclass(frozen=True)
 class Whiten:
@@ -66,10 +55,18 @@ class Whiten:
 
     def __call__(self, values: np.ndarray, batch: np.ndarray, columns: slice = slice(None)) -> np.ndarray:
         """Some columns of the mapped rows (n, d), float32. batch: code of each."""
-        out = np.empty_like(values[:, columns])
+        centred = np.empty_like(values)
+        for start in range(0, len(values), ROWS):
+            centred[start : start + ROWS] = values[start : start + ROWS] - self.mean
+        factored = any(isinstance(one, Factored) for one in self.of_batch)
+        out = centred @ self.whiten[:, columns] if factored else np.empty_like(values[:, columns])
         order = np.argsort(batch, kind="stable")
         for rows in np.split(order, np.flatnonzero(np.diff(batch[order])) + 1):
             if len(rows):
-                centred = (values[rows] - self.mean).astype(np.float32)
-                out[rows] = self.of_batch[int(batch[rows[0]])](centred, self.whiten, columns)
+                one = self.of_batch[int(batch[rows[0]])]
+                if isinstance(one, Whole):
+                    out[rows] = centred[rows] @ one.matrix[:, columns]
+                else:
+                    rest = (centred[rows] @ one.projection) @ one.factor[:, columns]
+                    out[rows] = np.float32(one.scale) * (out[rows] - rest)
         return out

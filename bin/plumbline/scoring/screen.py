@@ -15,7 +15,10 @@ from plumbline.scoring.vectors import Source, Vectors
 
 @dataclass(frozen=True)
 class Screen:
-    """Cells of a data set (arrays of length n_cells, strings and booleans) with the gene table and the facts."""
+    """Cells of a data set with the gene table and the facts.
+
+    cell_id, perturbation, batch: strings, as objects where they come from a file; is_control: bool. All (n_cells,).
+    """
 
     cell_id: np.ndarray
     perturbation: np.ndarray
@@ -106,12 +109,18 @@ class View:
 def read_screen(tables: Path | str) -> Screen:
     """Read the tables folder that PREPARE writes (cells.parquet, genes.parquet, dataset.json); never the counts."""
     tables = Path(tables)
-    cells = pd.read_parquet(tables / "cells.parquet")
+    cells = pd.read_parquet(tables / "cells.parquet", columns=["cell_id", "perturbation", "is_control", "batch"])
     return Screen(
-        cell_id=cells["cell_id"].to_numpy(dtype=str),
-        perturbation=cells["perturbation"].to_numpy(dtype=str),
+        cell_id=cells["cell_id"].to_numpy(dtype=object),
+        perturbation=_labels(cells["perturbation"]),
         is_control=cells["is_control"].to_numpy(dtype=bool),
-        batch=cells["batch"].to_numpy(dtype=str),
+        batch=_labels(cells["batch"]),
         genes=pd.read_parquet(tables / "genes.parquet"),
         facts=json.loads((tables / "dataset.json").read_text()),
     )
+
+
+def _labels(column: pd.Series) -> np.ndarray:
+    """Labels (n,) as objects, each name held once: of text, numpy would make room for the longest name in every cell."""
+    code, names = pd.factorize(column)
+    return np.asarray(names, dtype=object)[code]
