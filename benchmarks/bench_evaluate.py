@@ -24,7 +24,16 @@ def command(arguments: argparse.Namespace, task: str, folder: str) -> list:
     about = ["--seeds", arguments.seeds, "--protocols", arguments.protocols, "--n-draws", arguments.n_draws]
     about += ["--n-boot", 100, "--threads", arguments.threads, "--device", "cpu", *arguments.more.split()]
     data = ["--embedding", arguments.data / "embedding.npz", "--tables", arguments.data / "tables"]
-    return [sys.executable, arguments.bin / "evaluate_embedding.py", *data, "--task", task, *about, "--output", f"{folder}/{task}"]
+    return [
+        sys.executable,
+        arguments.bin / "evaluate_embedding.py",
+        *data,
+        "--task",
+        task,
+        *about,
+        "--output",
+        f"{folder}/{task}",
+    ]
 
 
 def main() -> None:

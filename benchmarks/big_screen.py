@@ -76,7 +76,7 @@ def write_tables(folder: Path, cells: pd.DataFrame, genes: pd.DataFrame, seeds: 
 
 
 def embedding_blocks(cells: pd.DataFrame, d: int, rng: np.random.Generator):
-    """Blocks of rows, float32: state + batch + effect of the perturbation + noise."""
+    """Blocks of rows, float32: state + batch + effect of the perturbation + noise (a window of one table, for speed)."""
     batch, batches = pd.factorize(cells["batch"])
     which, names = pd.factorize(cells["perturbation"])
     shift = rng.normal(0, 0.5, (len(batches), d)).astype(np.float32)
@@ -84,11 +84,16 @@ def embedding_blocks(cells: pd.DataFrame, d: int, rng: np.random.Generator):
     effect = rng.normal(0, 0.4, (len(names), d)).astype(np.float32)
     effect[(np.arange(len(names)) % 3 != 0) | (names == CONTROL)] = 0
     states = rng.normal(size=(STATES, d)).astype(np.float32)
+    noise = rng.standard_normal(BLOCK * d + 2**20, dtype=np.float32)
     for start in range(0, len(cells), BLOCK):
         rows = slice(start, min(start + BLOCK, len(cells)))
-        block = rng.standard_normal((rows.stop - start, d), dtype=np.float32)
-        block += rng.standard_normal((rows.stop - start, STATES), dtype=np.float32) @ states + effect[which[rows]]
-        yield block * scale[batch[rows]] + shift[batch[rows]]
+        n, first = rows.stop - start, int(rng.integers(2**20))
+        block = rng.standard_normal((n, STATES), dtype=np.float32) @ states
+        block += noise[first : first + n * d].reshape(n, d)
+        block += effect[which[rows]]
+        block *= scale[batch[rows]]
+        block += shift[batch[rows]]
+        yield block
 
 
 def write_embedding(path: Path, cells: pd.DataFrame, d: int, rng: np.random.Generator) -> None:
