@@ -90,7 +90,7 @@ def _portions(sizes: np.ndarray, d: int) -> list[np.ndarray]:
     return np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(portion)) + 1)
 
 
-def permutation_test(  # noqa: PLR0913 - metrics are functions of arrays
+def permutation_test(
     distances: np.ndarray, wanted: np.ndarray, starts: np.ndarray, n_draws: int, seed: int, curtailed: bool = False
 ) -> tuple[float, np.ndarray]:
     """Energy distance of marked cells to the others, and under ``n_draws`` relabellings within strata.

@@ -37,8 +37,9 @@ class Screen:
 class Subject:
     """An embedding to be evaluated: its cells, before any split or post-processing.
 
-    embedding: vectors (n_cells, d), float32, without NaN, or the array they come from. rows: for each cell its row in counts.h5ad. predictor: the name of a
-    predictor, whose embedding has no column. n_draws: size of permutation nulls. exact: no approximation of large data.
+    embedding: vectors (n_cells, d), float32, without NaN, or the array they come from. rows: for each cell its row in
+    counts.h5ad. predictor: the name of a predictor, whose embedding has no column. n_draws: size of permutation nulls.
+    exact: no approximation of large data.
     """
 
     embedding: Vectors
