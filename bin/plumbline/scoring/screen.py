@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.data.splits import Split
-from plumbline.scoring.vectors import Source, Vectors
+from plumbline.scoring.vectors import RowSource, Vectors
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Subject:
         object.__setattr__(self, "embedding", Vectors.of(self.embedding))
 
     @staticmethod
-    def of_embedded(values: Vectors | Source, screen: Screen, **more: Any) -> "Subject":
+    def of_embedded(values: Vectors | RowSource, screen: Screen, **more: Any) -> "Subject":
         """The cells of ``screen`` that the model could embed: rows of ``values`` (n_cells, d) that are not NaN."""
         vectors, embedded = Vectors.of(values), np.ones(len(screen.cell_id), dtype=bool)
         for positions, block in vectors.blocks():
