@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from plumbline.common.errors import UserError
 from plumbline.common.files import sha256
 from plumbline.embedding.checkpoints import fetch_hint, known_checkpoints
+from plumbline.embedding.damage import check_members
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,9 @@ def load_tensors(path: Path, variant: str) -> dict[str, "torch.Tensor"]:
     """
     open_file(path, variant).close()
     try:
-        tensors = _load(path)
+        tensors = _load(path, variant)
+    except UserError:
+        raise
     except Exception as error:  # each library has its own exceptions for a damaged file
         if "Weights only load failed" in str(error) and "Unsupported global" in str(error):
             raise UserError(f"{path} holds Python objects besides tensors; it is not loaded. {fetch_hint(variant)}") from error
@@ -76,7 +79,7 @@ def load_tensors(path: Path, variant: str) -> dict[str, "torch.Tensor"]:
     return tensors
 
 
-def _load(path: Path) -> object:
+def _load(path: Path, variant: str) -> object:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -84,6 +87,8 @@ def _load(path: Path) -> object:
     import torch
 
     mapped = zipfile.is_zipfile(path)  # the format of torch < 1.6 cannot be mapped
+    if mapped:
+        check_members(path, variant)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
