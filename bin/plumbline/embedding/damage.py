@@ -19,8 +19,11 @@ def understood(path: Path, verdict: str, variant: str) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, NotApplicable):
+    except NotApplicable:
         raise
+    except UserError as error:  # of a reader that does not know which checkpoint this is
+        hint = fetch_hint(variant)
+        raise UserError(str(error) if hint in str(error) else f"{error} {hint}") from error
     except Exception as error:
         said = str(error).strip().splitlines()
         reason = f"no {said[0]}" if isinstance(error, KeyError) and said else said[0] if said else type(error).__name__
