@@ -10,6 +10,7 @@ from plumbline.common.errors import UserError
 from plumbline.common.files import sha256
 from plumbline.embedding.checkpoints import fetch_hint, known_checkpoints
 from plumbline.embedding.damage import check_members
+from plumbline.embedding.recorded import check
 
 if TYPE_CHECKING:
     import torch
@@ -179,7 +180,8 @@ def verify(path: Path, variant: str, own: bool = False) -> dict:
 
     known: models.csv lists exactly this file for this variant. A file of the listed size with another hash is damaged:
     UserError, unless ``own`` (setting checkpoint=own) says that it holds weights of one's own. A file of another size is
-    another checkpoint (a truncated one fails to load) and is recorded as not known.
+    another checkpoint (a truncated one fails to load) and is recorded as not known; ``recorded: True`` then tells that
+    ./plumb fetch noted this very hash when it first fetched the file (another one noted there is a UserError).
     """
     open_file(path, variant).close()
     found, size = sha256(path), Path(path).stat().st_size
@@ -193,4 +195,5 @@ def verify(path: Path, variant: str, own: bool = False) -> dict:
             f"{path} has the size of the checkpoint of {variant} but sha256 {found} instead of {listed[0].sha256}: it is "
             f"damaged. {fetch_hint(variant)} (weights of your own in the same format: --set checkpoint=own)"
         )
-    return {"file": Path(path).name, "sha256": found, "known": known}
+    recorded = {"recorded": True} if not (known or own) and check(path, found) else {}
+    return {"file": Path(path).name, "sha256": found, "known": known, **recorded}
