@@ -68,9 +68,8 @@ def fetch(checkpoint: Checkpoint, output: Path, mirror: str | None, pause: float
                 download(url, path, sha256=file.sha256 or None, size=file.size or None, pause=pause)
             if not file.sha256:
                 record(output / checkpoint.folder, path)
-            print(
-                f"{path}  {'sha256 verified' if file.sha256 else f'sha256 not published: recorded in {SUMS}'}", file=sys.stderr
-            )
+            told = "sha256 verified" if file.sha256 else f"sha256 not published: recorded in {SUMS}"
+            print(f"{path}  {told}", file=sys.stderr)
             unpack(path)
     except UserError as error:
         raise UserError(f"{error}\n{recipe(checkpoint, output, mirror)}") from error

@@ -25,8 +25,8 @@ def prepare(dataset: Dataset, path: Path, annotations: Path | None, seeds: list[
     start, digest = time.monotonic(), input_sha256(path)
     if dataset.sha256 and dataset.sha256 != digest:
         raise UserError(
-            f"{path.name} has the sha256 {digest}, but the sheet says {dataset.sha256}. Is it another version, or was it cut in "
-            "transfer? Fetch it again, or correct the sheet."
+            f"{path.name} has the sha256 {digest}, but the sheet says {dataset.sha256}. Is it another version, or was it cut "
+            "in transfer? Fetch it again, or correct the sheet."
         )
     source = open_source(path, dataset.layer, annotations or dataset.cell_table or None)
     prepared = harmonise(source, dataset, seeds, folder / "counts.h5ad")
