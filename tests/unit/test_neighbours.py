@@ -69,7 +69,7 @@ def test_chunks_and_threads_do_not_matter(points, monkeypatch):
 
 def test_the_gpu_search_with_torch_on_the_cpu(points, monkeypatch):
     expected = nearest(points, 30)
-    monkeypatch.setattr(neighbours, "_faiss_search", lambda array, threads: neighbours._cuda_search(array, "cpu"))
+    monkeypatch.setattr(neighbours, "_faiss_index", lambda array, threads: neighbours._torch_index(array, "cpu"))
     for a, b in zip(nearest(points, 30), expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
