@@ -163,7 +163,7 @@ def test_reasons():
 def test_test_cells_do_not_teach_the_probe_and_probes_are_kept(monkeypatch):
     given = view(signal=0.7)
     whole = scores(given)["linear_top1"]
-    monkeypatch.setattr(separability, "fit_linear", None)  # the same train cells: not fitted again
+    monkeypatch.setattr(separability, "fit", None)  # the same train cells: not fitted again
     half = scores(replace(given, split=replace(given.split, test1=given.split.test1 & given.split.validation)))["linear_top1"]
     assert 0 < half.n < whole.n
     with pytest.raises(TypeError):

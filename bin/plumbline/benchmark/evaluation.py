@@ -13,13 +13,14 @@ from plumbline.scoring.screen import Subject, read_screen
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'."""
+    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'. exact: large data sets, too, without approximation."""
 
     seeds: list[int]
     protocols: list[str]
     n_draws: int = 1000
     threads: int = 1
     device: str = "cpu"
+    exact: bool = False
 
 
 def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: Scoring) -> list[Row]:
@@ -40,6 +41,7 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
         n_draws=how.n_draws,
         threads=how.threads,
         device=how.device,
+        exact=how.exact,
     )
     splits = [read_split(tables, seed).take(subject.rows) for seed in how.seeds]
     return evaluate(subject, task, splits, how.protocols)

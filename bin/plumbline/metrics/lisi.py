@@ -46,7 +46,7 @@ def lisi(
     distances, beta such that their entropy is log(perplexity) (tolerance 1e-5).
     """
     labels = np.ascontiguousarray(np.atleast_2d(labels), dtype=np.int32)
-    out = np.empty((len(labels), labels.shape[1] if asking is None else len(asking)))
+    out = np.empty((len(labels), points.shape[0] if asking is None else len(asking)))
     limit_threads(threads)
     for rows, distances, indices in neighbour_chunks(points, k, threads=threads, device=device, asking=asking):
         out[:, rows] = _lisi(distances, indices, labels, int(labels.max()) + 1, math.log(perplexity))

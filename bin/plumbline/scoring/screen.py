@@ -34,7 +34,8 @@ class Subject:
     """An embedding to be evaluated: its cells, before any split or post-processing.
 
     embedding: (n_cells, d), float32, without NaN. rows: for each cell its row in counts.h5ad. predictor: the name of a
-    predictor, whose embedding has no column. n_draws: size of permutation nulls.
+    predictor, whose embedding has no column. n_draws: size of permutation nulls. exact: no approximation, however large the
+    data set.
     """
 
     embedding: np.ndarray
@@ -45,6 +46,7 @@ class Subject:
     n_draws: int = 1000
     threads: int = 1
     device: str = "cpu"
+    exact: bool = False
 
     @staticmethod
     def of_embedded(values: np.ndarray, screen: Screen, **more: Any) -> "Subject":
@@ -64,6 +66,7 @@ class View:
 
     rows: for each cell its row in counts.h5ad, so that a task that needs counts can stream them.
     seed: seeds every random draw of the task. n_draws: size of permutation nulls.
+    exact: whether large data sets, too, are scored without sampling and without budget (docs/protocol.md).
     compared: for metrics that compare cells with controls, makes the view without the controls that fitted the
     post-processing (they look unlike any other cell); None where no control has to be left out.
     """
@@ -79,6 +82,7 @@ class View:
     n_draws: int = 1000
     threads: int = 1
     device: str = "cpu"
+    exact: bool = False
     compared: Callable[[], "View"] | None = None
 
     def take(self, rows: np.ndarray) -> "View":
