@@ -13,7 +13,8 @@ from plumbline.scoring.screen import Subject, read_screen
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'. exact: large data sets, too, without approximation."""
+    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'. exact: no approximation of large
+    data."""
 
     seeds: list[int]
     protocols: list[str]

@@ -22,8 +22,8 @@ CELLS = HELD // 8  # numbers (64 MB of float64) of a block of cells less their c
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells to separate. values (n, d), a source of rows; perturbation (n,) codes, -1 for controls; batch (n,) codes; test (n,) bool: the cells
-    to be scored, the others only help to fit."""
+    """Cells to separate. values (n, d), a source of rows; perturbation (n,) codes, -1 for controls; batch (n,) codes; test (n,)
+    bool: the cells to be scored, the others only help to fit."""
 
     values: Source
     perturbation: np.ndarray

@@ -8,7 +8,6 @@ probability that the class has lately had in its own cells (a control variate; k
 expected gradient is that of the recipe for any k. And ``merged`` updates are made as one, at as many times the rate.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -142,7 +141,7 @@ def _updates(
 
 
 def _class_means(values: Source, code: np.ndarray, n_classes: int) -> np.ndarray:
-    """Sums over the cells of each class (n_classes, d + 1), the last column their number, divided by the number of all cells."""
+    """Sums over the cells of each class (n_classes, d + 1), the last column their number, over the number of all cells."""
     from scipy.sparse import csr_matrix
 
     total = np.zeros((n_classes, values.shape[1] + 1), dtype=np.float32)

@@ -118,4 +118,5 @@ TASK = Task(
     scores_controls=True,
     chooses_on_train=True,  # half of two test batches would leave nothing to mix
     uses_split=True,
+    uses_device=True,
 )

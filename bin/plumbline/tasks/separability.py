@@ -193,4 +193,5 @@ TASK = Task(
     not_applicable=not_applicable,
     run=run,
     uses_split=True,
+    uses_device=True,
 )
