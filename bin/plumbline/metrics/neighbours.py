@@ -80,8 +80,8 @@ class Search:
         return np.ascontiguousarray(indices)
 
     def sort(self, chunk: np.ndarray, indices: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Exact distances (m, k), ascending, sorting ``indices`` with them. own (m,): the query's number among the points, -1 if it
-        is none of them; it goes last, at an infinite distance."""
+        """Exact distances (m, k), ascending, sorting ``indices`` with them. own (m,): which of the points the query is, or -1;
+        that one goes last, at an infinite distance."""
         distances = np.empty(indices.shape)
         if isinstance(self.points, np.ndarray):
             _sort_by_exact_distance(chunk, self.points, indices, own, distances)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.common.compiled import compiled
+from plumbline.metrics.class_ranks import rank_of
 from plumbline.metrics.neighbours import neighbour_chunks, odd_at_most, principal_components
 from plumbline.metrics.rows import Rows, Source, between, blocks, fits, held
 
@@ -147,23 +147,6 @@ def learning_rates(steps: int, epochs: int) -> np.ndarray:
     rising = START_RATE + (RATE - START_RATE) * step / max(warm - 1, 1)
     falling = RATE * (1 + np.cos(np.pi * (step - warm) / max(total - warm, 1))) / 2
     return np.where(step < warm, rising, falling)
-
-
-def rank_of(scores: np.ndarray, code: np.ndarray) -> np.ndarray:
-    """Rank (n,) of class code (n,) in scores (n, n_classes): how many classes score higher; ties go to the lower class."""
-    return _rank_of(np.ascontiguousarray(scores), code)
-
-
-@compiled()
-def _rank_of(scores, code):
-    ranks = np.zeros(len(code), dtype=np.int64)
-    for row in range(len(code)):
-        own = scores[row, code[row]]
-        for other in range(code[row]):
-            ranks[row] += scores[row, other] >= own
-        for other in range(code[row] + 1, scores.shape[1]):
-            ranks[row] += scores[row, other] > own
-    return ranks
 
 
 def knn_ranks(
