@@ -13,7 +13,7 @@ import numpy as np
 
 from plumbline.metrics.class_ranks import rank_of
 from plumbline.metrics.neighbours import neighbour_chunks, odd_at_most, principal_components
-from plumbline.metrics.rows import Rows, Source, between, blocks, fits, held
+from plumbline.metrics.rows import Rows, Source, blocks, fits, held
 
 EPOCHS, WARM_UP = 250, 10
 START_RATE, RATE, WEIGHT_DECAY = 3e-5, 1e-3, 1e-6
@@ -83,7 +83,7 @@ def fit_linear(
     xp, there, back = _arrays(device)
     random, n = np.random.default_rng(seed), len(code)
     layer = there(np.column_stack((start.weight, start.bias)) if start else initial(values.shape[1], n_classes, random))
-    read = _reader(values, code, there, device)
+    read = _reader(xp, values, code, there, device)
     first, second = xp.zeros_like(layer), xp.zeros_like(layer)
     rates = learning_rates(n_steps(n, schedule), schedule.epochs)
     batches = (rows for _ in range(schedule.epochs) for rows in minibatches(n, schedule, random))
@@ -103,14 +103,17 @@ def layer_of(weights: np.ndarray) -> Layer:
 
 def with_ones(values: np.ndarray) -> np.ndarray:
     """float32 (n, d + 1): the bias is a weight of 1."""
-    return np.column_stack((values, np.ones(len(values)))).astype(np.float32)
+    inputs = np.ones((len(values), values.shape[1] + 1), dtype=np.float32)
+    inputs[:, :-1] = values
+    return inputs
 
 
-def _reader(values: Source, code: np.ndarray, there: Callable, device: str) -> Callable:
+def _reader(xp: ModuleType, values: Source, code: np.ndarray, there: Callable, device: str) -> Callable:
     """What gives inputs and classes of some rows (a slice or an array) where the probe is trained: from memory if they fit."""
     if not fits(values) and device == "cpu":
         return lambda rows: (with_ones(values[rows]), code[rows])
-    inputs, targets = there(with_ones(between(values, 0, len(code)))), there(code.astype(np.int64))
+    inputs = xp.concatenate([there(with_ones(block)) for _, block in blocks(values)])
+    targets = there(code.astype(np.int64))
     return lambda rows: (inputs[rows], targets[rows])
 
 
