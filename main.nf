@@ -9,6 +9,7 @@ include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
 include { ESTIMATE } from './modules/local/estimate/main'
 include { EVALUATE } from './modules/local/evaluate/main'
+include { EVALUATE as EVALUATE_GPU } from './modules/local/evaluate/main'
 include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
 include { MULTIQC } from './modules/nf-core/multiqc/main'
@@ -73,19 +74,26 @@ workflow PLUMBLINE {
                 [evaluateMeta(meta, task, digests[task], uses[meta.id], opts), embedding, provenance, tables, tasks.flags[task].needs_counts ? counts : []]
             }
         }
-    EVALUATE(ch_evaluations)
+    // aliased by where it runs, as EMBED is
+    ch_by_device = ch_evaluations.branch { meta, _embedding, _provenance, _tables, _counts ->
+        gpu: tasks.flags[meta.task].uses_device
+        cpu: true
+    }
+    EVALUATE(ch_by_device.cpu)
+    EVALUATE_GPU(ch_by_device.gpu)
+    ch_scores = EVALUATE.out.scores.mix(EVALUATE_GPU.out.scores)
 
     def records = tasks.flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
     // known when all tasks have ended
-    ch_expected = EVALUATE.out.scores
+    ch_expected = ch_scores
         .toList()
         .map { _scores -> groovy.json.JsonOutput.toJson(expectedRuns(requests, tasks, failures())) }
         .collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
         [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
-        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
-        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
+        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
+        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         ch_prepared.toSortedList { a, b -> a[0] <=> b[0] }.map { rows -> rows.collect { row -> row[2] } },
         ch_expected,

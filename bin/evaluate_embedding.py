@@ -22,6 +22,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--protocols", default="paper,corrected")
     parser.add_argument("--n-draws", type=whole(1, 1_000_000), default=1000, help="size of permutation nulls")
     parser.add_argument("--n-boot", type=whole(1, 1_000_000), default=1000, help="bootstrap resamples of an interval")
+    parser.add_argument(
+        "--exact", choices=("true", "false"), default="false", help="large data sets, too, without approximation"
+    )
     parser.add_argument("--threads", type=whole(1), default=1)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     for name in ABOUT:
@@ -40,6 +43,7 @@ def rows_of(args: argparse.Namespace) -> list:
         n_draws=args.n_draws,
         threads=args.threads,
         device=device_of(args.device),
+        exact=args.exact == "true",
     )
     return scored(args.embedding, args.tables, args.counts, args.task, how)
 

@@ -14,13 +14,15 @@ from plumbline.scoring.vectors import Vectors
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'."""
+    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'. exact: no approximation of large
+    data."""
 
     seeds: list[int]
     protocols: list[str]
     n_draws: int = 1000
     threads: int = 1
     device: str = "cpu"
+    exact: bool = False
 
 
 def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: Scoring) -> list[Row]:
@@ -41,6 +43,7 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
         n_draws=how.n_draws,
         threads=how.threads,
         device=how.device,
+        exact=how.exact,
     )
     del embedding, screen  # the ids of two million cells, which would stay until the end
     splits = [read_split(tables, seed).take(subject.rows) for seed in how.seeds]

@@ -33,7 +33,7 @@ def taskNames() {
 def taskFlags() {
     return taskNames().collectEntries { name ->
         def lines = file("${projectDir}/bin/plumbline/tasks/${name}.py").readLines().collect { line -> line.trim() }
-        def flags = [needs_counts: 'needs_counts=True,' in lines, scores_predictors: 'scores_predictors=True,' in lines]
+        def flags = [needs_counts: 'needs_counts=True,' in lines, scores_predictors: 'scores_predictors=True,' in lines, uses_device: 'uses_device=True,' in lines]
         [name, flags]
     }
 }
@@ -177,7 +177,7 @@ def embedMeta(name, dataset, spec, opts) {
 def evaluateMeta(meta, task, digest, uses, opts) {
     def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds'])
     def protocols = inMainRun(uses) ? words(opts.protocols) : ['corrected']
-    def options = [protocols: protocols.join(','), n_draws: opts.n_draws, n_boot: opts.n_boot]
+    def options = [protocols: protocols.join(','), n_draws: opts.n_draws, n_boot: opts.n_boot, exact: opts.exact]
     return about + options + [id: "${meta.id}.${task}".toString(), task: task, code: digest]
 }
 
