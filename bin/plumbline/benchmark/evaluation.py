@@ -5,7 +5,7 @@ from pathlib import Path
 
 from plumbline import tasks
 from plumbline.common.errors import UserError
-from plumbline.data.splits import read_split
+from plumbline.data.splits import read_splits
 from plumbline.embedding.contract import align, read_embedding
 from plumbline.scoring.evaluation import Row, absent_rows, evaluate
 from plumbline.scoring.screen import Subject, read_screen
@@ -41,7 +41,7 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
         threads=how.threads,
         device=how.device,
     )
-    splits = [read_split(tables, seed).take(subject.rows) for seed in how.seeds]
+    splits = [split.take(subject.rows) for split in read_splits(tables, how.seeds)]
     return evaluate(subject, task, splits, how.protocols)
 
 

@@ -1,5 +1,3 @@
-include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
-
 process PREPARE {
     tag "${meta.id}"
     // its warnings about the data belong on the console
@@ -22,11 +20,7 @@ process PREPARE {
     cat > row.json <<'ROW'
     ${groovy.json.JsonOutput.toJson(meta.row)}
     ROW
-    cat > arguments.json <<'ARGUMENTS'
-    ${jsonArguments([seeds: meta.seeds])}
-    ARGUMENTS
-    prepare_dataset.py @arguments.json \\
-        --row row.json --input input/* ${cell_table ? '--cell-table cell_table/*' : ''} --catalogue ${catalogue} \\
+    prepare_dataset.py --row row.json --input input/* ${cell_table ? '--cell-table cell_table/*' : ''} --catalogue ${catalogue} \\
         --outdir ${meta.id} ${task.ext.args ?: ''}
     """
 
