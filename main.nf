@@ -78,11 +78,13 @@ workflow PLUMBLINE {
         .combine(ch_prepared, by: 0)
         .combine(ch_plans, by: 0)
         .flatMap { _id, meta, embedding, provenance, about, counts, tables, plan ->
-            tasksFor(uses[meta.id], tasks).findAll { task -> !plan.not_applicable[task] }.collectMany { task ->
-                evaluateMetas(meta, task, digests[task], uses[meta.id], opts, tasks.flags[task], about.n_dimensions).collect { evaluation ->
-                    [evaluation, embedding, provenance, tables, tasks.flags[task].needs_counts ? counts : []]
+            tasksFor(uses[meta.id], tasks)
+                .findAll { task -> !plan.not_applicable[task] }
+                .collectMany { task ->
+                    evaluateMetas(meta, task, digests[task], uses[meta.id], opts, tasks.flags[task], about.n_dimensions).collect { evaluation ->
+                        [evaluation, embedding, provenance, tables, tasks.flags[task].needs_counts ? counts : []]
+                    }
                 }
-            }
         }
     EVALUATE(ch_evaluations)
 

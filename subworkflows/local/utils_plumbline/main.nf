@@ -194,11 +194,13 @@ def seedGroups(seeds, n_cells) {
 def evaluateMetas(meta, task, digest, uses, opts, flags, n_dimensions) {
     def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes']) + [n_dimensions: n_dimensions, task: task, code: digest, n_draws: opts.n_draws, n_boot: opts.n_boot]
     def groups = seedGroups(meta.seeds, meta.n_cells)
-    return groups.collect { seeds ->
-        // without a split, `paper` has nothing that depends on the seed: it is scored with the first
-        def protocols = protocolsFor(uses, opts).findAll { protocol -> protocol != 'paper' || flags.uses_split || seeds == groups[0] }
-        about + [id: evaluationId(meta, task, seeds).toString(), seeds: seeds, protocols: protocols.join(',')]
-    }.findAll { evaluation -> evaluation.protocols }
+    return groups
+        .collect { seeds ->
+            // without a split, `paper` has nothing that depends on the seed: it is scored with the first
+            def protocols = protocolsFor(uses, opts).findAll { protocol -> protocol != 'paper' || flags.uses_split || seeds == groups[0] }
+            about + [id: evaluationId(meta, task, seeds).toString(), seeds: seeds, protocols: protocols.join(',')]
+        }
+        .findAll { evaluation -> evaluation.protocols }
 }
 
 // 'kang.pca.42.recall'; with the seeds where an embedding has more than one EVALUATE per task
