@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import UserError
-from plumbline.common.files import read_json_object, reading, write_parquet
+from plumbline.common.files import reading, write_parquet
 
 PARTS = ("train", "test1", "test2", "validation")
 LABELS = ("perturbation", "is_control", "batch")
@@ -176,12 +176,9 @@ def read_splits(tables: Path | str, seeds: list[int]) -> list[Split]:
     A splits.parquet in the folder (columns train_42, test1_42, ...) is used for the seeds that it holds. All others are made
     here, from the cells and the seed alone: a further seed asks nothing of what was prepared before.
     """
-    tables = Path(tables)
-    by = read_json_object(tables / "dataset.json", "Run PREPARE again.").get("split_by")
-    if by is None:
-        raise UserError(f"{tables / 'dataset.json'} does not say how the data set is split (split_by). Run PREPARE again.")
-    given = set(split_seeds(tables))
-    labels = _labels(tables) if set(seeds) - given else ()
+    tables, given = Path(tables), split_seeds(tables)
+    labels = _labels(tables)
+    by = split_by(*labels[1:])
     return [_given(tables, seed, by) if seed in given else make_split(*labels, seed, by) for seed in seeds]
 
 
