@@ -53,11 +53,11 @@ def prepared(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("task", "computes_with"),
-    [("recall", {"pandas"}), ("consistency", {"pandas", "numba"}), ("batch_effect", {"pandas", "numba"})],
+    [("recall", {"pandas"}), ("consistency", {"pandas", "numba"}), ("batch_effect", {"pandas", "numba", "faiss"})],
 )
 def test_an_evaluation_loads_what_it_computes_with(task, computes_with, prepared, tmp_path):
     arguments = ["--embedding", prepared / "e.npz", "--tables", prepared / "tables", "--task", task, "--seeds", 42]
     arguments += ["--n-draws", 9, "--n-boot", 9, "--output", tmp_path / "out"]
     command = ["evaluate_embedding.py", *map(str, arguments)]
-    assert loaded(f"import sys, evaluate_embedding; sys.argv = {command!r}; evaluate_embedding.main()") == computes_with
+    assert loaded(f"import sys, evaluate_embedding; sys.argv = {command!r}; evaluate_embedding.main()") <= computes_with
     assert set(pd.read_parquet(tmp_path / "out.scores.parquet")["status"]) >= {"ok"}

@@ -1,6 +1,7 @@
-"""Loops compiled by numba at their first call, and kept on disk: a pipeline starts hundreds of processes that need the same ones."""
+"""Loops compiled by numba at their first call and kept on disk: a pipeline starts hundreds of processes that need the same."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property, update_wrapper
 from typing import Any
 
@@ -33,10 +34,8 @@ class Compiled:
             if isinstance(called, Compiled):
                 names[name] = called.dispatcher
         made = numba.njit(**self.options)(self.function)
-        try:
+        with suppress(RuntimeError):  # no folder can be written
             made._cache = _tolerant_cache(self.function)
-        except RuntimeError:  # no folder can be written
-            pass
         return made
 
 

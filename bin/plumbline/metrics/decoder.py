@@ -5,7 +5,8 @@ et al. 2024). It is meant for a million cells: on a few thousand it makes 150 st
 gene. CORRECTED is the same network and loss on standardised inputs, its output starting at the mean of each gene, with
 AdamW 1e-3 and a cosine to 0. On a CPU the paper's widths are out of reach for thousands of genes (d = 256, G = 8,000: 83
 million weights): there the hidden layers are narrowed and, if that is not enough, epochs and cells are cut, until a training
-costs at most CPU_OPERATIONS; every score says what was done. On a GPU nothing is cut. CORRECTED makes at least MIN_STEPS.
+costs at most a budget, by default CPU_OPERATIONS; every score says what was done. On a GPU nothing is cut. CORRECTED makes
+at least MIN_STEPS, if the budget allows.
 """
 
 from dataclasses import dataclass
@@ -35,23 +36,23 @@ class Plan:
     note: str = ""
 
 
-def plan(protocol: str, d: int, n_genes: int, n_cells: int, device: str) -> Plan:
+def plan(protocol: str, d: int, n_genes: int, n_cells: int, device: str, budget: float = CPU_OPERATIONS) -> Plan:
     """The training a protocol asks for, or the part of it that fits a CPU.
 
     A narrowed decoder is trained by the recipe of `corrected` in both protocols: 1e-4 is the rate of a wide one.
     """
     widths = tuple(int(width) for width in np.linspace(d, n_genes, 5)[1:4])
     paper = Plan("paper", widths, EPOCHS, n_cells)
-    if protocol == "paper" and (device != "cpu" or operations(d, n_genes, paper) <= CPU_OPERATIONS):
+    if protocol == "paper" and (device != "cpu" or operations(d, n_genes, paper) <= budget):
         return paper
     full = Plan("corrected", widths, max(EPOCHS, -(-MIN_STEPS // -(-n_cells // BATCH))), n_cells)
-    if device != "cpu" or operations(d, n_genes, full) <= CPU_OPERATIONS:
+    if device != "cpu" or operations(d, n_genes, full) <= budget:
         return full
     cap = max(widths)
-    while cap > MIN_WIDTH and operations(d, n_genes, _narrowed(full, cap)) > CPU_OPERATIONS:
+    while cap > MIN_WIDTH and operations(d, n_genes, _narrowed(full, cap)) > budget:
         cap = max(MIN_WIDTH, int(cap * 0.9))
     narrow = _narrowed(full, cap)
-    over = max(1.0, operations(d, n_genes, narrow) / CPU_OPERATIONS)
+    over = max(1.0, operations(d, n_genes, narrow) / budget)
     epochs = max(MIN_EPOCHS, int(full.epochs / over))
     cells = min(n_cells, max(4 * BATCH, int(n_cells * full.epochs / epochs / over)))
     cut = f", {epochs} epochs, {cells} of {n_cells} train cells" if over > 1 else ""
