@@ -22,6 +22,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--protocols", default="paper,corrected")
     parser.add_argument("--n-draws", type=whole(1, 1_000_000), default=1000, help="size of permutation nulls")
     parser.add_argument("--n-boot", type=whole(1, 1_000_000), default=1000, help="bootstrap resamples of an interval")
+    parser.add_argument("--decoder-budget", type=whole(1), default=200, help="billions of operations of a training on a CPU")
     parser.add_argument("--threads", type=whole(1), default=1)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     for name in ABOUT:
@@ -38,6 +39,7 @@ def rows_of(args: argparse.Namespace) -> list:
         seeds=[int(seed) for seed in args.seeds.split(",")],
         protocols=args.protocols.split(","),
         n_draws=args.n_draws,
+        decoder_budget=1e9 * args.decoder_budget,
         threads=args.threads,
         device=device_of(args.device),
     )

@@ -13,11 +13,15 @@ from plumbline.scoring.screen import Subject, read_screen
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'."""
+    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'.
+
+    decoder_budget: operations that one training of a decoder may take on a CPU.
+    """
 
     seeds: list[int]
     protocols: list[str]
     n_draws: int = 1000
+    decoder_budget: float = 2e11
     threads: int = 1
     device: str = "cpu"
 
@@ -38,6 +42,7 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
         counts=counts,
         predictor=embedding.provenance.get("predictor", ""),
         n_draws=how.n_draws,
+        decoder_budget=how.decoder_budget,
         threads=how.threads,
         device=how.device,
     )

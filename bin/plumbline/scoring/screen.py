@@ -34,7 +34,8 @@ class Subject:
     """An embedding to be evaluated: its cells, before any split or post-processing.
 
     embedding: (n_cells, d), float32, without NaN. rows: for each cell its row in counts.h5ad. predictor: the name of a
-    predictor, whose embedding has no column. n_draws: size of permutation nulls.
+    predictor, whose embedding has no column. n_draws: size of permutation nulls. decoder_budget: multiplications and additions
+    that one training of a decoder may take on a CPU.
     """
 
     embedding: np.ndarray
@@ -43,6 +44,7 @@ class Subject:
     counts: Path | None = None
     predictor: str = ""
     n_draws: int = 1000
+    decoder_budget: float = 2e11
     threads: int = 1
     device: str = "cpu"
 
@@ -64,6 +66,7 @@ class View:
 
     rows: for each cell its row in counts.h5ad, so that a task that needs counts can stream them.
     seed: seeds every random draw of the task. n_draws: size of permutation nulls.
+    decoder_budget: multiplications and additions that one training of a decoder may take on a CPU.
     compared: for metrics that compare cells with controls, makes the view without the controls that fitted the
     post-processing (they look unlike any other cell); None where no control has to be left out.
     """
@@ -77,6 +80,7 @@ class View:
     counts: Path | None = None
     predictor: str = ""
     n_draws: int = 1000
+    decoder_budget: float = 2e11
     threads: int = 1
     device: str = "cpu"
     compared: Callable[[], "View"] | None = None

@@ -17,7 +17,7 @@ process EVALUATE {
 
     script:
     // counts is an empty list for the tasks that do not read expression
-    def options = meta.subMap(['task', 'seeds', 'protocols', 'dataset', 'model', 'variant', 'code']) + ['n-draws': meta.n_draws, 'n-boot': meta.n_boot, 'fit-on': meta.fit_on]
+    def options = meta.subMap(['task', 'seeds', 'protocols', 'dataset', 'model', 'variant', 'code']) + ['n-draws': meta.n_draws, 'n-boot': meta.n_boot, 'decoder-budget': meta.decoder_budget, 'fit-on': meta.fit_on]
     """
     cat > arguments.json <<'ARGUMENTS'
     ${jsonArguments(options)}

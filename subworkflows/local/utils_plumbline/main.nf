@@ -192,7 +192,7 @@ def seedGroups(seeds, n_cells) {
 
 // one meta map per EVALUATE of an embedding and a task
 def evaluateMetas(meta, task, digest, uses, opts, flags, n_dimensions) {
-    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes']) + [n_dimensions: n_dimensions, task: task, code: digest, n_draws: opts.n_draws, n_boot: opts.n_boot]
+    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes']) + [n_dimensions: n_dimensions, task: task, code: digest, n_draws: opts.n_draws, n_boot: opts.n_boot, decoder_budget: opts.decoder_budget]
     def groups = seedGroups(meta.seeds, meta.n_cells)
     return groups
         .collect { seeds ->
