@@ -2,6 +2,7 @@
 """Score one embedding on one task: every seed, protocol and post-processing, with intervals and per-item values."""
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -46,13 +47,20 @@ def rows_of(args: argparse.Namespace) -> list:
     return scored(args.embedding, args.tables, args.counts, args.task, how)
 
 
+def dimensions_of(embedding: Path) -> dict[str, int]:
+    from plumbline.embedding.contract import provenance_path
+
+    n_dimensions = json.loads(provenance_path(embedding).read_text()).get("n_dimensions")
+    return {} if n_dimensions is None else {"n_dimensions": n_dimensions}
+
+
 def write_tables(rows: list, args: argparse.Namespace, start: float) -> None:
     from plumbline import tasks
     from plumbline.common.usage import usage
     from plumbline.scoring.writing import write_rows
 
     about = {name: getattr(args, name) for name in ABOUT}
-    cost = usage(start) | {"threads": args.threads}
+    cost = usage(start) | {"threads": args.threads, "n_seeds": args.seeds.count(",") + 1} | dimensions_of(args.embedding)
     paths = tuple(Path(f"{args.output}.{name}.parquet") for name in ("scores", "items"))
     write_rows(rows, tasks.load(args.task), about, args.n_boot, cost, paths)
 

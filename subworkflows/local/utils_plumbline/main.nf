@@ -247,7 +247,7 @@ def planOf(datasets, requests, tasks) {
     def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
     return [
         datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] },
-        embed: requests.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant']) },
-        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [dataset: meta.dataset, task: task] } },
+        embed: requests.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) },
+        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
     ]
 }
