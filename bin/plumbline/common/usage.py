@@ -29,7 +29,7 @@ def usage(start: float) -> dict:
 
 
 def machine_seconds() -> float:
-    """Processor time of a fixed computation (products, sorting, Python's own loop), the best of three: how fast a machine is."""
+    """Processor time of a fixed computation (products, sorting, a loop of Python), the best of three: how fast a machine is."""
     import numpy as np
 
     values = np.random.default_rng(0).random((256, 256))

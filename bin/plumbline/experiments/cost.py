@@ -59,7 +59,7 @@ def work(step: str, name: str, rows: pd.DataFrame, scale: str) -> np.ndarray:
 def fit_costs(steps: pd.DataFrame) -> pd.DataFrame:
     """Time and memory per step and name as base + rate x work, both positive.
 
-    Fitted by least squares on the logarithms, every amount of work counting alike, however many tasks did it. Where all
+    Fitted by least squares on the logarithms, every power of ten of work counting alike, however many tasks did it. Where all
     tasks do the same work, all time but 1 s of start-up is taken as proportional to it, which overestimates larger runs.
 
     Parameters
@@ -98,7 +98,7 @@ def _line(done: np.ndarray, value: np.ndarray, start: float) -> tuple[float, flo
         return float(base), float((value.mean() - base) / done.mean())
     first, _ = nnls(np.column_stack([1 / value, done / value]), np.ones(len(value)))
     at = np.log(np.maximum(first, [1e-3 * value.min(), 1e-3 * (value / done).min()]))
-    _, group, size = np.unique(np.round(np.log2(done)), return_inverse=True, return_counts=True)
+    _, group, size = np.unique(np.round(np.log10(done)), return_inverse=True, return_counts=True)
     weight = size[group] ** -0.5
     found = least_squares(lambda x: weight * (np.logaddexp(x[0], x[1] + np.log(done)) - np.log(value)), at)
     base, rate = np.exp(found.x)
