@@ -1,10 +1,13 @@
 include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
 include { keepReason } from '../../../subworkflows/local/utils_failures/main'
+include { evaluateMemory ; evaluateTime } from '../../../subworkflows/local/utils_resources/main'
 
 process EVALUATE {
     tag "${meta.id}"
     label 'env_base'
-    label 'process_medium'
+    label 'process_sized'
+    memory { evaluateMemory(meta, counts) * task.attempt }
+    time { evaluateTime(meta) * task.attempt }
     errorStrategy { keepReason(task, meta.id) }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 

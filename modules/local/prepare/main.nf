@@ -1,9 +1,13 @@
+include { prepareMemory ; prepareTime } from '../../../subworkflows/local/utils_resources/main'
+
 process PREPARE {
     tag "${meta.id}"
     // its warnings about the data belong on the console
     debug true
     label 'env_base'
-    label 'process_medium'
+    label 'process_sized'
+    memory { prepareMemory(input) * task.attempt }
+    time { prepareTime(input) * task.attempt }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:
