@@ -9,11 +9,11 @@ workflow {
         large: evaluateMemory(sizes, []),
         wide: evaluateMemory(sizes + [n_dimensions: 1280], []),
         with_counts: evaluateMemory(sizes, [1]),
-        hours: evaluateTime(sizes),
-        hours_of_two_seeds: evaluateTime(sizes + [seeds: '42,43']),
-        h5ad: prepareMemory([name: 'a.h5ad', size: { 20_000_000_000 }]),
-        mtx: prepareMemory([name: 'a.tar', size: { 1_000_000_000 }]),
-        gpu: embedMemory([device: 'gpu'], [size: { 4_000_000_000 }]),
+        minutes: evaluateTime(sizes),
+        minutes_of_two_seeds: evaluateTime(sizes + [seeds: '42,43']),
+        h5ad: prepareMemory(file(params.h5ad)),
+        mtx: prepareMemory(file(params.tar)),
+        gpu: embedMemory([device: 'gpu'], file(params.h5ad)),
     ]
-    shown.each { name, value -> println("${name}=${value.toUnit(value instanceof nextflow.util.MemoryUnit ? 'MB' : 'm')}") }
+    shown.each { name, value -> println("${name}=${name.startsWith('minutes') ? value.toMinutes() : value.toMega()}") }
 }
