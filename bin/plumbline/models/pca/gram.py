@@ -43,9 +43,7 @@ def gram_is_cheaper(n_cells: int, n_values: int, n_genes: int, n_vectors: int) -
     return n_genes <= MAX_GENES and gram < 2 * SPARSE_COST * n_values * n_vectors
 
 
-def centred_gram(
-    blocks: Iterator[sp.csr_matrix], mean: np.ndarray, share: np.ndarray, precision: type = np.float32
-) -> Gram:
+def centred_gram(blocks: Iterator[sp.csr_matrix], mean: np.ndarray, share: np.ndarray, precision: type = np.float32) -> Gram:
     """The sum of (x - mean)(x - mean)' over all cells.
 
     Parameters

@@ -16,6 +16,7 @@ MIN_BASIS = 1024  # up to this size (and that of the basis) the whole matrix is 
 TOLERANCE = 1e-4  # |A v - w v| relative to the smallest wanted eigenvalue; the eigenvalues' error is its square
 MAX_PRODUCTS = 400  # a multiple of CHECK_EVERY
 CHECK_EVERY = 4  # products between looks at the residual: a look costs the eigenpairs of the basis
+ORTHONORMAL = 1e-13  # of squared lengths and cosines
 NEGLIGIBLE = 1e-12  # of the largest eigenvalue: directions below it are rounding
 
 
@@ -29,9 +30,7 @@ class Eigenpairs:
     residual: float
 
 
-def top_eigenpairs(
-    apply: Callable[[np.ndarray], np.ndarray], size: int, k: int, tolerance: float | None = None
-) -> Eigenpairs:
+def top_eigenpairs(apply: Callable[[np.ndarray], np.ndarray], size: int, k: int, tolerance: float | None = None) -> Eigenpairs:
     """The ``k`` largest eigenpairs of a positive semi-definite matrix (size, size); fewer if its rank is lower.
 
     apply: (size, b) float64 -> the matrix times that block. The start block is fixed, so equal matrices give equal results.
@@ -64,7 +63,7 @@ def _lanczos(apply: Callable, size: int, k: int, tolerance: float) -> Eigenpairs
         image -= basis[:, :n] @ inner[:n, last]
         block, rest = _next_block(image, basis[:, :n], np.abs(inner[:n, :n]).max())
         full = n + block.shape[1] > basis_limit
-        if not full and block.shape[1] and products % CHECK_EVERY:
+        if not full and block.shape[1] and (n < k or products % CHECK_EVERY):
             continue
         values, ritz = np.linalg.eigh(_symmetric(inner[:n, :n]))
         values, ritz = values[::-1], ritz[:, ::-1]
@@ -80,13 +79,16 @@ def _lanczos(apply: Callable, size: int, k: int, tolerance: float) -> Eigenpairs
 def _next_block(image: np.ndarray, basis: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
     """Orthonormal new directions (size, <= b) of ``image`` and its coefficients on them; none if it lies in the basis.
 
-    image: orthogonal to the basis once already; twice is enough (Kahan and Parlett). Orthonormalised through the small Gram matrix (Stathopoulos and Wu 2002, SVQB): matrix products only, several times
-    faster than a QR of a tall block. Repeated, because the square of the condition enters.
+    image: made orthogonal to the basis once already; twice is enough (Kahan and Parlett). Orthonormalised through the small
+    Gram matrix (Stathopoulos and Wu 2002, SVQB): matrix products only, several times faster than a QR of a tall block.
+    Repeated, because the square of the condition enters.
     """
     image = image - basis @ (basis.T @ image)
     directions = image
     for round_ in range(3):
         weights, axes = np.linalg.eigh(_symmetric(directions.T @ directions))
+        if round_ and np.abs(weights - 1).max(initial=0.0) < ORTHONORMAL:
+            break
         floor = (NEGLIGIBLE * abs(largest)) ** 2 if round_ == 0 else 0.0
         good = weights > max(floor, 1e-15 * weights.max(initial=0.0))
         directions = directions @ (axes[:, good] / np.sqrt(weights[good]))

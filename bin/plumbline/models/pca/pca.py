@@ -1,10 +1,11 @@
 """PCA of a raw-count file that is never dense and never needs to fit in memory.
 
-Method: the leading eigenvectors of the gene covariance by block Lanczos (krylov.py), each product a pass over CSR blocks,
-``C Q = sum_blocks B'(B Q) - n m (m'Q)``: centring is implicit. Why this one: the result is the exact PCA to a stated
-residual (a randomised sketch is not, in the flat tail of 256 components), work grows with the non-zeros (the covariance
-itself costs non-zeros x genes, and 10 GB at 36,000 genes), and the cells enter only through sums, so their order and the
-size of blocks do not matter. Memory: CACHE_GB of CSR (re-read from disk beyond that) + 8 B x genes x 4 (k + 64) + the scores.
+Method: the leading eigenvectors of the gene covariance by block Lanczos (krylov.py), multiplied in one of two ways, whichever
+is cheaper for these cells: as a dense matrix that one pass sums up (gram.py; up to 16,384 genes), or by a pass over CSR blocks
+per product, ``C Q = sum_blocks B'(B Q) - n m (m'Q)``. Both give the exact PCA to one stated residual (a randomised sketch does
+not, in the flat tail of 256 components), and the cells enter only through sums, so their order and the size of blocks do not
+matter. Memory: CACHE_GB of CSR (re-read from disk beyond that) + 8 B x genes x 4 (k + 64) + the scores, and 12 B x genes^2 for
+the dense matrix.
 """
 
 import sys
@@ -93,23 +94,23 @@ def fit_pca(blocks: Callable[[], Iterator[sp.csr_matrix]], n_genes: int, n_compo
 
 
 def _eigenpairs(blocks: Callable[[], Iterator[sp.csr_matrix]], cells: "_Moments", k: int) -> tuple[Eigenpairs, str]:
-    """The ``k`` largest eigenpairs of n - 1 covariances, by the cheaper way, and its name: gram, gram64 or krylov."""
+    """The ``k`` largest eigenpairs of the covariance times n - 1, the cheaper way, and its name: gram, gram64 or krylov."""
     n_genes = len(cells.mean)
 
     def exact(vectors: np.ndarray) -> np.ndarray:
         return _covariance_product(blocks, cells.n, cells.mean, vectors)
 
+    def by_gram(precision: type) -> Eigenpairs:
+        gram = centred_gram(blocks(), cells.mean, cells.filled / cells.n, precision)
+        pairs = top_eigenpairs(gram.apply, n_genes, k, TOLERANCE / 2)  # products are cheap here: leave room for rounding
+        rounding = gram_error(exact, gram, pairs.vectors) / float(pairs.values[-1])
+        return replace(pairs, residual=pairs.residual + rounding)
+
     n_vectors = n_genes if is_small(n_genes, k) else VECTORS * k
     if not gram_is_cheaper(cells.n, int(cells.filled.sum()), n_genes, n_vectors):
         return top_eigenpairs(exact, n_genes, k), "krylov"
-    for solver, precision in (("gram", np.float32), ("gram64", np.float64)):
-        gram = centred_gram(blocks(), cells.mean, cells.filled / cells.n, precision)
-        pairs = top_eigenpairs(gram.apply, n_genes, k, TOLERANCE / 2)  # products are cheap here: leave room for rounding
-        error = gram_error(exact, gram, pairs.vectors) / pairs.values[-1]
-        pairs = replace(pairs, residual=pairs.residual + error)
-        if pairs.residual <= TOLERANCE:
-            break
-    return pairs, solver
+    pairs = by_gram(np.float32)
+    return (pairs, "gram") if pairs.residual <= TOLERANCE else (by_gram(np.float64), "gram64")
 
 
 @dataclass
