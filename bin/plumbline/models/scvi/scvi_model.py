@@ -153,7 +153,7 @@ def fit(model, epochs: int, options: Options, device: str, **arguments) -> dict:
 
 
 def n_loaders(accelerator: str, threads: int) -> int:
-    """Processes that prepare batches while a GPU trains, which waits for them otherwise; on a CPU they would compete with it."""
+    """Processes that prepare batches while a GPU trains, which waits for them otherwise; on a CPU they would take its cores."""
     return min(MAX_LOADERS, threads - 1) if accelerator == "cuda" else 0
 
 
