@@ -2,7 +2,7 @@
 
 The generator is splitmix64 (Steele, Lea & Flood 2014): one word of state, so that every perturbation has its own stream.
 Bounded draws take the high half of a product; with fewer than 2^32 cells the bias is below 1e-9. The loops release the
-interpreter's lock, so that threads share the work. Importing this module imports numba.
+interpreter's lock, so that threads share the work.
 """
 
 import numpy as np
