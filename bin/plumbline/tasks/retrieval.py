@@ -1,0 +1,157 @@
+"""Retrieval: is a perturbation found again among all others in a repeat of the experiment? (protocol, task 7)
+
+The effects of one half of the batches are looked up among those of the other half: the perturbation discrimination score
+(PDS) of cell-eval and the Virtual Cell Challenge 2026, of an embedding.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from plumbline.common.random import seed_of
+from plumbline.metrics.halves import HalfEffects, Labels, half_effects, halves_by_batch, halves_by_cell, halves_by_guide
+from plumbline.metrics.retrieval import Nearer, centred, chance_of_reciprocal_rank, retrieve
+from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.scores import Items, Score, counted
+from plumbline.scoring.screen import Screen, View
+
+METRICS = (
+    Metric(name="retrieval_pds", title="perturbation discrimination score (PDS)", chance=0.5),
+    Metric(name="retrieval_top1", title="top-1 accuracy among all perturbations"),
+    Metric(name="retrieval_mrr", title="mean reciprocal rank"),
+    Metric(name="retrieval_pds_specific", title="PDS, mean effect of all perturbations removed", chance=0.5),
+    Metric(name="retrieval_pds_ceiling", title="PDS between cells of the same batches (ceiling)", chance=0.5),
+)
+N_SPLITS = 3  # pairs of halves, each scored in both directions, per split seed
+MIN_CANDIDATES = 5
+Halving = Callable[[Labels, int], np.ndarray]
+
+
+def not_applicable(facts: dict) -> str:
+    """Why the task does not apply to this data set; '' if it does."""
+    if not facts["has_controls"]:
+        return "an effect is the difference to control cells, and the data set has none"
+    if facts["n_perturbations"] < MIN_CANDIDATES:
+        return f"a perturbation is looked for among {MIN_CANDIDATES} or more; the data set has {facts['n_perturbations']}"
+    return ""
+
+
+def run(view: View) -> list[Score]:
+    """Retrieval between halves of the data: by batch where the design allows, else by guide, else by cell.
+
+    retrieval_pds: mean over perturbations of 1 - k / (n - 1), k being the number of the n - 1 others that are nearer to the
+    effect in one half than the same perturbation's effect in the other (cosine, ties half). _top1: share with k = 0. _mrr: mean
+    of 1 / (1 + k). _pds_specific: after the mean effect of all perturbations is subtracted in each half. _pds_ceiling: where
+    the halves are batches, the same between halves of the cells of each batch.
+    """
+    if view.protocol == "paper":
+        return TASK.absent("not part of the paper's protocol")
+    labels = labels_of(view.screen)
+    kind, halving = halving_for(labels)
+    table = _scored(view, labels, halving)
+    if table.empty:
+        return TASK.absent(f"fewer than {MIN_CANDIDATES} perturbations have cells and controls in both halves")
+    note = _note(kind, table, len(np.unique(view.screen.perturbation[~view.screen.is_control])))
+    chance = {"retrieval_top1": (1 / table["n"]).mean(), "retrieval_mrr": table["n"].map(chance_of_reciprocal_rank).mean()}
+    scores = [
+        _score(metric.name, table["name"], table[metric.name], note + (f"; chance {chance[metric.name]:.3g}" if metric.name in chance else ""))
+        for metric in METRICS[:-1]
+    ]
+    return [*scores, _ceiling(view, labels, halving)]
+
+
+def labels_of(screen: Screen) -> Labels:
+    """What the halves of a screen are made from."""
+    return Labels(
+        cell_id=screen.cell_id,
+        perturbation=screen.perturbation,
+        is_control=screen.is_control,
+        batch=screen.batch,
+        guide=np.full(len(screen.batch), ""),
+    )
+
+
+def halving_for(labels: Labels) -> tuple[str, Halving]:
+    """(what the halves consist of, how they are made): the most independent repeat that half of the perturbations have."""
+    perturbed = ~labels.is_control
+    with_controls = np.isin(labels.batch, labels.batch[labels.is_control])
+    if _repeated(labels.perturbation, labels.batch, perturbed & with_controls) >= 0.5:
+        return "batches", halves_by_batch
+    if _repeated(labels.perturbation, labels.guide, perturbed & (labels.guide != "")) >= 0.5:
+        return "guides", halves_by_guide
+    return "cells", halves_by_cell
+
+
+def _repeated(perturbation: np.ndarray, unit: np.ndarray, used: np.ndarray) -> float:
+    """Share of the perturbations of the ``used`` cells that are met in two units or more."""
+    if not used.any():
+        return 0.0
+    pairs = pd.DataFrame({"perturbation": perturbation[used].astype(str), "unit": unit[used].astype(str)}).drop_duplicates()
+    return float((pairs.groupby("perturbation").size() > 1).mean())
+
+
+def _scored(view: View, labels: Labels, halving: Halving) -> pd.DataFrame:
+    """One row per perturbation: mean of each metric over the splits and directions it was in, and the number of candidates."""
+    parts = []
+    for split in range(N_SPLITS):
+        effects = half_effects(view.embedding, labels, halving(labels, seed_of(view.seed, f"halves {split}")))
+        if len(effects.names) >= MIN_CANDIDATES:
+            parts += _both_ways(effects)
+    return pd.concat(parts).groupby("name", as_index=False).mean() if parts else pd.DataFrame()
+
+
+def _both_ways(effects: HalfEffects) -> list[pd.DataFrame]:
+    whole = retrieve(effects.first, effects.second)
+    own = retrieve(centred(effects.first), centred(effects.second))
+    return [_columns(effects.names, *found) for found in zip(whole, own, strict=True)]
+
+
+def _columns(names: np.ndarray, found: Nearer, own: Nearer) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "name": names,
+            "n": float(len(names)),
+            "retrieval_pds": found.pds,
+            "retrieval_top1": found.top1,
+            "retrieval_mrr": found.reciprocal_rank,
+            "retrieval_pds_specific": own.pds,
+        }
+    )
+
+
+def _note(kind: str, table: pd.DataFrame, n_all: int) -> str:
+    low, high = int(table["n"].min()), int(table["n"].max())
+    among = str(low) if low == high else f"{low} to {high}"
+    missing = n_all - len(table)
+    left_out = f"; {counted(missing, 'perturbation')} without cells and controls in both halves not scored" if missing else ""
+    return f"halves: {kind}; {among} candidates{left_out}"
+
+
+def _ceiling(view: View, labels: Labels, halving: Halving) -> Score:
+    metric = "retrieval_pds_ceiling"
+    if halving is halves_by_cell:
+        return Score.absent(metric, "the halves are already cells of the same batches")
+    table = _scored(view, labels, halves_by_cell)
+    if table.empty:
+        return Score.absent(metric, f"fewer than {MIN_CANDIDATES} perturbations have cells and controls in both halves")
+    return _score(metric, table["name"], table["retrieval_pds"], "halves: cells of the same batches")
+
+
+def _score(metric: str, names: pd.Series, values: pd.Series, note: str) -> Score:
+    value = values.to_numpy()
+    items = Items("perturbation", names.to_numpy(dtype=str), value, np.ones(len(value)), extra={"value": value})
+    return Score.of(metric, items, reason=note)
+
+
+TASK = Task(
+    name="retrieval",
+    version="1",
+    title="Finding perturbations again",
+    question="Whether a perturbation is recognised, among all others, in a repeat of the experiment.",
+    order=15,
+    metrics=METRICS,
+    main_metric="retrieval_pds",
+    not_applicable=not_applicable,
+    run=run,
+)
