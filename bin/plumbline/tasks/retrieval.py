@@ -4,17 +4,15 @@ The effects of one half of the batches are looked up among those of the other ha
 (PDS) of cell-eval and the Virtual Cell Challenge 2026, of an embedding.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
 from plumbline.common.random import seed_of
-from plumbline.metrics.halves import HalfEffects, Labels, half_effects, halves_by_batch, halves_by_cell, halves_by_guide
+from plumbline.metrics.repeats import Labels, Parting, by_cell, effects, labels_of, parting_for
 from plumbline.metrics.retrieval import Nearer, centred, chance_of_reciprocal_rank, retrieve
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
-from plumbline.scoring.screen import Screen, View
+from plumbline.scoring.screen import View
 
 METRICS = (
     Metric(name="retrieval_pds", title="perturbation discrimination score (PDS)", chance=0.5),
@@ -25,7 +23,6 @@ METRICS = (
 )
 N_SPLITS = 3  # pairs of halves, each scored in both directions, per split seed
 MIN_CANDIDATES = 5
-Halving = Callable[[Labels, int], np.ndarray]
 
 
 def not_applicable(facts: dict) -> str:
@@ -48,63 +45,38 @@ def run(view: View) -> list[Score]:
     if view.protocol == "paper":
         return TASK.absent("not part of the paper's protocol")
     labels = labels_of(view.screen)
-    kind, halving = halving_for(labels)
-    table = _scored(view, labels, halving)
+    kind, parting = parting_for(labels)
+    table = _scored(view, labels, parting)
     if table.empty:
         return TASK.absent(f"fewer than {MIN_CANDIDATES} perturbations have cells and controls in both halves")
     note = _note(kind, table, len(np.unique(view.screen.perturbation[~view.screen.is_control])))
     chance = {"retrieval_top1": (1 / table["n"]).mean(), "retrieval_mrr": table["n"].map(chance_of_reciprocal_rank).mean()}
     scores = [
-        _score(metric.name, table["name"], table[metric.name], note + (f"; chance {chance[metric.name]:.3g}" if metric.name in chance else ""))
+        _score(
+            metric.name,
+            table["name"],
+            table[metric.name],
+            note + (f"; chance {chance[metric.name]:.3g}" if metric.name in chance else ""),
+        )
         for metric in METRICS[:-1]
     ]
-    return [*scores, _ceiling(view, labels, halving)]
+    return [*scores, _ceiling(view, labels, parting)]
 
 
-def labels_of(screen: Screen) -> Labels:
-    """What the halves of a screen are made from."""
-    return Labels(
-        cell_id=screen.cell_id,
-        perturbation=screen.perturbation,
-        is_control=screen.is_control,
-        batch=screen.batch,
-        guide=np.full(len(screen.batch), ""),
-    )
-
-
-def halving_for(labels: Labels) -> tuple[str, Halving]:
-    """(what the halves consist of, how they are made): the most independent repeat that half of the perturbations have."""
-    perturbed = ~labels.is_control
-    with_controls = np.isin(labels.batch, labels.batch[labels.is_control])
-    if _repeated(labels.perturbation, labels.batch, perturbed & with_controls) >= 0.5:
-        return "batches", halves_by_batch
-    if _repeated(labels.perturbation, labels.guide, perturbed & (labels.guide != "")) >= 0.5:
-        return "guides", halves_by_guide
-    return "cells", halves_by_cell
-
-
-def _repeated(perturbation: np.ndarray, unit: np.ndarray, used: np.ndarray) -> float:
-    """Share of the perturbations of the ``used`` cells that are met in two units or more."""
-    if not used.any():
-        return 0.0
-    pairs = pd.DataFrame({"perturbation": perturbation[used].astype(str), "unit": unit[used].astype(str)}).drop_duplicates()
-    return float((pairs.groupby("perturbation").size() > 1).mean())
-
-
-def _scored(view: View, labels: Labels, halving: Halving) -> pd.DataFrame:
+def _scored(view: View, labels: Labels, parting: Parting) -> pd.DataFrame:
     """One row per perturbation: mean of each metric over the splits and directions it was in, and the number of candidates."""
     parts = []
     for split in range(N_SPLITS):
-        effects = half_effects(view.embedding, labels, halving(labels, seed_of(view.seed, f"halves {split}")))
-        if len(effects.names) >= MIN_CANDIDATES:
-            parts += _both_ways(effects)
+        halves = parting(labels, 2, seed_of(view.seed, f"halves {split}"))
+        names, first, second = effects(view.embedding, labels, halves).halves()
+        if len(names) >= MIN_CANDIDATES:
+            parts += _both_ways(names, first, second)
     return pd.concat(parts).groupby("name", as_index=False).mean() if parts else pd.DataFrame()
 
 
-def _both_ways(effects: HalfEffects) -> list[pd.DataFrame]:
-    whole = retrieve(effects.first, effects.second)
-    own = retrieve(centred(effects.first), centred(effects.second))
-    return [_columns(effects.names, *found) for found in zip(whole, own, strict=True)]
+def _both_ways(names: np.ndarray, first: np.ndarray, second: np.ndarray) -> list[pd.DataFrame]:
+    whole, own = retrieve(first, second), retrieve(centred(first), centred(second))
+    return [_columns(names, *found) for found in zip(whole, own, strict=True)]
 
 
 def _columns(names: np.ndarray, found: Nearer, own: Nearer) -> pd.DataFrame:
@@ -128,11 +100,11 @@ def _note(kind: str, table: pd.DataFrame, n_all: int) -> str:
     return f"halves: {kind}; {among} candidates{left_out}"
 
 
-def _ceiling(view: View, labels: Labels, halving: Halving) -> Score:
+def _ceiling(view: View, labels: Labels, parting: Parting) -> Score:
     metric = "retrieval_pds_ceiling"
-    if halving is halves_by_cell:
+    if parting is by_cell:
         return Score.absent(metric, "the halves are already cells of the same batches")
-    table = _scored(view, labels, halves_by_cell)
+    table = _scored(view, labels, by_cell)
     if table.empty:
         return Score.absent(metric, f"fewer than {MIN_CANDIDATES} perturbations have cells and controls in both halves")
     return _score(metric, table["name"], table["retrieval_pds"], "halves: cells of the same batches")

@@ -1,0 +1,170 @@
+"""Mean average precision of profiles, as copairs (Kalinin et al. 2025): activity and consistency (protocol, task 8).
+
+`map_activity`: profiles of one perturbation in several batches, against controls. `map_consistency`: perturbations of the
+members of one CORUM complex, against the other complexes.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from plumbline.common.random import seed_of
+from plumbline.genes.combinations import is_combination
+from plumbline.genes.relationships import complexes, perturbed_genes
+from plumbline.metrics.average_precision import Activity, Consistency
+from plumbline.metrics.groups import MIN_RELABELLINGS
+from plumbline.metrics.ranks import ALPHA
+from plumbline.metrics.repeats import Effects, control_profiles, effects, labels_of, parting_for
+from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.scores import Items, Score, counted
+from plumbline.scoring.screen import View
+from plumbline.scoring.stats import bh
+from plumbline.tasks import recall
+
+COMPARES = {"compares_controls": True}
+METRICS = (
+    Metric(name="map_activity", title="mAP, activity (replicates against controls)", **COMPARES),
+    Metric(
+        name="map_activity_pct",
+        title="percent of perturbations active, q ≤ 0.05",
+        unit="%",
+        highest=100,
+        chance=0.0,
+        **COMPARES,
+    ),
+    Metric(name="map_consistency", title="mAP, consistency (CORUM complexes)"),
+    Metric(name="map_consistency_pct", title="percent of complexes consistent, q ≤ 0.05", unit="%", highest=100, chance=0.0),
+)
+ACTIVITY, CONSISTENCY = ("map_activity", "map_activity_pct"), ("map_consistency", "map_consistency_pct")
+MAX_REPEATS = 8  # profiles of one perturbation: of more batches, several make one profile
+MAX_CONTROLS = 16  # profiles of controls in each part
+MIN_CONTROLS = 3  # one of them is kept for the null
+MIN_MEMBERS = 3  # perturbed members below which a complex is not scored
+MIN_CANDIDATES = 5  # genes without a complex in common, for each member
+MIN_COMPLEXES = 3
+
+
+def not_applicable(facts: dict) -> str:
+    """Why the task does not apply to this data set; '' if it does."""
+    if facts["n_perturbations"] < 1:
+        return "the data set has no perturbation"
+    return "" if facts["has_controls"] else "profiles are differences to control cells, and the data set has none"
+
+
+def run(view: View) -> list[Score]:
+    """Mean average precision (0..1) and the share of groups with q <= 0.05 (percent).
+
+    map_activity, _pct: perturbations with profiles in two parts of the data or more (batches, else guides, else cells).
+    map_consistency, _pct: CORUM complexes with three perturbed members or more; one profile per gene.
+    """
+    if view.protocol == "paper":
+        return TASK.absent("not part of the paper's protocol")
+    return [*_activity(view.compared() if view.compared else view), *_consistency(view)]
+
+
+def _activity(view: View) -> list[Score]:
+    labels = labels_of(view.screen)
+    kind, parting = parting_for(labels)
+    part = parting(labels, MAX_REPEATS if kind == "batches" else 4, seed_of(view.seed, "repeats"))
+    found = effects(view.embedding, labels, part)
+    size = _typical_size(found, int(part.max(initial=0)) + 1)
+    controls = control_profiles(view.embedding, labels, part, size, MAX_CONTROLS, seed_of(view.seed, "control profiles"))
+    usable = np.flatnonzero(np.bincount(controls.part, minlength=len(size)) >= MIN_CONTROLS)
+    if len(usable) < 2:
+        few = f"{counted(len(usable), 'part')} of the {kind} have controls for {MIN_CONTROLS} profiles; 2 are needed"
+        return [Score.absent(metric, few) for metric in ACTIVITY]
+    table = _active(found, controls, usable, view)
+    missing = len(np.unique(view.screen.perturbation[~view.screen.is_control])) - len(table)
+    left_out = f"{counted(missing, 'perturbation')} without two profiles or {MIN_RELABELLINGS} relabellings not scored"
+    note = f"profiles: {kind}; {left_out}" if missing else f"profiles: {kind}"
+    return _both(ACTIVITY, "perturbation", table, note)
+
+
+def _typical_size(found: Effects, n_parts: int) -> np.ndarray:
+    """Cells of the median profile in each part, (n_parts,), so that profiles of controls are as noisy."""
+    sizes = pd.Series(found.n_cells).groupby(found.part).median()
+    return np.maximum(sizes.reindex(range(n_parts)).fillna(1).to_numpy(), 1).astype(np.int64)
+
+
+def _active(found: Effects, controls: Effects, usable: np.ndarray, view: View) -> pd.DataFrame:
+    seed = seed_of(view.seed, "relabelled profiles")
+    activity = Activity(found.values, controls.values, controls.part, view.n_draws, seed)
+    rows = pd.DataFrame({"code": found.code, "part": found.part, "row": np.arange(len(found.code))})
+    scored = []
+    for code, own in rows[rows["part"].isin(usable)].groupby("code"):
+        part = own["part"].to_numpy()
+        if len(own) > 1 and len(activity.null(part)) >= MIN_RELABELLINGS:
+            value = activity.observed(own["row"].to_numpy(), part)
+            scored.append((found.names[code], value, activity.p_value(value, part), activity.chance(part), len(own)))
+    return pd.DataFrame(scored, columns=["name", "value", "p", "chance", "n_cells"])
+
+
+def _consistency(view: View) -> list[Score]:
+    reason = recall.not_applicable(view.screen.facts)
+    if reason:
+        return [Score.absent(metric, reason) for metric in CONSISTENCY]
+    found = _gene_effects(view)
+    known = {name: np.flatnonzero(np.isin(found.names, members)) for name, members in complexes().items()}
+    annotated = np.unique(np.concatenate([*known.values(), np.zeros(0, dtype=np.int64)]))
+    known = {name: np.searchsorted(annotated, members) for name, members in known.items() if len(members)}
+    related = np.eye(len(annotated), dtype=bool)
+    for members in known.values():
+        related[np.ix_(members, members)] = True
+    sets = _scored_sets(known, (~related).sum(axis=1))
+    if len(sets) < MIN_COMPLEXES:
+        few = f"{counted(len(sets), 'CORUM complex')} with {MIN_MEMBERS} perturbed members; at least {MIN_COMPLEXES} are needed"
+        return [Score.absent(metric, few) for metric in CONSISTENCY]
+    result = Consistency(found.values[found.code.searchsorted(annotated)], list(sets.values()), related, view.seed)
+    observed, null = result.observed(), result.null(view.n_draws, seed_of(view.seed, "permuted genes"))
+    p = ((null >= observed[:, None] - 1e-12).sum(axis=1) + 1) / (null.shape[1] + 1)
+    sizes = [len(members) for members in sets.values()]
+    columns = {"name": list(sets), "value": observed, "p": p, "chance": result.chance(), "n_cells": sizes}
+    return _both(CONSISTENCY, "complex", pd.DataFrame(columns), f"{len(annotated)} perturbed genes are in a complex")
+
+
+def _gene_effects(view: View) -> Effects:
+    """The effect of each perturbed gene, named as the relationships name it; combinations of genes are left out."""
+    labels, screen = labels_of(view.screen), view.screen
+    names, code = np.unique(screen.perturbation, return_inverse=True)
+    genes = perturbed_genes(names, screen.genes, screen.facts.get("organism") or "human")
+    single = np.array([not is_combination(name) for name in genes], dtype=bool)
+    part = np.where(single[code] | screen.is_control, 0, -1)
+    return effects(view.embedding, replace(labels, perturbation=genes[code]), part)
+
+
+def _scored_sets(known: dict[str, np.ndarray], free: np.ndarray) -> dict[str, np.ndarray]:
+    """Complexes with enough members and candidates; of several with the same perturbed members the first."""
+    sets: dict[tuple[int, ...], str] = {}
+    for name, members in known.items():
+        if len(members) >= MIN_MEMBERS and free[members].min() >= MIN_CANDIDATES:
+            sets.setdefault(tuple(members.tolist()), name)
+    return {name: np.array(members) for members, name in sets.items()}
+
+
+def _both(metrics: tuple[str, str], kind: str, table: pd.DataFrame, note: str) -> list[Score]:
+    """The mean average precision of the groups, and the percentage of them with q <= 0.05."""
+    if table.empty:
+        return [Score.absent(metric, note) for metric in metrics]
+    names, p = table["name"].to_numpy(dtype=str), table["p"].to_numpy()
+    extra = {"p": p, "q": bh(p), "n_cells": table["n_cells"].to_numpy()}
+    extra["value"] = value = table["value"].to_numpy()
+    active = Items(kind, names, 100.0 * (extra["q"] <= ALPHA), np.ones(len(p)), extra=extra)
+    mean = Items(kind, names, value, np.ones(len(p)), extra={"value": value})
+    return [
+        Score.of(metrics[0], mean, reason=f"{note}; chance {table['chance'].mean():.3f}"),
+        Score.of(metrics[1], active, reason=note),
+    ]
+
+
+TASK = Task(
+    name="map",
+    version="1",
+    title="Average precision of profiles",
+    question="Whether profiles of one perturbation, or of one complex, are nearer to each other than to controls and other genes.",
+    order=25,
+    metrics=METRICS,
+    main_metric="map_activity",
+    not_applicable=not_applicable,
+    run=run,
+)
