@@ -10,6 +10,7 @@ import numpy as np
 from plumbline.metrics.cosine import unit_rows
 from plumbline.metrics.groups import MIN_RELABELLINGS
 from plumbline.metrics.ranks import draw_p_value
+from plumbline.metrics.repeats import Effects
 
 
 def average_precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
@@ -24,28 +25,22 @@ def average_precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarra
     return (place / (place + ahead)).mean(axis=-1)
 
 
-def expected_average_precision(n_positives: np.ndarray, n_negatives: np.ndarray) -> np.ndarray:
-    """The mean average precision of a random order, for arrays of at least one positive each."""
-    m, total = np.asarray(n_positives, dtype=float), np.asarray(n_positives) + np.asarray(n_negatives)
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(total.max(initial=0)) + 1))])[total]
-    return ((m - 1) / np.maximum(total - 1, 1) * (total - harmonic) + harmonic) / total
-
-
 class Activity:
     """Are a perturbation's profiles nearer to each other than to profiles of controls?
 
-    profiles (m, d), ``part`` (m,); controls (c, d), ``control_part`` (c,): at least two in each part that counts. A profile
-    is compared with those of other parts alone, as profiles of one part share the noise of its controls. The last control of
-    each part stands in for the perturbation in the null, and is never a negative of the observed value: both then
-    have as many negatives.
+    profiles (m, d): effects, less the mean of all controls of their part. controls: Effects of groups of controls, at least two
+    in each part that counts. A profile is compared with those of other parts alone, as all effects of one part share the
+    noise of its controls. The last control of each part stands in for the perturbation in the null, and is never a negative
+    of the observed value: both then have as many negatives.
     """
 
-    def __init__(self, profiles: np.ndarray, controls: np.ndarray, control_part: np.ndarray, n_draws: int, seed: int) -> None:
-        self.unit, controls = unit_rows(profiles), unit_rows(controls)
-        self.part, self.n_draws, self.seed = control_part, n_draws, seed
-        self.to_controls, self.among = self.unit @ controls.T, controls @ controls.T
-        last = np.append(control_part[1:] != control_part[:-1], True)
-        self.negative = ~last
+    def __init__(self, profiles: np.ndarray, controls: Effects, n_controls: np.ndarray, n_draws: int, seed: int) -> None:
+        self.unit, self.part = unit_rows(profiles), controls.part
+        self.to_controls, self.gram = self.unit @ unit_rows(controls.values).T, controls.values @ controls.values.T
+        # without one of them, the mean of a part's controls lies so much of its profile further away from it
+        self.moves = controls.n_cells / np.maximum(n_controls[controls.part] - controls.n_cells, 1)
+        self.negative = ~np.append(self.part[1:] != self.part[:-1], True)
+        self.n_draws, self.seed = n_draws, seed
         self.nulls: dict[tuple[int, ...], np.ndarray] = {}
 
     def observed(self, rows: np.ndarray, part: np.ndarray) -> float:
@@ -71,22 +66,23 @@ class Activity:
             self.nulls[key] = self._mean_precision(_combinations(choices, self.n_draws, self.seed))
         return self.nulls[key]
 
-    def chance(self, part: np.ndarray) -> float:
-        """The mean average precision of random orders for a perturbation with profiles in these parts."""
-        counts = np.array([(self.negative & (self.part == one)).sum() for one in part])
-        return float(expected_average_precision(np.full(len(part), len(part) - 1), counts.sum() - counts).mean())
-
     def _mean_precision(self, chosen: np.ndarray) -> np.ndarray:
         """chosen (k, r): control profiles that play the perturbation, one per part."""
-        found, which = [], np.arange(len(chosen))[:, None]
+        found, length = [], np.sqrt(np.diag(self.gram)).clip(1e-300)
         for place in range(chosen.shape[1]):
-            others = np.delete(chosen, place, axis=1)
-            similarity = self.among[chosen[:, place]]
-            positives = similarity[which, others]
-            similarity = np.where(np.isin(self.part, self.part[others[0]]), similarity, -np.inf)
-            similarity[which, others] = -np.inf
-            found.append(average_precision(positives, similarity))
+            query, others = chosen[:, place], np.delete(chosen, place, axis=1)
+            positives = self.gram[query[:, None], others] / (length[query, None] * length[others])
+            negatives = [self._without(query, played) for played in others.T]
+            found.append(average_precision(positives, np.hstack(negatives) / length[query, None]))
         return np.mean(found, axis=0)
+
+    def _without(self, query: np.ndarray, played: np.ndarray) -> np.ndarray:
+        """Projections of ``query`` (k,) on the controls of another part, relative to their mean without ``played`` (k,)."""
+        others = np.flatnonzero(self.part == self.part[played[0]])
+        moved, square = self.moves[played, None], np.diag(self.gram)
+        dot = self.gram[query[:, None], others] + moved * self.gram[query, played][:, None]
+        length = square[others] + 2 * moved * self.gram[played[:, None], others] + moved**2 * square[played, None]
+        return np.where(others == played[:, None], -np.inf, dot / np.sqrt(length.clip(1e-300)))
 
 
 def _combinations(choices: list[np.ndarray], n_draws: int, seed: int) -> np.ndarray:
@@ -118,12 +114,6 @@ class Consistency:
         """The same for genes in random places, (s, n_draws): every draw is one permutation of all genes."""
         random = np.random.default_rng(seed)
         return self._under(np.stack([random.permutation(len(self.rank)) for _ in range(n_draws)]))
-
-    def chance(self) -> np.ndarray:
-        """The mean average precision of random orders, (s,)."""
-        free = (~self.related).sum(axis=1)
-        found = [expected_average_precision(np.full(len(s), len(s) - 1), free[s]).mean() for s in self.sets]
-        return np.array(found)
 
     def _under(self, orders: np.ndarray) -> np.ndarray:
         """orders (k, g): gene i has the profile of orders[:, i]. Returns (s, k)."""

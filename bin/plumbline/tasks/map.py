@@ -38,8 +38,8 @@ METRICS = (
 )
 ACTIVITY, CONSISTENCY = ("map_activity", "map_activity_pct"), ("map_consistency", "map_consistency_pct")
 MAX_REPEATS = 8  # profiles of one perturbation: of more batches, several make one profile
-MAX_CONTROLS = 16  # profiles of controls in each part
-MIN_CONTROLS = 3  # one of them is kept for the null
+MAX_CONTROLS, MIN_CONTROLS = 16, 3  # profiles of controls in each part; one of them is kept for the null
+MIN_PROFILES = 8  # profiles of controls that a part should have, be they smaller than those of perturbations
 MIN_MEMBERS = 3  # perturbed members below which a complex is not scored
 MIN_CANDIDATES = 5  # genes without a complex in common, for each member
 MIN_COMPLEXES = 3
@@ -68,35 +68,35 @@ def _activity(view: View) -> list[Score]:
     kind, parting = parting_for(labels)
     part = parting(labels, MAX_REPEATS if kind == "batches" else 4, seed_of(view.seed, "repeats"))
     found = effects(view.embedding, labels, part)
-    size = _typical_size(found, int(part.max(initial=0)) + 1)
+    n_controls = np.bincount(part[labels.is_control & (part >= 0)], minlength=int(part.max(initial=0)) + 1)
+    size = _size(found, n_controls)
     controls = control_profiles(view.embedding, labels, part, size, MAX_CONTROLS, seed_of(view.seed, "control profiles"))
     usable = np.flatnonzero(np.bincount(controls.part, minlength=len(size)) >= MIN_CONTROLS)
     if len(usable) < 2:
         few = f"{counted(len(usable), 'part')} of the {kind} have controls for {MIN_CONTROLS} profiles; 2 are needed"
         return [Score.absent(metric, few) for metric in ACTIVITY]
-    table = _active(found, controls, usable, view)
+    table = _active(found, Activity(found.values, controls, n_controls, view.n_draws, view.seed), usable)
     missing = len(np.unique(view.screen.perturbation[~view.screen.is_control])) - len(table)
     left_out = f"{counted(missing, 'perturbation')} without two profiles or {MIN_RELABELLINGS} relabellings not scored"
     note = f"profiles: {kind}; {left_out}" if missing else f"profiles: {kind}"
     return _both(ACTIVITY, "perturbation", table, note)
 
 
-def _typical_size(found: Effects, n_parts: int) -> np.ndarray:
-    """Cells of the median profile in each part, (n_parts,), so that profiles of controls are as noisy."""
+def _size(found: Effects, n_controls: np.ndarray) -> np.ndarray:
+    """Cells in a profile of controls in each part, (parts,): as many as in the median effect, fewer where controls are few."""
     sizes = pd.Series(found.n_cells).groupby(found.part).median()
-    return np.maximum(sizes.reindex(range(n_parts)).fillna(1).to_numpy(), 1).astype(np.int64)
+    typical = sizes.reindex(range(len(n_controls))).fillna(1).to_numpy().astype(np.int64)
+    return np.clip(typical, 1, np.maximum(n_controls // MIN_PROFILES, 1))
 
 
-def _active(found: Effects, controls: Effects, usable: np.ndarray, view: View) -> pd.DataFrame:
-    seed = seed_of(view.seed, "relabelled profiles")
-    activity = Activity(found.values, controls.values, controls.part, view.n_draws, seed)
+def _active(found: Effects, activity: Activity, usable: np.ndarray) -> pd.DataFrame:
     rows = pd.DataFrame({"code": found.code, "part": found.part, "row": np.arange(len(found.code))})
     scored = []
     for code, own in rows[rows["part"].isin(usable)].groupby("code"):
         part = own["part"].to_numpy()
         if len(own) > 1 and len(activity.null(part)) >= MIN_RELABELLINGS:
             value = activity.observed(own["row"].to_numpy(), part)
-            scored.append((found.names[code], value, activity.p_value(value, part), activity.chance(part), len(own)))
+            scored.append((found.names[code], value, activity.p_value(value, part), activity.null(part).mean(), len(own)))
     return pd.DataFrame(scored, columns=["name", "value", "p", "chance", "n_cells"])
 
 
@@ -119,7 +119,7 @@ def _consistency(view: View) -> list[Score]:
     observed, null = result.observed(), result.null(view.n_draws, seed_of(view.seed, "permuted genes"))
     p = ((null >= observed[:, None] - 1e-12).sum(axis=1) + 1) / (null.shape[1] + 1)
     sizes = [len(members) for members in sets.values()]
-    columns = {"name": list(sets), "value": observed, "p": p, "chance": result.chance(), "n_cells": sizes}
+    columns = {"name": list(sets), "value": observed, "p": p, "chance": null.mean(axis=1), "n_cells": sizes}
     return _both(CONSISTENCY, "complex", pd.DataFrame(columns), f"{len(annotated)} perturbed genes are in a complex")
 
 
@@ -161,7 +161,8 @@ TASK = Task(
     name="map",
     version="1",
     title="Average precision of profiles",
-    question="Whether profiles of one perturbation, or of one complex, are nearer to each other than to controls and other genes.",
+    question="Whether profiles of one perturbation are nearer to each other than to controls, and those of one complex than to "
+    "other genes.",
     order=25,
     metrics=METRICS,
     main_metric="map_activity",
