@@ -51,7 +51,7 @@ def evaluate(subject: Subject, task: Task, splits: list[Split], protocols: list[
     rows: list[Row] = []
     for protocol in protocols:
         # without a split the paper's protocol has nothing that depends on the seed
-        needed = splits if task.uses_split or protocol == "corrected" else splits[:1]
+        needed = splits if (task.uses_split or protocol == "corrected") and not task.describes else splits[:1]
         for split in needed:
             rows += _one_split(subject.view(split, protocol), task)
     return rows
@@ -82,13 +82,13 @@ def _one_split(base: View, task: Task) -> list[Row]:
     fit = fitting_controls(base.screen, split.seed) if any(compares) else base.screen.is_control
     processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control)
     cells = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
-    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose
+    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes
     chosen, why = _select(cells) if selects else ("none", "no validation part to choose a post-processing on")
     reported = {m: cells.run(m, "report" if selects else "all") for m in processed}
     if protocol == "paper" and len(processed) > 1:
         chosen, why = _best(reported, task, base.screen.facts), "best of the four on the scored cells themselves"
         why = why if np.isfinite(_value(reported[chosen], metric)) else f"{metric}, by which to choose, cannot be scored"
-    elif len(processed) == 1:
+    elif len(processed) == 1 or task.describes:
         why = ""
     found = [Row(split.seed, protocol, m, score) for m, scores in reported.items() for score in scores]
     found += [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in reported[chosen]]

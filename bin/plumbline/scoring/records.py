@@ -56,7 +56,8 @@ class Task:
     needs_counts: it streams counts.h5ad. uses_split: it scores test cells rather than all cells. scores_controls: controls
     are among the scored cells, which are the same under every post-processing. chooses_on_train: the post-processing is chosen
     on train cells, and all test cells are reported on. scores_predictors: it also scores predictors, which give expression and
-    no embedding.
+    no embedding. describes: neither direction of its metrics is better: no post-processing is chosen by it, all cells are
+    described once, and there is no verdict, no scale and no rank.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Task:
     scores_controls: bool = False
     chooses_on_train: bool = False
     scores_predictors: bool = False
+    describes: bool = False
 
     def metric(self, name: str) -> Metric:
         """One metric of the task. Raises KeyError for an unknown name."""

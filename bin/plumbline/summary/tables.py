@@ -123,9 +123,9 @@ def known_metric(name: str) -> Metric:
 
 
 def main_metric(task: str, facts: dict) -> str:
-    """The metric that ranks models on a data set; '' for a task this version does not have."""
+    """The metric that ranks models on a data set; '' for a task that does not rank them, or that this version does not have."""
     record = known_task(task)
-    return record.main(facts) if record else ""
+    return record.main(facts) if record and not record.describes else ""
 
 
 class ItemFiles:

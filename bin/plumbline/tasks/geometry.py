@@ -1,0 +1,89 @@
+"""Geometry: what an embedding looks like, without a question to it (protocol, task 9). It explains other scores.
+
+Few dimensions or cells that all point one way make cosines and linear probes fail; a large systematic share makes every
+perturbation look alike.
+"""
+
+import numpy as np
+import pandas as pd
+
+from plumbline.common.random import seed_of, uniform_by_id
+from plumbline.metrics.geometry import effective_rank, mean_cosine, participation_ratio, spectrum, systematic_terms
+from plumbline.metrics.repeats import by_cell, effects, labels_of
+from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.scores import Items, Score
+from plumbline.scoring.screen import View
+
+METRICS = (
+    Metric(name="effective_rank", title="effective rank (dimensions)", lowest=1, highest=np.inf),
+    Metric(name="participation_ratio", title="participation ratio (dimensions)", lowest=1, highest=np.inf),
+    Metric(name="mean_cosine", title="mean cosine of two cells", lowest=-1),
+    Metric(name="systematic_share", title="systematic share of the effects", lowest=-np.inf, highest=np.inf),
+)
+MAX_CELLS, WIDE, MAX_CELLS_WIDE = 20_000, 2048, 2000  # cells that are looked at: fewer of an embedding with many columns
+N_SPLITS, MIN_PERTURBATIONS = 3, 5
+
+
+def not_applicable(facts: dict) -> str:
+    """Why the task does not apply to this data set; '' if it does."""
+    return "" if facts["n_cells"] > 1 else "the data set has one cell"
+
+
+def run(view: View) -> list[Score]:
+    """Effective rank and participation ratio of the cells, mean cosine of two cells, and the systematic share of the effects."""
+    if view.protocol == "paper":
+        return TASK.absent("not part of the paper's protocol")
+    if view.embedding.shape[1] == 0:
+        return TASK.absent("the model gives no embedding")
+    cells = view.embedding[_some(view)]
+    variances, note = spectrum(cells), f"{len(cells)} cells" if len(cells) < len(view.rows) else ""
+    if not variances.sum():
+        return TASK.absent("all cells have the same embedding")
+    values = effective_rank(variances), participation_ratio(variances), mean_cosine(cells)
+    return [
+        *(Score(metric.name, value, len(cells), reason=note) for metric, value in zip(METRICS, values, strict=False)),
+        _systematic_share(view),
+    ]
+
+
+def _some(view: View) -> np.ndarray:
+    """Rows of the cells that are looked at: all, or a random choice by their ids."""
+    most = MAX_CELLS if view.embedding.shape[1] <= WIDE else MAX_CELLS_WIDE
+    if len(view.rows) <= most:
+        return np.arange(len(view.rows))
+    return np.sort(np.argsort(uniform_by_id(view.screen.cell_id, seed_of(view.seed, "geometry")))[:most])
+
+
+def _systematic_share(view: View) -> Score:
+    """|mean effect|^2 over the mean |effect|^2. Items: perturbations."""
+    metric, labels = "systematic_share", labels_of(view.screen)
+    parts = []
+    for split in range(N_SPLITS):
+        names, first, second = effects(
+            view.embedding, labels, by_cell(labels, 2, seed_of(view.seed, f"halves {split}"))
+        ).halves()
+        if len(names) >= MIN_PERTURBATIONS:
+            with_mean, with_itself = systematic_terms(first, second)
+            parts.append(pd.DataFrame({"name": names, "mean": with_mean, "itself": with_itself}))
+    if not parts:
+        return Score.absent(metric, f"fewer than {MIN_PERTURBATIONS} perturbations have cells and controls in both halves")
+    table = pd.concat(parts).groupby("name", as_index=False).mean()
+    size = table["itself"].to_numpy()
+    if size.mean() < 2 * size.std(ddof=1) / np.sqrt(len(size)):
+        return Score.absent(metric, "the effects are not larger than their noise")
+    return Score.of(metric, Items("perturbation", table["name"].to_numpy(dtype=str), table["mean"].to_numpy(), size))
+
+
+TASK = Task(
+    name="geometry",
+    version="1",
+    title="Geometry",
+    question="How many dimensions an embedding uses, and how much of it all cells or all effects have in common. Neither more "
+    "nor less is better.",
+    order=65,
+    metrics=METRICS,
+    main_metric="effective_rank",
+    not_applicable=not_applicable,
+    run=run,
+    describes=True,
+)
