@@ -106,21 +106,22 @@ class Consistency:
     def __init__(self, x: np.ndarray, sets: list[np.ndarray], related: np.ndarray, seed: int) -> None:
         self.sets, self.related, self.rank = sets, related, _ranks(unit_rows(x), seed)
 
-    def observed(self) -> np.ndarray:
-        """Mean average precision of the members of each set, (s,)."""
-        return self._under(np.arange(len(self.rank))[None])[:, 0]
+    def observed(self) -> list[np.ndarray]:
+        """Average precision of each member of each set: s arrays."""
+        unchanged = np.arange(len(self.rank))[None]
+        return [np.array([self._of(one, members, unchanged)[0] for one in members]) for members in self.sets]
 
     def null(self, n_draws: int, seed: int) -> np.ndarray:
-        """The same for genes in random places, (s, n_draws): every draw is one permutation of all genes."""
+        """Mean average precision of each set, with genes in random places, (s, n_draws): a draw is a permutation of all genes."""
         random = np.random.default_rng(seed)
-        return self._under(np.stack([random.permutation(len(self.rank)) for _ in range(n_draws)]))
-
-    def _under(self, orders: np.ndarray) -> np.ndarray:
-        """orders (k, g): gene i has the profile of orders[:, i]. Returns (s, k)."""
+        orders = np.stack([random.permutation(len(self.rank)) for _ in range(n_draws)])
         return np.stack([np.mean([self._of(one, members, orders) for one in members], axis=0) for members in self.sets])
 
     def _of(self, one: int, members: np.ndarray, orders: np.ndarray) -> np.ndarray:
-        """Average precision of a member as a query, (k,). Related genes that are no mates are not among the candidates."""
+        """Average precision of a member as a query, (k,), where gene i has the profile of gene orders[:, i]; orders (k, g).
+
+        Related genes that are no mates are not among the candidates.
+        """
         query = orders[:, one, None]
         mates = np.sort(self.rank[query, orders[:, members[members != one]]], axis=1)
         related = np.sort(self.rank[query, orders[:, np.flatnonzero(self.related[one])]], axis=1)

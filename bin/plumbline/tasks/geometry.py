@@ -21,7 +21,7 @@ METRICS = (
     Metric(name="systematic_share", title="systematic share of the effects", lowest=-np.inf, highest=np.inf),
 )
 MAX_CELLS, WIDE, MAX_CELLS_WIDE = 20_000, 2048, 2000  # cells that are looked at: fewer of an embedding with many columns
-N_SPLITS, MIN_PERTURBATIONS = 3, 5
+N_SPLITS, MIN_PERTURBATIONS = 3, 8
 
 
 def not_applicable(facts: dict) -> str:
@@ -30,7 +30,7 @@ def not_applicable(facts: dict) -> str:
 
 
 def run(view: View) -> list[Score]:
-    """Effective rank and participation ratio of the cells, mean cosine of two cells, and the systematic share of the effects."""
+    """Dimensions in use (effective rank, participation ratio), mean cosine of two cells, systematic share of the effects."""
     if view.protocol == "paper":
         return TASK.absent("not part of the paper's protocol")
     if view.embedding.shape[1] == 0:

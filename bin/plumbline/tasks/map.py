@@ -79,7 +79,14 @@ def _activity(view: View) -> list[Score]:
     missing = len(np.unique(view.screen.perturbation[~view.screen.is_control])) - len(table)
     left_out = f"{counted(missing, 'perturbation')} without two profiles or {MIN_RELABELLINGS} relabellings not scored"
     note = f"profiles: {kind}; {left_out}" if missing else f"profiles: {kind}"
-    return _both(ACTIVITY, "perturbation", table, note)
+    if table.empty:
+        return [Score.absent(metric, note) for metric in ACTIVITY]
+    names, value, p = table["name"].to_numpy(dtype=str), table["value"].to_numpy(), table["p"].to_numpy()
+    mean = Items("perturbation", names, value, np.ones(len(value)), extra={"value": value})
+    return [
+        Score.of("map_activity", mean, reason=f"{note}; chance {table['chance'].mean():.3f}"),
+        _significant("map_activity_pct", "perturbation", names, p, value, note),
+    ]
 
 
 def _size(found: Effects, n_controls: np.ndarray) -> np.ndarray:
@@ -96,8 +103,8 @@ def _active(found: Effects, activity: Activity, usable: np.ndarray) -> pd.DataFr
         part = own["part"].to_numpy()
         if len(own) > 1 and len(activity.null(part)) >= MIN_RELABELLINGS:
             value = activity.observed(own["row"].to_numpy(), part)
-            scored.append((found.names[code], value, activity.p_value(value, part), activity.null(part).mean(), len(own)))
-    return pd.DataFrame(scored, columns=["name", "value", "p", "chance", "n_cells"])
+            scored.append((found.names[code], value, activity.p_value(value, part), activity.null(part).mean()))
+    return pd.DataFrame(scored, columns=["name", "value", "p", "chance"])
 
 
 def _consistency(view: View) -> list[Score]:
@@ -115,12 +122,22 @@ def _consistency(view: View) -> list[Score]:
     if len(sets) < MIN_COMPLEXES:
         few = f"{counted(len(sets), 'CORUM complex')} with {MIN_MEMBERS} perturbed members; at least {MIN_COMPLEXES} are needed"
         return [Score.absent(metric, few) for metric in CONSISTENCY]
-    result = Consistency(found.values[found.code.searchsorted(annotated)], list(sets.values()), related, view.seed)
-    observed, null = result.observed(), result.null(view.n_draws, seed_of(view.seed, "permuted genes"))
-    p = ((null >= observed[:, None] - 1e-12).sum(axis=1) + 1) / (null.shape[1] + 1)
-    sizes = [len(members) for members in sets.values()]
-    columns = {"name": list(sets), "value": observed, "p": p, "chance": null.mean(axis=1), "n_cells": sizes}
-    return _both(CONSISTENCY, "complex", pd.DataFrame(columns), f"{len(annotated)} perturbed genes are in a complex")
+    names = found.names[annotated]
+    result = Consistency(found.values[annotated], list(sets.values()), related, view.seed)
+    members, null = result.observed(), result.null(view.n_draws, seed_of(view.seed, "permuted genes"))
+    value = np.array([part.mean() for part in members])
+    p = ((null >= value[:, None] - 1e-12).sum(axis=1) + 1) / (null.shape[1] + 1)
+    note = f"{len(annotated)} perturbed genes are in a complex, {len(sets)} complexes are scored"
+    mean = Score.of("map_consistency", _by_gene(names, sets, members), reason=f"{note}; chance {null.mean():.3f}")
+    return [mean, _significant("map_consistency_pct", "complex", np.array(list(sets)), p, value, note)]
+
+
+def _by_gene(names: np.ndarray, sets: dict[str, np.ndarray], found: list[np.ndarray]) -> Items:
+    """The mean over complexes of the mean over their members, as sums over genes: complexes share genes."""
+    gene, size = np.concatenate(list(sets.values())), np.concatenate([np.full(len(part), len(part)) for part in found])
+    top = np.bincount(gene, np.concatenate(found) / size, minlength=len(names))
+    bottom = np.bincount(gene, 1.0 / size, minlength=len(names))
+    return Items("gene", names[bottom > 0], top[bottom > 0], bottom[bottom > 0])
 
 
 def _gene_effects(view: View) -> Effects:
@@ -142,19 +159,10 @@ def _scored_sets(known: dict[str, np.ndarray], free: np.ndarray) -> dict[str, np
     return {name: np.array(members) for members, name in sets.items()}
 
 
-def _both(metrics: tuple[str, str], kind: str, table: pd.DataFrame, note: str) -> list[Score]:
-    """The mean average precision of the groups, and the percentage of them with q <= 0.05."""
-    if table.empty:
-        return [Score.absent(metric, note) for metric in metrics]
-    names, p = table["name"].to_numpy(dtype=str), table["p"].to_numpy()
-    extra = {"p": p, "q": bh(p), "n_cells": table["n_cells"].to_numpy()}
-    extra["value"] = value = table["value"].to_numpy()
-    active = Items(kind, names, 100.0 * (extra["q"] <= ALPHA), np.ones(len(p)), extra=extra)
-    mean = Items(kind, names, value, np.ones(len(p)), extra={"value": value})
-    return [
-        Score.of(metrics[0], mean, reason=f"{note}; chance {table['chance'].mean():.3f}"),
-        Score.of(metrics[1], active, reason=note),
-    ]
+def _significant(metric: str, kind: str, names: np.ndarray, p: np.ndarray, value: np.ndarray, note: str) -> Score:
+    """Percentage of the groups with q <= 0.05."""
+    extra = {"p": p, "q": bh(p), "value": value}
+    return Score.of(metric, Items(kind, names, 100.0 * (extra["q"] <= ALPHA), np.ones(len(p)), extra=extra), reason=note)
 
 
 TASK = Task(

@@ -22,7 +22,7 @@ METRICS = (
     Metric(name="retrieval_pds_ceiling", title="PDS between cells of the same batches (ceiling)", chance=0.5),
 )
 N_SPLITS = 3  # pairs of halves, each scored in both directions, per split seed
-MIN_CANDIDATES = 5
+MIN_CANDIDATES = 8  # as many as a verdict needs
 
 
 def not_applicable(facts: dict) -> str:
