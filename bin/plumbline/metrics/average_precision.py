@@ -112,7 +112,7 @@ class Consistency:
         return [np.array([self._of(one, members, unchanged)[0] for one in members]) for members in self.sets]
 
     def null(self, n_draws: int, seed: int) -> np.ndarray:
-        """Mean average precision of each set, with genes in random places, (s, n_draws): a draw is a permutation of all genes."""
+        """Mean average precision of each set, (s, n_draws), in random permutations of the genes' profiles."""
         random = np.random.default_rng(seed)
         orders = np.stack([random.permutation(len(self.rank)) for _ in range(n_draws)])
         return np.stack([np.mean([self._of(one, members, orders) for one in members], axis=0) for members in self.sets])

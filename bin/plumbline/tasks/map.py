@@ -112,13 +112,7 @@ def _consistency(view: View) -> list[Score]:
     if reason:
         return [Score.absent(metric, reason) for metric in CONSISTENCY]
     found = _gene_effects(view)
-    known = {name: np.flatnonzero(np.isin(found.names, members)) for name, members in complexes().items()}
-    annotated = np.unique(np.concatenate([*known.values(), np.zeros(0, dtype=np.int64)]))
-    known = {name: np.searchsorted(annotated, members) for name, members in known.items() if len(members)}
-    related = np.eye(len(annotated), dtype=bool)
-    for members in known.values():
-        related[np.ix_(members, members)] = True
-    sets = _scored_sets(known, (~related).sum(axis=1))
+    annotated, sets, related = _complexes_of(found.names)
     if len(sets) < MIN_COMPLEXES:
         few = f"{counted(len(sets), 'CORUM complex')} with {MIN_MEMBERS} perturbed members; at least {MIN_COMPLEXES} are needed"
         return [Score.absent(metric, few) for metric in CONSISTENCY]
@@ -150,13 +144,22 @@ def _gene_effects(view: View) -> Effects:
     return effects(view.embedding, replace(labels, perturbation=genes[code]), part)
 
 
-def _scored_sets(known: dict[str, np.ndarray], free: np.ndarray) -> dict[str, np.ndarray]:
-    """Complexes with enough members and candidates; of several with the same perturbed members the first."""
-    sets: dict[tuple[int, ...], str] = {}
+def _complexes_of(names: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """Which ``names`` are in any complex; the complexes to score, as places among these; and who shares a complex (mask).
+
+    A complex needs enough members and candidates; of several with the same perturbed members the first is scored.
+    """
+    known = {name: np.flatnonzero(np.isin(names, members)) for name, members in complexes().items()}
+    annotated = np.unique(np.concatenate([*known.values(), np.zeros(0, dtype=np.int64)]))
+    related = np.eye(len(annotated), dtype=bool)
+    known = {name: np.searchsorted(annotated, members) for name, members in known.items()}
+    for members in known.values():
+        related[np.ix_(members, members)] = True
+    free, first = (~related).sum(axis=1), {}
     for name, members in known.items():
         if len(members) >= MIN_MEMBERS and free[members].min() >= MIN_CANDIDATES:
-            sets.setdefault(tuple(members.tolist()), name)
-    return {name: np.array(members) for members, name in sets.items()}
+            first.setdefault(tuple(members.tolist()), name)
+    return annotated, {name: np.array(members) for members, name in first.items()}, related
 
 
 def _significant(metric: str, kind: str, names: np.ndarray, p: np.ndarray, value: np.ndarray, note: str) -> Score:
