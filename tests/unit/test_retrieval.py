@@ -8,7 +8,7 @@ from made_screens import view_of
 from scipy.stats import binom, rankdata
 from sklearn.metrics.pairwise import cosine_similarity
 
-from plumbline.metrics.repeats import Labels, by_batch, by_cell, by_guide, control_profiles, effects, labels_of, parting_for
+from plumbline.metrics.repeats import Labels, by_batch, by_cell, by_guide, control_profiles, effects, parting_for
 from plumbline.metrics.retrieval import chance_of_reciprocal_rank, retrieve
 from plumbline.tasks import retrieval
 

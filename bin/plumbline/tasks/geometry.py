@@ -36,7 +36,7 @@ def run(view: View) -> list[Score]:
     if view.embedding.shape[1] == 0:
         return TASK.absent("the model gives no embedding")
     cells = view.embedding[_some(view)]
-    variances, note = spectrum(cells), f"{len(cells)} cells" if len(cells) < len(view.rows) else ""
+    variances, note = spectrum(cells), f"{len(cells)} of {len(view.rows)} cells" if len(cells) < len(view.rows) else ""
     if not variances.sum():
         return TASK.absent("all cells have the same embedding")
     values = effective_rank(variances), participation_ratio(variances), mean_cosine(cells)
