@@ -54,7 +54,7 @@ def labels_of(screen: Screen) -> Labels:
         perturbation=screen.perturbation,
         is_control=screen.is_control,
         batch=screen.batch,
-        guide=np.full(len(screen.batch), ""),
+        guide=np.full(len(screen.batch), "") if screen.guide is None else screen.guide,
     )
 
 
@@ -72,9 +72,13 @@ def by_batch(labels: Labels, n_parts: int, seed: int) -> np.ndarray:
 
 
 def by_guide(labels: Labels, n_parts: int, seed: int) -> np.ndarray:
-    """The part of each cell, (n,): the guides of each perturbation are dealt out at random; controls by cell."""
+    """The part of each cell, (n,): the guides of each perturbation are dealt out at random; controls by cell.
+
+    A perturbed cell of which no guide is known is left out: -1.
+    """
     part = by_cell(labels, n_parts, seed)
-    rows = np.flatnonzero(~labels.is_control)
+    part[~labels.is_control] = -1
+    rows = np.flatnonzero(~labels.is_control & (labels.guide != ""))
     table = pd.DataFrame({"perturbation": labels.perturbation[rows].astype(str), "guide": labels.guide[rows].astype(str)})
     pair = table.groupby(["perturbation", "guide"]).ngroup().to_numpy()
     guides = table.assign(pair=pair).drop_duplicates("pair").sort_values("pair")

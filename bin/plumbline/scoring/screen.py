@@ -14,7 +14,10 @@ from plumbline.data.splits import Split
 
 @dataclass(frozen=True)
 class Screen:
-    """Cells of a data set (arrays of length n_cells, strings and booleans) with the gene table and the facts."""
+    """Cells of a data set (arrays of length n_cells, strings and booleans) with the gene table and the facts.
+
+    guide: '' for cells of which none is known; None where it is known of no cell.
+    """
 
     cell_id: np.ndarray
     perturbation: np.ndarray
@@ -22,11 +25,12 @@ class Screen:
     batch: np.ndarray
     genes: pd.DataFrame
     facts: dict
+    guide: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Screen":
         """A subset of the cells; genes and facts stay."""
         parts = {name: getattr(self, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch")}
-        return replace(self, **parts)
+        return replace(self, **parts, guide=None if self.guide is None else self.guide[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,4 +102,5 @@ def read_screen(tables: Path | str) -> Screen:
         batch=cells["batch"].to_numpy(dtype=str),
         genes=pd.read_parquet(tables / "genes.parquet"),
         facts=json.loads((tables / "dataset.json").read_text()),
+        guide=cells["guide"].to_numpy(dtype=str) if "guide" in cells else None,
     )
