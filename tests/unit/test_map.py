@@ -13,8 +13,8 @@ from sklearn.metrics import average_precision_score
 
 from plumbline.genes import relationships
 from plumbline.metrics.average_precision import Activity, Consistency, average_precision
-from plumbline.metrics.cosine import unit_rows
 from plumbline.metrics.repeats import Effects
+from plumbline.metrics.units import unit_rows
 from plumbline.tasks import map as map_task
 
 EXPECTED = json.loads((Path(__file__).parent / "copairs" / "expected.json").read_text())

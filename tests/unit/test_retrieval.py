@@ -148,7 +148,7 @@ def test_the_most_independent_repeat_is_taken():
 
 
 def test_effects_are_means_less_the_controls_of_the_same_batches():
-    made, x = labels(), np.random.default_rng(3).normal(size=(240, 4))
+    made, x = labels(), np.random.default_rng(3).normal(size=(240, 4)).astype(np.float32).astype(float)
     part = by_cell(made, 2, 3)
     part[made.batch == "e"] = np.where(made.is_control, 0, part)[made.batch == "e"]  # no control in part 1 of batch e
     found = effects(x, made, part)
@@ -164,7 +164,7 @@ def test_effects_are_means_less_the_controls_of_the_same_batches():
 
 
 def test_control_profiles_are_contrasts_of_controls():
-    made, x = labels(), np.random.default_rng(3).normal(size=(240, 4))
+    made, x = labels(), np.random.default_rng(3).normal(size=(240, 4)).astype(np.float32).astype(float)
     part = np.where(made.batch == "e", -1, 0)
     found = control_profiles(x, made, part, np.array([4]), 16, 0)
     used = made.is_control & (part == 0)

@@ -7,10 +7,10 @@ similarities, so that the mean of their average precisions varies more than that
 
 import numpy as np
 
-from plumbline.metrics.cosine import unit_rows
 from plumbline.metrics.groups import MIN_RELABELLINGS
 from plumbline.metrics.ranks import draw_p_value
 from plumbline.metrics.repeats import Effects
+from plumbline.metrics.units import unit_rows
 
 
 def average_precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:

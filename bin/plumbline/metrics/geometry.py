@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from plumbline.metrics.cosine import unit_rows
+from plumbline.metrics.units import unit_rows
 
 
 def spectrum(x: np.ndarray) -> np.ndarray:

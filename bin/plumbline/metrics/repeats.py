@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from plumbline.common.random import uniform_by_id
 from plumbline.metrics.groups import Groups, group_by, group_means
 from plumbline.scoring.screen import Screen
+from plumbline.scoring.vectors import Vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +126,8 @@ def _repeated(perturbation: np.ndarray, unit: np.ndarray, used: np.ndarray) -> f
     return float((pairs.groupby("perturbation").size() > 1).mean())
 
 
-def effects(x: np.ndarray, labels: Labels, part: np.ndarray) -> Effects:
-    """Effects of all perturbations in all parts. x: (n, d), or what gives rows of it. part (n,): -1 for cells left out.
+def effects(x: Vectors | np.ndarray, labels: Labels, part: np.ndarray) -> Effects:
+    """Effects of all perturbations in all parts. x: (n, d). part (n,): -1 for cells left out.
 
     Cells in a batch without a control in their part are left out, too.
     """
@@ -137,12 +138,14 @@ def effects(x: np.ndarray, labels: Labels, part: np.ndarray) -> Effects:
     code = np.zeros(len(place), dtype=np.int64)
     code[usable] = groups.codes
     cells = _groups_of(n_parts * code + part, usable)
-    values = group_means(x, cells) - _own_controls(cells, place, controls) @ group_means(x, controls)
+    values = _means(x, cells) - _own_controls(cells, place, controls) @ _means(x, controls)
     code, part = np.divmod(cells.names, n_parts)
     return Effects(names=groups.names, code=code, part=part, n_cells=cells.sizes, values=values)
 
 
-def control_profiles(x: np.ndarray, labels: Labels, part: np.ndarray, size: np.ndarray, most: int, seed: int) -> Effects:
+def control_profiles(
+    x: Vectors | np.ndarray, labels: Labels, part: np.ndarray, size: np.ndarray, most: int, seed: int
+) -> Effects:
     """Pseudo-perturbations of controls: in each part up to ``most`` groups of ``size[part]`` controls, less the control means.
 
     Each is a contrast among the controls of its batches, and so is independent of the mean of all of them, which the effects
@@ -162,8 +165,15 @@ def control_profiles(x: np.ndarray, labels: Labels, part: np.ndarray, size: np.n
     numbers[rows[kept]] = most * part[rows[kept]] + profile[kept]
     used = np.isin(np.arange(len(part)), rows[kept])
     cells = _groups_of(numbers, used)
-    values = group_means(x, cells) - _own_controls(cells, place, controls) @ group_means(x, controls)
+    values = _means(x, cells) - _own_controls(cells, place, controls) @ _means(x, controls)
     return Effects(names=cells.names, code=np.arange(len(values)), part=cells.names // most, n_cells=cells.sizes, values=values)
+
+
+def _means(x: Vectors | np.ndarray, groups: Groups) -> np.ndarray:
+    """Mean vector of each group, (g, d) float64; the cells of no group are not read."""
+    rows = np.sort(groups.order)
+    place = np.searchsorted(rows, groups.order)
+    return group_means(Vectors.of(x).take(rows), Groups(groups.names, place, groups.starts, groups.codes[rows]))
 
 
 def _controls(labels: Labels, part: np.ndarray, n_parts: int) -> tuple[np.ndarray, Groups]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plumbline.metrics.cosine import unit_rows
+from plumbline.metrics.units import unit_rows
 
 TIE = 1e-6  # cosines closer than float32 rounding are ties
 _BLOCK = 512

@@ -13,7 +13,7 @@ from plumbline.common.random import seed_of
 from plumbline.genes.combinations import is_combination
 from plumbline.genes.relationships import complexes, perturbed_genes
 from plumbline.metrics.average_precision import Activity, Consistency
-from plumbline.metrics.groups import MIN_RELABELLINGS
+from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.ranks import ALPHA
 from plumbline.metrics.repeats import Effects, control_profiles, effects, labels_of, parting_for
 from plumbline.scoring.records import Metric, Task
@@ -137,7 +137,8 @@ def _by_gene(names: np.ndarray, sets: dict[str, np.ndarray], found: list[np.ndar
 def _gene_effects(view: View) -> Effects:
     """The effect of each perturbed gene, named as the relationships name it; combinations of genes are left out."""
     labels, screen = labels_of(view.screen), view.screen
-    names, code = np.unique(screen.perturbation, return_inverse=True)
+    found = group_by(screen.perturbation)
+    names, code = found.names, found.codes
     genes = perturbed_genes(names, screen.genes, screen.facts.get("organism") or "human")
     single = np.array([not is_combination(name) for name in genes], dtype=bool)
     part = np.where(single[code] | screen.is_control, 0, -1)
