@@ -4,12 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_screens import view_of
+from made_screens import SEED, subject_of, view_of
 from scipy.stats import binom, rankdata
 from sklearn.metrics.pairwise import cosine_similarity
 
+from plumbline.common.errors import NotApplicable
+from plumbline.data.splits import Split
 from plumbline.metrics.repeats import Labels, by_batch, by_cell, by_guide, control_profiles, effects, parting_for
 from plumbline.metrics.retrieval import chance_of_reciprocal_rank, retrieve
+from plumbline.scoring import vectors
+from plumbline.scoring.center_perturbed import center_perturbed
+from plumbline.scoring.evaluation import evaluate
 from plumbline.tasks import retrieval
 
 N, CELLS, BATCHES = 30, 16, 6
@@ -84,6 +89,38 @@ def test_what_all_perturbations_share_tells_none_from_the_others():
     with_common, without = values(planted), values(shared)
     assert with_common["retrieval_pds_specific"] == pytest.approx(without["retrieval_pds_specific"], abs=1e-3)
     assert with_common["retrieval_pds"] < with_common["retrieval_pds_specific"]
+
+
+def with_split(view):
+    """The view with a split of its batches 0 to 3 and perturbations below P20 for training."""
+    train = np.isin(view.screen.batch, list("0123")) & (view.screen.is_control | (view.screen.perturbation < "P20"))
+    test = np.isin(view.screen.batch, list("45"))
+    return replace(view, split=Split(SEED, "batch", train, test, test, view.screen.batch == "5"))
+
+
+@pytest.mark.parametrize("held", [2**27, 0])
+def test_center_perturbed_takes_away_the_mean_effect_of_the_train_perturbations(monkeypatch, held):
+    monkeypatch.setattr(vectors, "HELD_BYTES", held)  # few cells are kept in memory, many are computed when asked for
+    view = with_split(screen_of(effect=0.5, common=2.0))
+    x, screen = np.asarray(view.embedding), view.screen
+    found = np.asarray(center_perturbed(view, screen.is_control)[:])
+    centred = x - np.stack([x[screen.is_control & (screen.batch == one)].mean(0) for one in screen.batch])
+    train = view.split.train & ~screen.is_control
+    effect = np.mean(
+        [centred[train & (screen.perturbation == one)].mean(0) for one in np.unique(screen.perturbation[train])], 0
+    )
+    np.testing.assert_allclose(found, centred - np.where(screen.is_control, 0, 1)[:, None] * effect, atol=1e-4)
+    with pytest.raises(NotApplicable, match="perturbed cells among the train cells"):
+        center_perturbed(screen_of(), screen.is_control)
+
+
+def test_center_perturbed_is_reported_and_never_chosen():
+    view = with_split(screen_of(effect=0.3, common=3.0, seed=3))
+    rows = evaluate(subject_of(view), retrieval.TASK, [view.split], ["paper", "corrected"])
+    value = {(row.protocol, row.postprocess): row.score.value for row in rows if row.score.metric == "retrieval_pds"}
+    assert {post for protocol, post in value if protocol == "paper"} == {"none", "center", "center_scale", "tvn", "best"}
+    best = max(number for (protocol, post), number in value.items() if protocol == "corrected" and post != "center_perturbed")
+    assert value["corrected", "center_perturbed"] > best >= value["corrected", "selected"]
 
 
 def test_order_and_rotation_do_not_matter():

@@ -126,4 +126,5 @@ TASK = Task(
     main_metric="retrieval_pds",
     not_applicable=not_applicable,
     run=run,
+    centers_perturbed=True,
 )
