@@ -1,4 +1,4 @@
-"""The post-processing center_perturbed: what all perturbations have in common is taken away (Systema, Viñas Torné et al. 2025)."""
+"""Post-processing center_perturbed: what all perturbations have in common is taken away (Systema, 2025)."""
 
 import numpy as np
 
