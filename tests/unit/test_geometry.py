@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_screens import SEED, subject_of, view_of
 from scipy.stats import entropy
@@ -11,6 +12,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from plumbline.data.splits import Split
 from plumbline.metrics.geometry import effective_rank, mean_cosine, participation_ratio, spectrum
 from plumbline.scoring.evaluation import evaluate
+from plumbline.summary.comparisons import compare
+from plumbline.summary.tables import ItemFiles
 from plumbline.tasks import geometry
 
 
@@ -101,6 +104,27 @@ def test_a_description_chooses_nothing_and_is_made_once():
     assert chosen.n == len(view.rows)
     assert chosen.reason == ""
     assert named["corrected", "tvn", "effective_rank"].value != chosen.value
+
+
+def test_a_description_gets_no_verdict_scale_or_rank():
+    keys = {
+        "dataset": "d",
+        "fit_on": "none",
+        "postprocess": "selected",
+        "protocol": "corrected",
+        "task": "geometry",
+        "seed": 42,
+    }
+    about = keys | {"metric": "effective_rank", "status": "ok", "reason": "", "n": 600, "ci_low": np.nan, "ci_high": np.nan}
+    values = {"pca": 20.0, "scvi": 40.0, "random": 200.0, "label_oracle": 5.0}
+    scores = pd.DataFrame([{**about, "model": name, "variant": name, "value": value} for name, value in values.items()])
+    roles = {"pca": "baseline", "scvi": "trained", "random": "floor", "label_oracle": "ceiling"}
+    found = compare(scores, ItemFiles(None), roles, {"d": {"n_cells": 600}}, "pca", 50, 0).set_index("variant")
+    assert found["value"].to_dict() == values
+    assert not found["main"].any()
+    assert set(found["verdict"]) == {"baseline", "not tested"}
+    assert found[["calibrated", "progress", "floor", "ceiling", "rank_low", "rank_high"]].isna().all(axis=None)
+    assert set(found["why_not_calibrated"]) == {"a description: neither more nor less is better"}
 
 
 def test_absent_with_a_reason():

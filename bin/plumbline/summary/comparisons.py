@@ -6,7 +6,7 @@ import pandas as pd
 from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
 from plumbline.scoring.records import Metric
 from plumbline.scoring.stats import n_units
-from plumbline.summary.calibration import calibrate
+from plumbline.summary.calibration import calibrate, progress
 from plumbline.summary.contest import Contest
 from plumbline.summary.tables import ItemFiles, describes, known_metric, main_metric
 from plumbline.summary.verdicts import decide, rank_intervals, verdict
@@ -15,7 +15,7 @@ COLUMNS = [
     *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
     *("role", "status", "reason", "value", "ci_low", "ci_high", "n", "n_seeds", "sd_seeds", "baseline_value", "difference"),
     *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "unit", "n_units", "detectable", "verdict", "note"),
-    *("floor", "ceiling", "calibrated", "why_not_calibrated", "rank_low", "rank_high"),
+    *("floor", "ceiling", "calibrated", "progress", "why_not_calibrated", "rank_low", "rank_high"),
 ]
 _TESTED = [
     *("ci_low", "ci_high", "n", "difference", "diff_low", "diff_high", "p", "n_shared", "n_left_out", "n_units", "detectable"),
@@ -45,8 +45,9 @@ def compare(
         contest = Contest.of(parts, n_boot, seed)
         frame = _test(frame, contest, baseline, known_metric(metric).bounds)
         frame = calibrate(frame, contest, _chance(known_metric(metric)))
+        frame["progress"] = progress(frame)
         if describes(task):
-            frame[["floor", "ceiling", "calibrated"]] = np.nan
+            frame[["progress", "floor", "ceiling", "calibrated"]] = np.nan
             frame["why_not_calibrated"] = "a description: neither more nor less is better"
         frames.append(frame)
         # main metrics of a data set are one family: the headline and the ranks rest on the same tests
