@@ -21,7 +21,7 @@ METRICS = (
     Metric(name="systematic_share", title="systematic share of the effects", lowest=-np.inf, highest=np.inf),
 )
 MAX_CELLS, WIDE, MAX_CELLS_WIDE = 20_000, 2048, 2000  # cells that are looked at: fewer of an embedding with many columns
-N_SPLITS, MIN_PERTURBATIONS = 3, 8
+N_SPLITS, MIN_PERTURBATIONS, MIN_ERRORS = 8, 8, 3  # halvings; standard errors that effects must have
 
 
 def not_applicable(facts: dict) -> str:
@@ -56,22 +56,30 @@ def _some(view: View) -> np.ndarray:
 
 def _systematic_share(view: View) -> Score:
     """|mean effect|^2 over the mean |effect|^2. Items: perturbations."""
-    metric, labels = "systematic_share", labels_of(view.screen)
-    parts = []
+    metric, labels, parts = "systematic_share", labels_of(view.screen), []
     for split in range(N_SPLITS):
-        names, first, second = effects(
-            view.embedding, labels, by_cell(labels, 2, seed_of(view.seed, f"halves {split}"))
-        ).halves()
+        halves = by_cell(labels, 2, seed_of(view.seed, f"halves {split}"))
+        names, first, second = effects(view.embedding, labels, halves).halves()
         if len(names) >= MIN_PERTURBATIONS:
             with_mean, with_itself = systematic_terms(first, second)
             parts.append(pd.DataFrame({"name": names, "mean": with_mean, "itself": with_itself}))
     if not parts:
         return Score.absent(metric, f"fewer than {MIN_PERTURBATIONS} perturbations have cells and controls in both halves")
     table = pd.concat(parts).groupby("name", as_index=False).mean()
-    size = table["itself"].to_numpy()
-    if size.mean() < 2 * size.std(ddof=1) / np.sqrt(len(size)):
+    if table["itself"].mean() < MIN_ERRORS * _standard_error(table["itself"], [part["itself"].mean() for part in parts]):
         return Score.absent(metric, "the effects are not larger than their noise")
-    return Score.of(metric, Items("perturbation", table["name"].to_numpy(dtype=str), table["mean"].to_numpy(), size))
+    names, numerator = table["name"].to_numpy(dtype=str), table["mean"].to_numpy()
+    return Score.of(metric, Items("perturbation", names, numerator, table["itself"].to_numpy()))
+
+
+def _standard_error(lengths: pd.Series, of_splits: list[float]) -> float:
+    """Of the mean squared length of the effects: of perturbations, and of the controls, which all of them share.
+
+    The product of two halves' control means is |c|^2 - |d|^2, c being the mean and d half the difference of the two. Both
+    terms vary alike, and halving the controls once more draws another d.
+    """
+    controls = 2 * np.var(of_splits, ddof=1) if len(of_splits) > 1 else np.inf
+    return float(np.sqrt(lengths.var(ddof=1) / len(lengths) + controls))
 
 
 TASK = Task(
