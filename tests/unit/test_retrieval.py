@@ -10,8 +10,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
-from plumbline.metrics.repeats import Labels, by_batch, by_cell, by_guide, control_profiles, effects, parting_for
-from plumbline.metrics.retrieval import chance_of_reciprocal_rank, retrieve
+from plumbline.metrics.repeats import Labels, by_batch, by_cell, by_guide, control_profiles, effects, labels_of, parting_for
+from plumbline.metrics.retrieval import chance_of_reciprocal_rank, reliability, retrieve, similarity_sums
 from plumbline.scoring import vectors
 from plumbline.scoring.center_perturbed import center_perturbed
 from plumbline.scoring.evaluation import evaluate
@@ -55,9 +55,44 @@ def test_embeddings_that_say_nothing_at_all_are_at_chance():
     assert chance_of_reciprocal_rank(3) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
 
 
+@pytest.mark.parametrize("p", [12, 600])
+def test_reliability_is_the_correlation_of_the_similarities(p):
+    rng = np.random.default_rng(p)
+    shared = rng.normal(size=(p, 6))
+    first, second = shared + 0.7 * rng.normal(size=(2, p, 6))
+    pairs = np.triu_indices(p, 1)
+    r = np.corrcoef(cosine_similarity(first)[pairs], cosine_similarity(second)[pairs])[0, 1]
+    sums = similarity_sums(first, second)
+    found = reliability(sums)
+    without = similarity_sums(first[1:], second[1:]).sum(axis=0)
+    of_rest = np.corrcoef(
+        cosine_similarity(first[1:])[np.triu_indices(p - 1, 1)], cosine_similarity(second[1:])[np.triu_indices(p - 1, 1)]
+    )[0, 1]
+    np.testing.assert_allclose(sums.sum(axis=0) - 2 * sums[0], without, rtol=1e-4, atol=1e-3 * p)
+    assert found[0] == pytest.approx(p * 2 * r / (1 + r) - (p - 1) * 2 * of_rest / (1 + of_rest), abs=1e-3 * p)
+    assert found.mean() == pytest.approx(2 * r / (1 + r), abs=0.1 if p == 12 else 0.005)
+    assert reliability(similarity_sums(first, first)).mean() == pytest.approx(1, abs=1e-5)
+
+
+def test_reliability_foretells_that_of_a_repeat_of_the_whole_experiment():
+    """Two repeats of a screen agree as Spearman and Brown say from the halves of one of them."""
+    found, truth = [], []
+    for seed in range(6):
+        one, two = (screen_of(effect=0.4, seed=seed), screen_of(effect=0.4, seed=seed))
+        noise = np.random.default_rng(100 + seed).normal(size=one.embedding.shape)
+        own = np.random.default_rng(seed).normal(size=one.embedding.shape)  # the noise of screen_of
+        two = replace(two, embedding=(np.asarray(one.embedding[:]) - own + noise).astype(np.float32))
+        means = [effects(v.embedding, labels_of(v.screen), np.zeros(len(v.rows), dtype=int)).values for v in (one, two)]
+        truth.append(np.corrcoef(*(cosine_similarity(m)[np.triu_indices(N, 1)] for m in means))[0, 1])
+        found.append(values(one)["similarity_reliability"])
+    assert np.mean(found) == pytest.approx(np.mean(truth), abs=0.08)
+    assert 0.3 < np.mean(truth) < 0.9
+
+
 def test_perfect_embedding_reaches_one():
     found = values(screen_of(effect=20))
     assert set(found) == {metric.name for metric in retrieval.METRICS}
+    assert found.pop("similarity_reliability") > 0.98
     assert all(value == 1 for value in found.values())
 
 

@@ -67,3 +67,37 @@ def centred(effects: np.ndarray) -> np.ndarray:
 def chance_of_reciprocal_rank(p: int) -> float:
     """The mean reciprocal rank of a random match among p candidates."""
     return float((1 / np.arange(1, p + 1)).mean())
+
+
+def similarity_sums(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """For each of p rows the sums over the p - 1 others of 1, x, y, x^2, y^2 and x y, (p, 6) float64.
+
+    x: cosine in ``first`` (p, d), y: the same in ``second``; in blocks of rows.
+    """
+    one, other = unit_rows(first), unit_rows(second)
+    found = np.empty((len(one), 6))
+    for start in range(0, len(one), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        x, y = (unit[block] @ unit.T for unit in (one, other))
+        for cosine in (x, y):
+            np.fill_diagonal(cosine[:, start:], 0)
+        sums = [values.sum(axis=1, dtype=np.float64) for values in (x, y, x * x, y * y, x * y)]
+        found[block] = np.column_stack([np.full(len(x), len(one) - 1), *sums])
+    return found
+
+
+def reliability(sums: np.ndarray) -> np.ndarray:
+    """Pseudo-values of the jackknife over perturbations, (p,), of the reliability of similarities; their mean estimates it.
+
+    sums: as ``similarity_sums`` gives them, or added up over several divisions of the data. The reliability is the correlation
+    of the similarities in two halves, for all of the data by Spearman and Brown: 2 r / (1 + r).
+    """
+    total, p = sums.sum(axis=0) / 2, len(sums)
+    return p * _spearman_brown(total) - (p - 1) * _spearman_brown(total - sums)
+
+
+def _spearman_brown(sums: np.ndarray) -> np.ndarray:
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    spread = np.sqrt(np.maximum(xx / n - (x / n) ** 2, 0) * np.maximum(yy / n - (y / n) ** 2, 0))
+    r = np.divide(xy / n - x * y / n**2, spread, out=np.zeros_like(spread), where=spread > 0)
+    return 2 * r / (1 + r).clip(0.1)

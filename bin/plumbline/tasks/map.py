@@ -76,7 +76,7 @@ def _activity(view: View) -> list[Score]:
         few = f"{counted(len(usable), 'part')} of the {kind} have controls for {MIN_CONTROLS} profiles; 2 are needed"
         return [Score.absent(metric, few) for metric in ACTIVITY]
     table = _active(found, Activity(found.values, controls, n_controls, view.n_draws, view.seed), usable)
-    missing = len(np.unique(view.screen.perturbation[~view.screen.is_control])) - len(table)
+    missing = len(pd.unique(view.screen.perturbation[~view.screen.is_control])) - len(table)
     left_out = f"{counted(missing, 'perturbation')} without two profiles or {MIN_RELABELLINGS} relabellings not scored"
     note = f"profiles: {kind}; {left_out}" if missing else f"profiles: {kind}"
     if table.empty:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from plumbline.common.random import seed_of
 from plumbline.metrics.repeats import Labels, Parting, by_cell, effects, labels_of, parting_for
-from plumbline.metrics.retrieval import Nearer, centred, chance_of_reciprocal_rank, retrieve
+from plumbline.metrics.retrieval import Nearer, centred, chance_of_reciprocal_rank, reliability, retrieve, similarity_sums
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View
@@ -19,8 +19,11 @@ METRICS = (
     Metric(name="retrieval_top1", title="top-1 accuracy among all perturbations"),
     Metric(name="retrieval_mrr", title="mean reciprocal rank"),
     Metric(name="retrieval_pds_specific", title="PDS, mean effect of all perturbations removed", chance=0.5),
+    Metric(name="similarity_reliability", title="reliability of similarities (Spearman-Brown)", lowest=-1, chance=0.0),
     Metric(name="retrieval_pds_ceiling", title="PDS between cells of the same batches (ceiling)", chance=0.5),
 )
+RANKS = ("retrieval_pds", "retrieval_top1", "retrieval_mrr", "retrieval_pds_specific")
+SUMS = ["pairs", "x", "y", "xx", "yy", "xy"]  # of cosines x and y in the two halves
 N_SPLITS = 3  # pairs of halves, each scored in both directions, per split seed
 MIN_CANDIDATES = 8  # as many as a verdict needs
 
@@ -40,7 +43,8 @@ def run(view: View) -> list[Score]:
     retrieval_pds: mean over perturbations of 1 - k / (n - 1), k being the number of the n - 1 others that are nearer to the
     effect in one half than the same perturbation's effect in the other (cosine, ties half). _top1: share with k = 0. _mrr: mean
     of 1 / (1 + k). _pds_specific: after the mean effect of all perturbations is subtracted in each half. _pds_ceiling: where
-    the halves are batches, the same between halves of the cells of each batch.
+    the halves are batches or guides, the same between halves of the cells of each batch. similarity_reliability: how well the
+    cosines between perturbations agree in the two halves, for all of the data.
     """
     if view.protocol == "paper":
         return TASK.absent("not part of the paper's protocol")
@@ -49,18 +53,12 @@ def run(view: View) -> list[Score]:
     table = _scored(view, labels, parting)
     if table.empty:
         return TASK.absent(f"fewer than {MIN_CANDIDATES} perturbations have cells and controls in both halves")
-    note = _note(kind, table, len(np.unique(view.screen.perturbation[~view.screen.is_control])))
+    note = _note(kind, table, len(pd.unique(view.screen.perturbation[~view.screen.is_control])))
     chance = {"retrieval_top1": (1 / table["n"]).mean(), "retrieval_mrr": table["n"].map(chance_of_reciprocal_rank).mean()}
-    scores = [
-        _score(
-            metric.name,
-            table["name"],
-            table[metric.name],
-            note + (f"; chance {chance[metric.name]:.3g}" if metric.name in chance else ""),
-        )
-        for metric in METRICS[:-1]
-    ]
-    return [*scores, _ceiling(view, labels, parting)]
+    notes = {name: f"{note}; chance {chance[name]:.3g}" if name in chance else note for name in RANKS}
+    scores = [_score(name, table["name"], table[name].to_numpy(), notes[name]) for name in RANKS]
+    agreement = _score("similarity_reliability", table["name"], reliability(table[SUMS].to_numpy()), note)
+    return [*scores, agreement, _ceiling(view, labels, parting)]
 
 
 def _scored(view: View, labels: Labels, parting: Parting) -> pd.DataFrame:
@@ -76,20 +74,13 @@ def _scored(view: View, labels: Labels, parting: Parting) -> pd.DataFrame:
 
 def _both_ways(names: np.ndarray, first: np.ndarray, second: np.ndarray) -> list[pd.DataFrame]:
     whole, own = retrieve(first, second), retrieve(centred(first), centred(second))
-    return [_columns(names, *found) for found in zip(whole, own, strict=True)]
+    sums = dict(zip(SUMS, similarity_sums(first, second).T, strict=True))
+    return [_columns(names, *found, sums) for found in zip(whole, own, strict=True)]
 
 
-def _columns(names: np.ndarray, found: Nearer, own: Nearer) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "name": names,
-            "n": float(len(names)),
-            "retrieval_pds": found.pds,
-            "retrieval_top1": found.top1,
-            "retrieval_mrr": found.reciprocal_rank,
-            "retrieval_pds_specific": own.pds,
-        }
-    )
+def _columns(names: np.ndarray, found: Nearer, own: Nearer, sums: dict[str, np.ndarray]) -> pd.DataFrame:
+    ranks = found.pds, found.top1, found.reciprocal_rank, own.pds
+    return pd.DataFrame({"name": names, "n": float(len(names)), **dict(zip(RANKS, ranks, strict=True)), **sums})
 
 
 def _note(kind: str, table: pd.DataFrame, n_all: int) -> str:
@@ -107,11 +98,10 @@ def _ceiling(view: View, labels: Labels, parting: Parting) -> Score:
     table = _scored(view, labels, by_cell)
     if table.empty:
         return Score.absent(metric, f"fewer than {MIN_CANDIDATES} perturbations have cells and controls in both halves")
-    return _score(metric, table["name"], table["retrieval_pds"], "halves: cells of the same batches")
+    return _score(metric, table["name"], table["retrieval_pds"].to_numpy(), "halves: cells of the same batches")
 
 
-def _score(metric: str, names: pd.Series, values: pd.Series, note: str) -> Score:
-    value = values.to_numpy()
+def _score(metric: str, names: pd.Series, value: np.ndarray, note: str) -> Score:
     items = Items("perturbation", names.to_numpy(dtype=str), value, np.ones(len(value)), extra={"value": value})
     return Score.of(metric, items, reason=note)
 
