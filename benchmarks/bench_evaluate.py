@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """CPU seconds and peak memory of EVALUATE on the data set that big_screen.py made, task by task: rows of a Markdown table.
 
-    python benchmarks/bench_evaluate.py --data /tmp/big --tasks consistency,magnitude,recall [--protocols corrected] [--bin OTHER/bin]
+    python benchmarks/bench_evaluate.py --data /tmp/big --tasks consistency,recall [--protocols corrected] [--bin OTHER/bin]
 
 Each row is the pipeline's own command in a process of its own; the peak is the operating system's (VmHWM of that process).
 ``--bin`` measures the code of another checkout on the same data.
@@ -24,7 +24,16 @@ def command(arguments: argparse.Namespace, task: str, folder: str) -> list:
     about = ["--seeds", arguments.seeds, "--protocols", arguments.protocols, "--n-draws", arguments.n_draws]
     about += ["--n-boot", 100, "--threads", arguments.threads, "--device", "cpu", *arguments.more.split()]
     data = ["--embedding", arguments.data / "embedding.npz", "--tables", arguments.data / "tables"]
-    return [sys.executable, arguments.bin / "evaluate_embedding.py", *data, "--task", task, *about, "--output", f"{folder}/{task}"]
+    return [
+        sys.executable,
+        arguments.bin / "evaluate_embedding.py",
+        *data,
+        "--task",
+        task,
+        *about,
+        "--output",
+        f"{folder}/{task}",
+    ]
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
 
     python benchmarks/big_screen.py --outdir /tmp/big --cells 1980000 --dimensions 1280
 
-The defaults are those of the genome-wide screen of Replogle et al. 2022 in K562 cells: 9,866 perturbations, 267 batches, 3.8 % controls.
-Left in OUTDIR: tables/ as PREPARE writes them, embedding.npz and embedding.json. Cells are in the order of their barcodes, so that the batches
-are interleaved, as in the published file. Of the perturbations every third has an effect; batches differ in mean and scale.
+The defaults are those of the genome-wide screen of Replogle et al. 2022 in K562 cells: 9,866 perturbations, 267 batches and
+3.8 % controls. Left in OUTDIR: tables/ as PREPARE writes them, embedding.npz and embedding.json. Cells are in the order of
+their barcodes, so that the batches are interleaved, as in the published file. Every third perturbation has an effect; batches
+differ in mean and scale.
 """
 
 import argparse
@@ -36,7 +37,8 @@ def cell_table(n: int, n_perturbations: int, n_batches: int, controls: float, rn
     letters = np.array(list("ACGT"), dtype="S1")[rng.integers(0, 4, (n, 16))].view("S16").ravel().astype(str)
     ids = pd.Series(np.sort(letters)) + "-" + pd.Series((batch + 1).astype(str))
     ids = ids.where(~ids.duplicated(), ids + "x")
-    return pd.DataFrame({"cell_id": ids, "perturbation": names[np.where(control, n_perturbations, which)], "is_control": control,
+    labels = names[np.where(control, n_perturbations, which)]
+    return pd.DataFrame({"cell_id": ids, "perturbation": labels, "is_control": control,
                          "batch": (batch + 1).astype(str), "n_counts": rng.lognormal(9.2, 0.4, n).round()})  # fmt: skip
 
 
@@ -59,9 +61,9 @@ def gene_table(n: int, n_genes: int, rng: np.random.Generator) -> pd.DataFrame:
 def facts(cells: pd.DataFrame, n_genes: int, seeds: list[int]) -> dict:
     """dataset.json."""
     n_controls = int(cells["is_control"].sum())
-    return {"name": "big", "title": "big", "organism": "human", "x_kind": "counts", "perturbation_type": "crispri", "min_counts": 0.0,
-            "unexpressed_threshold": 0.15, "unexpressed_scale": "mean_count", "published_as": "", "n_cells": len(cells),
-            "n_genes": n_genes, "n_batches": int(cells["batch"].nunique()),
+    return {"name": "big", "title": "big", "organism": "human", "x_kind": "counts", "perturbation_type": "crispri",
+            "min_counts": 0.0, "unexpressed_threshold": 0.15, "unexpressed_scale": "mean_count", "published_as": "",
+            "n_cells": len(cells), "n_genes": n_genes, "n_batches": int(cells["batch"].nunique()),
             "n_perturbations": int(cells.loc[~cells["is_control"], "perturbation"].nunique()), "n_controls": n_controls,
             "has_batches": True, "has_controls": n_controls > 0, "split_by": "batch", "seeds": seeds, "input_sha256": "",
             "n_cells_dropped": 0, "warnings": []}  # fmt: skip
@@ -76,7 +78,7 @@ def write_tables(folder: Path, cells: pd.DataFrame, genes: pd.DataFrame, seeds: 
 
 
 def embedding_blocks(cells: pd.DataFrame, d: int, rng: np.random.Generator):
-    """Blocks of rows, float32: state + batch + effect of the perturbation + noise."""
+    """Blocks of rows, float32: state + batch + effect of the perturbation + noise (a window of one table, for speed)."""
     batch, batches = pd.factorize(cells["batch"])
     which, names = pd.factorize(cells["perturbation"])
     shift = rng.normal(0, 0.5, (len(batches), d)).astype(np.float32)
@@ -84,11 +86,16 @@ def embedding_blocks(cells: pd.DataFrame, d: int, rng: np.random.Generator):
     effect = rng.normal(0, 0.4, (len(names), d)).astype(np.float32)
     effect[(np.arange(len(names)) % 3 != 0) | (names == CONTROL)] = 0
     states = rng.normal(size=(STATES, d)).astype(np.float32)
+    noise = rng.standard_normal(BLOCK * d + 2**20, dtype=np.float32)
     for start in range(0, len(cells), BLOCK):
         rows = slice(start, min(start + BLOCK, len(cells)))
-        block = rng.standard_normal((rows.stop - start, d), dtype=np.float32)
-        block += rng.standard_normal((rows.stop - start, STATES), dtype=np.float32) @ states + effect[which[rows]]
-        yield block * scale[batch[rows]] + shift[batch[rows]]
+        n, first = rows.stop - start, int(rng.integers(2**20))
+        block = rng.standard_normal((n, STATES), dtype=np.float32) @ states
+        block += noise[first : first + n * d].reshape(n, d)
+        block += effect[which[rows]]
+        block *= scale[batch[rows]]
+        block += shift[batch[rows]]
+        yield block
 
 
 def write_embedding(path: Path, cells: pd.DataFrame, d: int, rng: np.random.Generator) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from plumbline import tasks
 from plumbline.common.errors import UserError
-from plumbline.data.splits import read_split
+from plumbline.data.splits import read_splits
 from plumbline.embedding.contract import Embedding, open_embedding, rows_of
 from plumbline.scoring.evaluation import Row, absent_rows, evaluate
 from plumbline.scoring.screen import Screen, Subject, read_screen
@@ -14,13 +14,18 @@ from plumbline.scoring.vectors import Vectors
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'."""
+    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'.
+
+    decoder_budget: operations that one training of a decoder may take on a CPU. exact: no approximation of large data.
+    """
 
     seeds: list[int]
     protocols: list[str]
     n_draws: int = 1000
+    decoder_budget: float = 2e11
     threads: int = 1
     device: str = "cpu"
+    exact: bool = False
 
 
 def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: Scoring) -> list[Row]:
@@ -39,11 +44,13 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
         counts=counts,
         predictor=embedding.provenance.get("predictor", ""),
         n_draws=how.n_draws,
+        decoder_budget=how.decoder_budget,
         threads=how.threads,
         device=how.device,
+        exact=how.exact,
     )
     del embedding, screen  # the ids of two million cells, which would stay until the end
-    splits = [read_split(tables, seed).take(subject.rows) for seed in how.seeds]
+    splits = [split.take(subject.rows) for split in read_splits(tables, how.seeds)]
     return evaluate(subject, task, splits, how.protocols)
 
 

@@ -20,7 +20,7 @@ SPAN = 2**23  # bytes read at once where rows between the wanted ones come along
 
 
 class StoredArray:
-    """A float32 array (n, d) in C order at an offset of a file. ``array[rows]`` reads rows: an index array, a mask or a slice."""
+    """A float32 array (n, d) in C order at an offset of a file. ``array[rows]`` reads an index array, a mask or a slice."""
 
     dtype, ndim = np.dtype(np.float32), 2
 

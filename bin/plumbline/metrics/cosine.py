@@ -6,7 +6,7 @@ import numpy as np
 
 from plumbline.common.random import seed_of
 from plumbline.metrics.groups import Groups, group_by, group_sums
-from plumbline.metrics.ranks import undecided, rounds
+from plumbline.metrics.ranks import rounds, undecided
 from plumbline.metrics.relabelling import Relabelled, pair_means
 from plumbline.metrics.units import unit_rows
 from plumbline.scoring.vectors import Vectors

@@ -2,14 +2,14 @@
 
 The generator is splitmix64 (Steele, Lea & Flood 2014): one word of state, so that every perturbation has its own stream.
 Bounded draws take the high half of a product; with fewer than 2^32 cells the bias is below 1e-9. The loops release the
-interpreter's lock, so that threads share the work. Importing this module imports numba.
+interpreter's lock, so that threads share the work.
 """
 
 import numpy as np
 
 from plumbline.common.compiled import compiled
 
-LANES = 32  # dimensions summed at a time: two cache lines of float32, so that a batch of some thousand cells fits a cache
+LANES = 32  # dimensions summed at a time: 128 bytes, so that a batch of some thousand cells fits a cache
 
 
 @compiled(inline="always")
@@ -43,12 +43,12 @@ def draw_cells(barred, low, high, wanted, stamp, tick, state, out):  # noqa: PLR
 
 
 @compiled(nogil=True)
-def add_square_lengths(values, drawn, begins, part_item, part_column, total, out):  # noqa: PLR0913 - as above
+def add_square_lengths(values, drawn, begins, part_item, part_column, total, out):
     """Add to out[i, k] the squared length of the sum of the rows that draw k of item i holds.
 
-    values (slabs, n, LANES): row by row, LANES dimensions at a time, so that a batch's rows stay in the processor's cache.
-    drawn: the draws of all items, each (its cells, draws), flat, item i from begins[i]. part_item, part_column: the column of which item to
-    add next, batch by batch. total (items, draws, LANES): room for the sums.
+    values (slabs, n, LANES): rows, LANES dimensions at a time, so that those of a batch stay in the processor's cache.
+    drawn: the draws of all items, each (its cells, draws), flat, item i from begins[i]. part_item, part_column: the column of
+    which item to add next, batch by batch. total (items, draws, LANES): room for the sums.
     """
     draws, lanes = out.shape[1], total.shape[2]  # a loop up to a variable is vectorised, one up to a constant is unrolled
     for slab in range(len(values)):

@@ -65,9 +65,7 @@ def mean_distance_within(x: np.ndarray, precision: type = np.float64) -> float:
     return total / len(x) ** 2
 
 
-def energy_distances(
-    x: Vectors | np.ndarray, groups: Groups, controls: np.ndarray, precision: type = np.float64
-) -> np.ndarray:
+def energy_distances(x: Vectors | np.ndarray, groups: Groups, controls: np.ndarray, precision: type = np.float64) -> np.ndarray:
     """Energy distance of each group of rows of x (n, d) to ``controls`` (m, d): (g,), >= 0; NaN below MIN_CELLS cells.
 
     The term among the controls is computed once. precision: of distances between two cells; float32 on large data.
@@ -92,7 +90,7 @@ def _portions(sizes: np.ndarray, d: int) -> list[np.ndarray]:
     return np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(portion)) + 1)
 
 
-def permutation_test(  # noqa: PLR0913 - metrics are functions of arrays
+def permutation_test(
     distances: np.ndarray, wanted: np.ndarray, starts: np.ndarray, n_draws: int, seed: int, curtailed: bool = False
 ) -> tuple[float, np.ndarray]:
     """Energy distance of marked cells to the others, and under ``n_draws`` relabellings within strata.

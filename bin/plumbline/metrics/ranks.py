@@ -1,5 +1,7 @@
 """From a statistic and its null values to p values and to the share of significant perturbations."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
@@ -48,7 +50,7 @@ def rounds(n_draws: int, curtailed: bool) -> list[slice]:
     """The draws in portions: doubling from FIRST_DRAWS if what is settled is to stop between them."""
     ends = [FIRST_DRAWS * 2**i for i in range(n_draws.bit_length())] if curtailed else range(MOST_DRAWS, n_draws, MOST_DRAWS)
     cuts = [0, *(end for end in ends if end < n_draws), n_draws]
-    return [slice(start, stop) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
 def may_end_early(view: View) -> bool:

@@ -8,6 +8,7 @@ fit, and the same draws are made for each of these parts.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def _groups(items: list[Relabelled], n_draws: int) -> list[slice]:
     """Cuts of the perturbations into those that are summed together."""
     size = np.cumsum([4 * (1 + n_draws) * (len(item.own) + LANES) for item in items]) // GROUP_BYTES
     cuts = [0, *(np.flatnonzero(np.diff(size)) + 1).tolist(), len(items)]
-    return [slice(start, stop) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
 def _columns(n: int, d: int) -> Iterator[slice]:
@@ -99,7 +100,7 @@ def _slabs(vectors: Vectors, order: np.ndarray, length: np.ndarray) -> np.ndarra
 
 
 def _drawn(items: list[Relabelled], n_draws: int, n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Positions of the tested cells (column 0) and of the draws after them, (cells, 1 + n_draws) per item; states afterwards."""
+    """Positions of the tested cells (column 0) and of the draws after them, (cells, 1 + n_draws) per item; states after it."""
     stamp, barred = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.bool_)
     found, states = [], []
     for number, item in enumerate(items):

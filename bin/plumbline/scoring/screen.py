@@ -39,8 +39,10 @@ class Screen:
 class Subject:
     """An embedding to be evaluated: its cells, before any split or post-processing.
 
-    embedding: vectors (n_cells, d), float32, without NaN, or the array they come from. rows: for each cell its row in counts.h5ad. predictor: the name of a
-    predictor, whose embedding has no column. n_draws: size of permutation nulls. exact: no approximation of large data.
+    embedding: vectors (n_cells, d), float32, without NaN, or the array they come from. rows: for each cell its row in
+    counts.h5ad. predictor: the name of a predictor, whose embedding has no column. n_draws: size of permutation nulls.
+    exact: no approximation of large data. decoder_budget: multiplications and additions that one training of a decoder may
+    take on a CPU.
     """
 
     embedding: Vectors
@@ -49,6 +51,7 @@ class Subject:
     counts: Path | None = None
     predictor: str = ""
     n_draws: int = 1000
+    decoder_budget: float = 2e11
     threads: int = 1
     device: str = "cpu"
     exact: bool = False
@@ -81,6 +84,7 @@ class View:
     rows: for each cell its row in counts.h5ad, so that a task that needs counts can stream them.
     seed: seeds every random draw of the task. n_draws: size of permutation nulls.
     exact: whether the task may not take an approximation that it would take of large data.
+    decoder_budget: multiplications and additions that one training of a decoder may take on a CPU.
     compared: for metrics that compare cells with controls, makes the view without the controls that fitted the
     post-processing (they look unlike any other cell); None where no control has to be left out.
     """
@@ -94,6 +98,7 @@ class View:
     counts: Path | None = None
     predictor: str = ""
     n_draws: int = 1000
+    decoder_budget: float = 2e11
     threads: int = 1
     device: str = "cpu"
     exact: bool = False

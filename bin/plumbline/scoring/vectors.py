@@ -73,7 +73,7 @@ class Vectors:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """Some vectors, float32 (k, d); not to be written to. rows: an index array, a mask or a slice (with a second for columns)."""
+        """Some vectors, float32 (k, d), not to be written to. rows: an index array, a mask or a slice; columns may follow."""
         if isinstance(rows, tuple):
             return self[rows[0]][:, rows[1]]
         rows = rows if isinstance(rows, slice) else np.asarray(rows)
