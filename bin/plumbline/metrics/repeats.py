@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
 from plumbline.common.random import uniform_by_id
@@ -64,12 +63,16 @@ Parting = Callable[[Labels, int, int], np.ndarray]  # (labels, number of parts, 
 
 def by_batch(labels: Labels, n_parts: int, seed: int) -> np.ndarray:
     """The part of each cell, (n,): batches with controls are dealt out at random, the same for all perturbations; else -1."""
-    usable = np.unique(labels.batch[labels.is_control])
-    if not len(usable):
-        return np.full(len(labels.batch), -1)
-    part = np.random.default_rng(seed).permutation(len(usable)) % n_parts
-    place = np.minimum(np.searchsorted(usable, labels.batch), len(usable) - 1)
-    return np.where(usable[place] == labels.batch, part[place], -1)
+    batches = group_by(labels.batch)
+    usable = _with_controls(labels, batches)
+    part = np.full(len(usable), -1)
+    part[usable] = np.random.default_rng(seed).permutation(int(usable.sum())) % n_parts
+    return part[batches.codes]
+
+
+def _with_controls(labels: Labels, batches: Groups) -> np.ndarray:
+    """Which batches have a control, a mask over them."""
+    return np.bincount(batches.codes[labels.is_control], minlength=len(batches.names)) > 0
 
 
 def by_guide(labels: Labels, n_parts: int, seed: int) -> np.ndarray:
@@ -80,11 +83,10 @@ def by_guide(labels: Labels, n_parts: int, seed: int) -> np.ndarray:
     part = by_cell(labels, n_parts, seed)
     part[~labels.is_control] = -1
     rows = np.flatnonzero(~labels.is_control & (labels.guide != ""))
-    table = pd.DataFrame({"perturbation": labels.perturbation[rows].astype(str), "guide": labels.guide[rows].astype(str)})
-    pair = table.groupby(["perturbation", "guide"]).ngroup().to_numpy()
-    guides = table.assign(pair=pair).drop_duplicates("pair").sort_values("pair")
-    number = np.random.default_rng(seed + 1).random(len(guides))
-    part[rows] = _dealt(guides["perturbation"].to_numpy(), n_parts, number)[pair]
+    perturbation, guides = group_by(labels.perturbation[rows]).codes, group_by(labels.guide[rows])
+    pairs, pair = np.unique(perturbation * len(guides.names) + guides.codes, return_inverse=True)
+    number = np.random.default_rng(seed + 1).random(len(pairs))
+    part[rows] = _dealt(pairs // max(len(guides.names), 1), n_parts, number)[pair]
     return part
 
 
@@ -109,9 +111,8 @@ def _dealt(label: np.ndarray, n_parts: int, number: np.ndarray, by: np.ndarray |
 
 def parting_for(labels: Labels) -> tuple[str, Parting]:
     """(what the parts consist of, how they are made): the most independent repeat that half of the perturbations have."""
-    perturbed = ~labels.is_control
-    with_controls = np.isin(labels.batch, labels.batch[labels.is_control])
-    if _repeated(labels.perturbation, labels.batch, perturbed & with_controls) >= 0.5:
+    perturbed, batches = ~labels.is_control, group_by(labels.batch)
+    if _repeated(labels.perturbation, labels.batch, perturbed & _with_controls(labels, batches)[batches.codes]) >= 0.5:
         return "batches", by_batch
     if _repeated(labels.perturbation, labels.guide, perturbed & (labels.guide != "")) >= 0.5:
         return "guides", by_guide
@@ -122,8 +123,9 @@ def _repeated(perturbation: np.ndarray, unit: np.ndarray, used: np.ndarray) -> f
     """Share of the perturbations of the ``used`` cells that are met in two units or more."""
     if not used.any():
         return 0.0
-    pairs = pd.DataFrame({"perturbation": perturbation[used].astype(str), "unit": unit[used].astype(str)}).drop_duplicates()
-    return float((pairs.groupby("perturbation").size() > 1).mean())
+    units = group_by(unit[used])
+    pairs = np.unique(group_by(perturbation[used]).codes * len(units.names) + units.codes)
+    return float((np.bincount(pairs // len(units.names)) > 1).mean())
 
 
 def effects(x: Vectors | np.ndarray, labels: Labels, part: np.ndarray) -> Effects:
