@@ -107,10 +107,16 @@ def known_metric(name: str) -> Metric:
     return tasks.metrics().get(name) or Metric(name=name, title=name, lowest=-np.inf, highest=np.inf)
 
 
-def main_metric(task: str, facts: dict) -> str:
-    """The metric that ranks models on a data set; '' for a task this version does not have."""
+def describes(task: str) -> bool:
+    """Whether a task describes models and does not compare them."""
     record = known_task(task)
-    return record.main(facts) if record else ""
+    return record is not None and record.describes
+
+
+def main_metric(task: str, facts: dict) -> str:
+    """The metric that ranks models on a data set; '' for a task that does not rank them, or that this version does not have."""
+    record = known_task(task)
+    return record.main(facts) if record and not describes(task) else ""
 
 
 class ItemFiles:
