@@ -19,6 +19,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--baseline", default="pca", help="the variant every model is compared with")
     parser.add_argument("--experiments", default="", help="experiments that were asked for, separated by commas")
     parser.add_argument("--data-reports", type=Path, help="folder with the tables of every data set")
+    parser.add_argument("--n-draws", type=whole(1, 1_000_000), default=1000, help="permutation nulls of EVALUATE; only stated")
     parser.add_argument("--n-boot", type=whole(1, 1_000_000), default=1000, help="bootstrap resamples")
     parser.add_argument("--seed", type=whole(*SEEDS), default=0, help="seeds the resampling")
     parser.add_argument("--outdir", type=Path, required=True)
