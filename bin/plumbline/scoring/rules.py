@@ -6,7 +6,16 @@ import json
 from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS
 from plumbline.scoring.records import Task
 
-_FLAGS = ("name", "version", "main_metric", "needs_counts", "uses_split", "scores_controls", "chooses_on_train", "scores_predictors")
+_FLAGS = (
+    "name",
+    "version",
+    "main_metric",
+    "needs_counts",
+    "uses_split",
+    "scores_controls",
+    "chooses_on_train",
+    "scores_predictors",
+)
 _METRIC = ("name", "unit", "higher_is_better", "lowest", "highest", "chance", "noise_scores_best", "compares_controls")
 
 
