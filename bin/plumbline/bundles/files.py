@@ -9,9 +9,19 @@ from plumbline.bundles.manifest import FILE, MANIFEST, TABLES, Bundle
 from plumbline.common.errors import UserError
 from plumbline.common.files import reading, sha256
 from plumbline.embedding.contract import Embedding, read_embedding
+from plumbline.scoring.scores import COLUMNS
 
 MOST_DIMENSIONS = 65_536
 MOST_VALUES = 10**9  # rows times columns of a table
+_RUN = ["dataset", "model", "variant", "fit_on", "protocol", "task", "metric"]
+_NEEDED = {
+    "scores": COLUMNS,
+    "comparisons": [
+        *(*_RUN, "role", "main", "status", "value", "ci_low", "ci_high", "difference", "diff_low", "diff_high", "calibrated"),
+        *("verdict", "note", "reason", "compared_with"),
+    ],
+    "items": [*_RUN, "postprocess", "seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale"],
+}
 _PLAIN = ("string", "large_string", "bool", "float", "double", "int8", "int16", "int32", "int64", "uint8", "uint16", "null")
 
 
@@ -46,6 +56,9 @@ def read_table(bundle: Bundle, name: str) -> pd.DataFrame:
         file = parquet.ParquetFile(path)
         odd = [field.name for field in file.schema_arrow if str(field.type) not in _PLAIN]
         n_values = file.metadata.num_rows * file.metadata.num_columns
+    lacks = [column for column in _NEEDED[name] if column not in file.schema_arrow.names]
+    if lacks:
+        raise UserError(f"{path} has no column {lacks[0]!r}. Make the bundle again: ./plumb submit.")
     if odd or n_values > MOST_VALUES:
         what = f"the column {odd[0]!r} does not hold text or numbers" if odd else f"{n_values:,} values are too many"
         raise UserError(f"{path}: {what}. Make the bundle again: ./plumb submit.")
