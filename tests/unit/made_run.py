@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import summarise_scores
 
 import plumbline as pl
+import summarise_scores
 from plumbline.data.simulate import CONTROL, Design, simulate
 
 ROOT = Path(pl.__file__).resolve().parents[2]

@@ -53,27 +53,21 @@ def write_bundle(folder: Path, contents: Contents, small: bool = False) -> Path:
         items = items[items["postprocess"].isin(list(CHOSEN.values()))]
     for name, table in zip(TABLES, (contents.scores, contents.comparisons, items), strict=True):
         write_parquet(folder / f"{name}.parquet", table.reset_index(drop=True))
-    parts, provenances = [], []
-    for path, seeds in contents.embeddings:
-        file = "embedding.npz" if len(contents.embeddings) == 1 else f"embedding.{seeds[0]}.npz"
-        provenance = _public(read_json_object(path.with_suffix(".json")))
-        provenances.append(provenance)
-        side = Path(file).with_suffix(".json").name
-        write_json(folder / side, provenance)
+    manifest = manifest_of(contents)
+    for part, (path, _) in zip(manifest["embeddings"], contents.embeddings, strict=True):
+        write_json(folder / part["provenance"], _provenance(path))
         if not small:
-            shutil.copyfile(path, folder / file)
-        checkpoint = str(provenance.get("checkpoint_sha256", ""))
-        parts.append(
-            {"file": file, "provenance": side, "sha256": sha256(path), "seeds": seeds, "checkpoint_sha256": checkpoint}
-        )
+            shutil.copyfile(path, folder / part["file"])
     files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if FILE.fullmatch(path.name)}
-    write_json(
-        folder / MANIFEST, _manifest(contents, parts, provenances) | {"left_out": SMALL if small else {}, "files": files}
-    )
+    write_json(folder / MANIFEST, manifest | {"left_out": SMALL if small else {}, "files": files})
     return folder
 
 
-def _manifest(contents: Contents, parts: list[dict], provenances: list[dict]) -> dict:
+def manifest_of(contents: Contents) -> dict:
+    """The manifest, but for what lies in the folder (``left_out``, ``files``)."""
+    provenances = [_provenance(path) for path, _ in contents.embeddings]
+    written = {"system": platform.system(), "machine": platform.machine(), "processors": os.cpu_count()}
+    written |= {"python": platform.python_version(), "numpy": np.__version__}
     return {
         "bundle_version": VERSION,
         "plumbline": contents.plumbline,
@@ -83,14 +77,27 @@ def _manifest(contents: Contents, parts: list[dict], provenances: list[dict]) ->
         "tasks": contents.tasks,
         "settings": contents.settings,
         "submission": contents.submission,
-        "embeddings": parts,
+        "embeddings": _parts(contents, provenances),
         "hardware": {
             "embedded_on": {name: provenances[0][name] for name in _MACHINE if provenances and name in provenances[0]},
-            "written_on": {"system": platform.system(), "machine": platform.machine(), "processors": os.cpu_count(),
-                           "python": platform.python_version(), "numpy": np.__version__},
+            "written_on": written,
         },
         "cost": _cost(provenances),
-    }  # fmt: skip
+    }
+
+
+def _parts(contents: Contents, provenances: list[dict]) -> list[dict]:
+    """File name, sha256, seeds and checkpoint of every embedding."""
+    parts = []
+    for (path, seeds), provenance in zip(contents.embeddings, provenances, strict=True):
+        stem = "embedding" if len(contents.embeddings) == 1 else f"embedding.{seeds[0]}"
+        about = {"file": f"{stem}.npz", "provenance": f"{stem}.json", "seeds": seeds, "sha256": sha256(path)}
+        parts.append(about | {"checkpoint_sha256": str(provenance.get("checkpoint_sha256", ""))})
+    return parts
+
+
+def _provenance(embedding: Path) -> dict:
+    return _public(read_json_object(embedding.with_suffix(".json")))
 
 
 def _cost(provenances: list[dict]) -> dict:
