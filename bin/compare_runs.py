@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compare two runs: what differs in data, code, protocol and seeds, and which scores differ by more than noise.
 
-A and B are output folders of runs, bundles, or folders of bundles. Scores of the same model on the same data set are paired, unit
-by unit; where each side has one model, that is compared with the other. Differences are B less A, with 95 % intervals.
+A and B are output folders of runs, bundles, or folders of bundles. Scores of one model on one data set are paired, unit by unit;
+where each side has a single model, that is compared with the other. Differences are B less A, with 95 % intervals.
 """
 
 import argparse
@@ -40,23 +40,19 @@ def compare(args: argparse.Namespace) -> tuple[dict, object]:
         for change in changes(a.manifest, b.manifest):
             changed.setdefault(change, []).append(f"{one[1]} on {one[0]}")
         tables.append(compare_entries(a, b, args.n_boot))
-    only = {
-        name: sorted(set(side) - {pair[place] for pair in pairs})
-        for place, (name, side) in enumerate(zip("AB", sides, strict=True))
-    }
     print(f"{len(pairs)} combinations of model and data set are in both")
-    for name, missing in only.items():
-        for dataset, variant in missing:
+    for place, name in enumerate("AB"):
+        for dataset, variant in sorted(set(sides[place]) - {pair[place] for pair in pairs}):
             print(f"  only in {name}: {variant} on {dataset}")
     return changed, judged(pd.concat(tables, ignore_index=True))
 
 
 def show_changes(changed: dict, n_pairs: int) -> None:
+    from plumbline.report.words import listed
+
     print("\nWhat was changed (A -> B)" if changed else "\nNo difference in data, code, protocol, seeds and embeddings")
     for (what, a, b), where in changed.items():
-        of = (
-            "all" if len(where) == n_pairs else ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
-        )
+        of = "all" if len(where) == n_pairs else listed(where, 3)
         print(f"  {what}: {a} -> {b}  ({of})")
 
 

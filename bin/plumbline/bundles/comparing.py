@@ -24,6 +24,7 @@ COLUMNS = ["evidence", "dataset", "variant", "task", "metric", "protocol", "a", 
            "n_units", "n_left_out", "note"]  # fmt: skip
 _SCORE = ["task", "metric", "protocol"]
 _IGNORED = ("files", "cost", "submission", "left_out", "hardware.written_on", "bundle_version", "dataset.title")
+_PLACES = (".file", ".provenance")  # names within a bundle
 Pair = tuple[str, str]
 
 
@@ -150,7 +151,7 @@ def changes(a: dict, b: dict) -> Iterator[tuple[str, str, str]]:
     """(what, in A, in B) for everything that two manifests state differently."""
     left, right = dict(_flat(a)), dict(_flat(b))
     for name in sorted(left | right):
-        if left.get(name) != right.get(name) and not name.startswith(_IGNORED):
+        if left.get(name) != right.get(name) and not name.startswith(_IGNORED) and not name.endswith(_PLACES):
             yield name, _short(left.get(name)), _short(right.get(name))
 
 
