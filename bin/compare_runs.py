@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare two runs: what differs in data, code, protocol and seeds, and which scores differ by more than noise.
 
-A and B are output folders of runs, bundles, or folders of bundles. Scores of one model on one data set are paired, unit by unit;
+A and B are output folders of runs, bundles, or folders of bundles. Scores of one model on one data set are paired unit by unit;
 where each side has a single model, that is compared with the other. Differences are B less A, with 95 % intervals.
 """
 

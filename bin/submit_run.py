@@ -13,7 +13,8 @@ from plumbline.common.errors import UserError, run_script
 
 
 def arguments() -> argparse.Namespace:
-    from plumbline.bundles.submission import SEEN, STATED
+    from plumbline.bundles.submission import STATED
+    from plumbline.embedding.contamination import ANSWERS
 
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN")
@@ -23,7 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--revision", default="", help="of the model (default: that of its weights, or of plumbline)")
     parser.add_argument("--small", action="store_true", help="without the embedding: to be compared with, not to be verified")
     for name, text in STATED.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", default="", help=text, choices=SEEN if name == "seen" else None)
+        parser.add_argument(f"--{name.replace('_', '-')}", default="", help=text, choices=ANSWERS if name == "seen" else None)
     return parser.parse_args()
 
 

@@ -173,7 +173,7 @@ class Result:
             dataset=data_identity(self.screen.tables, embedding.seeds),
             tasks={task: self._task(task) for task in self.settings.tasks},
             settings={name: how[name] for name in ("baseline", "references", "seeds", "protocols", "n_draws", "n_boot")},
-            submission=stated_of(name),
+            submission=stated_of(name, self.screen.facts),
             embeddings=[(embedding.path, embedding.seeds)],
             scores=scores,
             comparisons=comparisons,

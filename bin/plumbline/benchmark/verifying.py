@@ -20,7 +20,7 @@ from plumbline.scoring.records import Task
 
 TOLERANCE = 1e-6  # of a metric's range: what other processors and libraries do to the last digits
 TRAINED = {"separability": 5e-3, "reconstruction": 2e-2}  # tasks that train a classifier or a decoder, which amplifies these
-_DESCRIPTIVE = ("title", "input_sha256")  # may differ between two files of the same cells
+_DESCRIPTIVE = ("title", "input_sha256", "public_since")  # may differ between two files of the same cells
 DIFFERS = (
     "Where only last digits differ, another processor may be the cause (--tolerance); otherwise these are not the scores of "
     "this embedding"

@@ -23,7 +23,10 @@ ORDER = ("changed", "other status", "only in A", "only in B", "other rules", "to
 COLUMNS = ["evidence", "dataset", "variant", "task", "metric", "protocol", "a", "b", "difference", "low", "high", "p", "q",
            "n_units", "n_left_out", "note"]  # fmt: skip
 _SCORE = ["task", "metric", "protocol"]
-_IGNORED = ("files", "cost", "submission", "left_out", "hardware.written_on", "bundle_version", "dataset.title")
+_IGNORED = (
+    *("files", "cost", "submission", "left_out", "bundle_version", "hardware.written_on", "dataset.title"),
+    "dataset.public_since",
+)
 _PLACES = (".file", ".provenance")  # names within a bundle
 Pair = tuple[str, str]
 

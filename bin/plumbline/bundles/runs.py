@@ -68,13 +68,14 @@ def contents_of(run: RunOutput, dataset: str, variant: str, revision: str = "", 
     scores, version = run.scores[same], str(run.about["plumbline"])
     seeds = _seeds(scores)
     embeddings = embeddings_of(run, dataset, variant, seeds)
+    identity = data_identity(run.folder / "data" / dataset / "tables", seeds)
     wanted = [(name, "==", first[name]) for name in _SAME]
     model = {name: str(first[name]) for name in ("variant", "model", "role", "fit_on")}
     model["title"] = run.about["models"].get(variant, {}).get("title") or variant
     return Contents(
         plumbline=version,
         model=model | {"revision": revision or default_revision(variant, version, sha256(embeddings[0][0]))},
-        dataset=data_identity(run.folder / "data" / dataset / "tables", seeds),
+        dataset=identity,
         tasks={task: _task(run.about["tasks"][task], part, dataset) for task, part in scores.groupby("task")},
         settings={
             "baseline": run.about["baseline"],
@@ -83,7 +84,7 @@ def contents_of(run: RunOutput, dataset: str, variant: str, revision: str = "", 
             "n_draws": run.about["n_draws"],
             "n_boot": run.about["n_boot"],
         },
-        submission=stated_of(variant) | (stated or {}),
+        submission=stated_of(variant, identity) | (stated or {}),
         embeddings=embeddings,
         scores=scores,
         comparisons=comparisons,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.bundles.manifest import Bundle
+from plumbline.embedding.contamination import ANSWERS, seen
 from plumbline.embedding.variants import read_rows
 
 PLUMBLINE = "https://github.com/plumbline/plumbline"
-SEEN = ("yes", "no", "unknown")
 LEAST_DRAWS, LEAST_SEEDS = 1000, 5
 STATED = {
     "code": "URL of the code that makes the embedding",
@@ -29,9 +29,9 @@ class Item:
     met: bool
 
 
-def stated_of(variant: str) -> dict[str, str]:
-    """What models.csv states of a variant; '' where nothing is known."""
-    row = {row["id"]: row for row in read_rows()}.get(variant)
+def stated_of(variant: str, dataset: dict) -> dict[str, str]:
+    """What models.csv and contamination.csv state of a variant; '' where nothing is known. dataset: its facts."""
+    row = _row(variant)
     if row is None:
         return dict.fromkeys(STATED, "") | {"seen": "unknown"}
     pretrained = bool(row["weights_files"])
@@ -40,13 +40,29 @@ def stated_of(variant: str) -> dict[str, str]:
         "code": PLUMBLINE,
         "code_licence": row["code_licence"] or "Apache-2.0",
         **(weights if pretrained else dict.fromkeys(weights, "none")),
-        "seen": "unknown" if pretrained else "no",
+        "seen": seen_of(variant, dataset, {})[0],
     }
+
+
+def seen_of(variant: str, dataset: dict, submission: dict) -> tuple[str, str]:
+    """yes, no or unknown, and who says so: contamination.csv for the models that plumbline knows, else the submitter."""
+    row = _row(variant)
+    if row is None:
+        answer = submission.get("seen")
+        return (
+            (answer, "stated by the submitter") if answer in ("yes", "no") else ("unknown", "the submitter does not state it")
+        )
+    answer, source = seen(row, {name: value or "" for name, value in dataset.items()})
+    return (answer, source) if answer else ("no", "not pre-trained")
+
+
+def _row(variant: str) -> dict[str, str] | None:
+    return {row["id"]: row for row in read_rows()}.get(variant)
 
 
 def default_revision(variant: str, version: str, embedding: str) -> str:
     """The revision of the weights, of plumbline for a model that it trains, else digits of the embedding's sha256."""
-    row = {row["id"]: row for row in read_rows()}.get(variant)
+    row = _row(variant)
     if row is None:
         return embedding[:12]
     text = row["weights_revision"] if row["weights_files"] else f"plumbline-{version}"
@@ -68,7 +84,7 @@ def checklist(bundle: Bundle) -> list[Item]:
         Item("licence", "Licences of code and weights are stated (`--code-licence`, `--weights-licence`)",
              all(stated.get(name) for name in ("code_licence", "weights_licence"))),
         Item("corpus", "The training data are stated (`--corpus`)", bool(stated.get("corpus"))),
-        Item("seen", "Stated whether the model was trained on this data set (`--seen`)", stated.get("seen") in SEEN),
+        Item("seen", "Stated whether the model was trained on this data set (`--seen`)", stated.get("seen") in ANSWERS),
     ]  # fmt: skip
 
 
