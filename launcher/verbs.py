@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--environment", default="base", help="with --script: base (default), scgpt (has torch), ...")
 
     for name, (script, text) in SHARING.items():
-        verb(name, lambda a, rest: _script("base", SHARING[a.verb][0], rest), text, f"bin/{script}", shows_help=False)
+        verb(name, _share, text, f"bin/{script}", shows_help=False)
 
     doctor_ = verb("doctor", lambda a, _: doctor.report(a.weights), "what is there, what is missing, and how to mend it")
     doctor_.add_argument("--weights", type=Path, help="folder of foundation model checkpoints")
@@ -171,6 +171,13 @@ def _check_model(arguments: argparse.Namespace, rest: list[str]) -> int:
         words = [arguments.variant, "--script", str(arguments.script.absolute()), *rest]
         return _script(arguments.environment, "check_model.py", words)
     return _script(models.variant(arguments.variant)["env"], "check_model.py", [arguments.variant, *rest])
+
+
+def _share(arguments: argparse.Namespace, rest: list[str]) -> int:
+    script = SHARING[arguments.verb][0]
+    if {"-h", "--help"} & set(rest):  # needs no environment
+        return wait([sys.executable, str(REPO / "bin" / script), "--help"], {})
+    return _script("base", script, rest)
 
 
 def _setup(arguments: argparse.Namespace, _rest: list[str]) -> int:
