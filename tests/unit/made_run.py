@@ -6,9 +6,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 import plumbline as pl
 import summarise_scores
+from plumbline.benchmark.verifying import Data, verify
+from plumbline.bundles import runs, submission, writing
+from plumbline.bundles.findings import FAILED
+from plumbline.bundles.manifest import MANIFEST, read_bundle
+from plumbline.common.files import sha256, write_json
 from plumbline.data.simulate import CONTROL, Design, simulate
 
 ROOT = Path(pl.__file__).resolve().parents[2]
@@ -57,3 +63,31 @@ def made_run(screen, folder: Path, tasks: list[str] = TASKS, scale: float = 1.0)
     options = {"baseline": "pca", "experiments": "", "published": None, "n_boot": DRAWS, "n_draws": DRAWS, "seed": SEEDS[0]}
     summarise_scores.summarise(argparse.Namespace(**paths, **options))
     return folder
+
+
+def made_bundles(folder: Path) -> Path:
+    """data/tiny, run (its output) and bundles (of pca, random and 'mine') in a folder."""
+    run = runs.read_output(made_run(made_screen(folder), folder / "run"))
+    for dataset, variant in run.pairs:
+        contents = runs.contents_of(run, dataset, variant)
+        writing.write_bundle(submission.place_of(folder / "bundles", contents.model, dataset), contents)
+    return folder
+
+
+def sign(bundle: Path, **changes) -> None:
+    """What a careful forger does: the manifest again states the files that are there."""
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    files = {path.name: sha256(path) for path in bundle.iterdir() if path.name != MANIFEST}
+    write_json(bundle / MANIFEST, {**manifest, "files": files, **changes})
+
+
+def change_table(bundle: Path, name: str, change) -> None:
+    """Change a table in place."""
+    table = pd.read_parquet(bundle / f"{name}.parquet")
+    change(table)
+    table.to_parquet(bundle / f"{name}.parquet", index=False)
+
+
+def texts(bundle: Path, data: Data | None = None, status: str = FAILED) -> str:
+    """The findings of a status, one per line."""
+    return "\n".join(f"{one.what}: {one.text}" for one in verify(read_bundle(bundle), data) if one.status == status)

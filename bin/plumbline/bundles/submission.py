@@ -49,9 +49,7 @@ def seen_of(variant: str, dataset: dict, submission: dict) -> tuple[str, str]:
     row = _row(variant)
     if row is None:
         answer = submission.get("seen")
-        return (
-            (answer, "stated by the submitter") if answer in ("yes", "no") else ("unknown", "the submitter does not state it")
-        )
+        return (answer, "stated by the submitter") if answer in ("yes", "no") else ("unknown", "not stated by the submitter")
     answer, source = seen(row, {name: value or "" for name, value in dataset.items()})
     return (answer, source) if answer else ("no", "not pre-trained")
 
