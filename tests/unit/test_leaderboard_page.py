@@ -86,6 +86,16 @@ def test_what_is_not_sound_is_left_out_with_the_reason(made, bundle, tmp_path):
     assert "items.parquet is missing" in site.page(found)
 
 
+def test_scores_of_other_rules_are_left_out(bundle):
+    tasks = json.loads((bundle / MANIFEST).read_text())["tasks"]
+    sign(bundle, tasks=tasks | {"magnitude": tasks["magnitude"] | {"version": "0"}})
+    found = read_board([bundle])
+    assert {row["task"] for row in found.scores} == {"consistency"}
+    ((where, why),) = found.left_out
+    assert where == f"{bundle}, magnitude"
+    assert "scored by version 0" in why
+
+
 def test_the_page_asks_nothing_of_the_network(found):
     page = site.page(found)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.bundles.checks import check_bundle
+from plumbline.bundles.checks import check_bundle, other_rules
 from plumbline.bundles.files import read_table
 from plumbline.bundles.findings import FAILED
 from plumbline.bundles.manifest import Bundle, find_bundles, read_bundle
@@ -28,17 +28,19 @@ class Board:
 
 
 def read_board(folders: list[Path]) -> Board:
-    """Read all bundles below the folders; those that are not sound are left out, with the reason."""
+    """Read all bundles below the folders; what is not sound, or scored by other rules, is left out, with the reason."""
     scores, submissions, left_out = [], [], []
     paths = sorted({path for folder in folders for path in find_bundles(folder)})
     for path in paths:
         try:
             bundle = read_bundle(path)
-            problems = [f"{one.what}: {one.text}" for one in check_bundle(bundle) if one.status == FAILED]
-            if problems:
-                raise UserError(problems[0])
+            others = other_rules(bundle)
+            findings = [one for one in check_bundle(bundle) if one.status == FAILED and not one.what.startswith("protocol of")]
+            if findings:
+                raise UserError(f"{findings[0].what}: {findings[0].text}")
             about = _about(bundle)
-            scores += [about | row for row in _scores(bundle)]
+            scores += [about | row for row in _scores(bundle) if row["task"] not in others]
+            left_out += [(f"{path}, {task}", why) for task, why in others.items()]
             submissions.append(about | _submission(bundle))
         except UserError as error:
             left_out.append((str(path), str(error)))

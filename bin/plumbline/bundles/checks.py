@@ -34,7 +34,7 @@ def check_bundle(bundle: Bundle) -> list[Finding]:
     findings = [*_about(bundle, scores, comparisons, items), *_sums(bundle, scores, items), *_means(scores, comparisons)]
     names = ", ".join(TABLES)
     passed = [] if findings else [ok("tables", f"{names} agree with each other and the manifest")]
-    return [files, *findings, *passed, *_embeddings(bundle), *code_findings(bundle)]
+    return [files, *findings, *passed, *_embeddings(bundle), *_code(bundle)]
 
 
 def _about(bundle: Bundle, *tables: pd.DataFrame) -> Iterator[Finding]:
@@ -96,21 +96,28 @@ def _embeddings(bundle: Bundle) -> Iterator[Finding]:
             yield failed("embedding", text, "Submit the embedding with its own scores")
 
 
-def code_findings(bundle: Bundle) -> Iterator[Finding]:
-    """Tasks that were scored by other rules (a failure: numbers have another meaning) or by other code (a note)."""
-    other = []
+def other_rules(bundle: Bundle) -> dict[str, str]:
+    """Tasks that were scored by other rules than those of this version, or that it does not have: which rules."""
+    found = {}
     for name, about in bundle.manifest["tasks"].items():
         task = known_task(name)
         if task is None:
-            yield unverified(f"protocol of {name[:40]}", "this version of plumbline has no such task", _checkout(bundle))
+            found[name] = "this version of plumbline has no such task"
         elif (about["version"], about["rules"]) != (task.version, rules_digest(task)):
             here = f"here it is version {task.version} (rules {rules_digest(task)})"
-            text = f"scored by version {about['version']} (rules {about['rules']}); {here}"
-            yield failed(f"protocol of {name}", text, _checkout(bundle))
-        elif about["code"] and task_code(name) and about["code"] != task_code(name):
-            other.append(f"{name} ({about['code']}, here {task_code(name)})")
-    if other:
-        yield note("code", f"scored by other code of the same rules: {', '.join(other)}")
+            found[name] = f"scored by version {about['version']} (rules {about['rules']}); {here}"
+    return found
+
+
+def _code(bundle: Bundle) -> Iterator[Finding]:
+    """Other rules are a failure, as the numbers have another meaning; other code of the same rules is a note."""
+    others = other_rules(bundle)
+    for name, text in others.items():
+        yield (failed if known_task(name) else unverified)(f"protocol of {name[:40]}", text, _checkout(bundle))
+    codes = {name: (about["code"], task_code(name)) for name, about in bundle.manifest["tasks"].items() if name not in others}
+    changed = [f"{name} ({there}, here {here})" for name, (there, here) in codes.items() if there and here and there != here]
+    if changed:
+        yield note("code", f"scored by other code of the same rules: {', '.join(changed)}")
 
 
 def _checkout(bundle: Bundle) -> str:

@@ -44,9 +44,8 @@ def interval(value: str, low: str, high: str, sign: bool = False) -> Cell:
     """A number and its interval; exports have all digits."""
 
     def cell(row: dict) -> str:
-        numbers = [row[name] for name in (value, low, high)]
-        exact = [_exact(x) for x in numbers]
-        return td(with_interval(*numbers, row["metric"], sign), exact, exact[0], "n")
+        exact = [_exact(row[name]) for name in (value, low, high)]
+        return td(with_interval(row[value], row[low], row[high], row["metric"], sign), exact, exact[0], "n")
 
     return cell
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from plumbline.bundles.files import file_problems, read_table
-from plumbline.bundles.manifest import find_bundles, read_bundle
-from plumbline.bundles.runs import contents_of, is_run, read_output
+from plumbline.bundles.manifest import Bundle, find_bundles, read_bundle
+from plumbline.bundles.runs import RunOutput, contents_of, is_run, read_output
 from plumbline.bundles.writing import manifest_of
 from plumbline.common.errors import UserError
 from plumbline.scoring.protocol import CHOSEN
@@ -44,7 +45,7 @@ def entries_of(folder: Path) -> dict[Pair, Callable[[], Entry]]:
     """(data set, variant) -> how to read it, for the output folder of a run, a bundle, or a folder of bundles."""
     if is_run(folder):
         run = read_output(folder)
-        return {pair: lambda pair=pair: _of_run(run, *pair) for pair in run.pairs}
+        return {pair: partial(_of_run, run, *pair) for pair in run.pairs}
     found: dict[Pair, Callable[[], Entry]] = {}
     for path in find_bundles(folder):
         bundle = read_bundle(path)
@@ -53,18 +54,18 @@ def entries_of(folder: Path) -> dict[Pair, Callable[[], Entry]]:
             raise UserError(
                 f"{folder} holds {bundle.variant} on {bundle.dataset} more than once. Name the folder of one revision."
             )
-        found[pair] = lambda bundle=bundle: _of_bundle(bundle)
+        found[pair] = partial(_of_bundle, bundle)
     if not found:
         raise UserError(f"{folder} is neither the output folder of a run nor a folder with bundles.")
     return found
 
 
-def _of_run(run, dataset: str, variant: str) -> Entry:
+def _of_run(run: RunOutput, dataset: str, variant: str) -> Entry:
     contents = contents_of(run, dataset, variant)
     return Entry(manifest_of(contents), contents.scores, contents.items)
 
 
-def _of_bundle(bundle) -> Entry:
+def _of_bundle(bundle: Bundle) -> Entry:
     problems = file_problems(bundle)
     if problems:
         raise UserError(f"{bundle.folder}: {problems[0]}. See ./plumb verify {bundle.folder}")

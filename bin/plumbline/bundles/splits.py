@@ -48,7 +48,7 @@ def import_splits(path: Path, source: Path, output: Path) -> list[int]:
     facts = read_json_object(tables / "dataset.json", "Give a prepared data set, such as results/data/NAME.")
     ids = pd.read_parquet(tables / "cells.parquet", columns=["cell_id"])["cell_id"].to_numpy(dtype=str)
     splits = _aligned(_read(path), ids, path)
-    seeds = sorted({int(_COLUMN.fullmatch(name)[2]) for name in splits})
+    seeds = sorted({int(found[2]) for found in map(_COLUMN.fullmatch, splits) if found})
     for seed in seeds:
         _check(splits, seed, path)
     if output.exists():
