@@ -142,15 +142,15 @@ def test_what_cannot_be_verified_is_said(bundle, made):
     assert "reconstruction: needs counts" in texts(bundle, Data(tables=tables.tables, counts=None), UNVERIFIED)
 
 
-def test_the_tolerance_is_a_share_of_the_metrics_range():
+def test_the_tolerance_is_a_share_of_the_metrics_values():
     task = load("magnitude")
     row = {"task": task.name, "metric": "magnitude_pct", "protocol": "corrected", "postprocess": "none", "seed": 42}
     row |= {"status": "ok", "n": 9, "value": 50.0, "ci_low": 40.0, "ci_high": 60.0}
     stated = pd.DataFrame([row])
-    for gap, status in ((90 * TOLERANCE, OK), (110 * TOLERANCE, FAILED)):
+    for gap, status in ((45 * TOLERANCE, OK), (55 * TOLERANCE, FAILED)):
         (one,) = compared_scores(task, stated, stated.assign(ci_low=40.0 + gap))
         assert one.status == status
-    (one,) = compared_scores(task, stated, stated.assign(value=51.0), tolerance=0.02)
+    (one,) = compared_scores(task, stated, stated.assign(value=50.9), tolerance=0.02)
     assert one.status == OK
     for change, text in (({"n": 8}, "n is 9, scored again it is 8"), ({"status": "failed"}, "status is 'ok'")):
         (one,) = compared_scores(task, stated, stated.assign(**change))

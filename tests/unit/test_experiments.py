@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     about |= {"experiments": "minimal_data,transfer,generality,cost", "data_reports": where / "tables"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "records", made_records)
-        summarise_scores.summarise(Namespace(**about, n_boot=200, seed=0, outdir=where / "summary"))
+        summarise_scores.summarise(Namespace(**about, n_boot=200, n_draws=50, seed=0, outdir=where / "summary"))
     return read_run(where / "summary")
 
 

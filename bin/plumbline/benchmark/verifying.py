@@ -18,7 +18,7 @@ from plumbline.common.errors import UserError
 from plumbline.scoring.evaluation import score_rows
 from plumbline.scoring.records import Task
 
-TOLERANCE = 1e-6  # of a metric's range: what other processors and libraries do to the last digits
+TOLERANCE = 1e-6  # of a metric's largest value (or of 1): what other processors and libraries do to the last digits
 TRAINED = {"separability": 5e-3, "reconstruction": 2e-2}  # tasks that train a classifier or a decoder, which amplifies these
 _DESCRIPTIVE = ("title", "input_sha256", "public_since")  # may differ between two files of the same cells
 DIFFERS = (
@@ -119,14 +119,7 @@ def compared_scores(task: Task, stated: pd.DataFrame, again: pd.DataFrame, toler
     share = TRAINED.get(task.name, TOLERANCE) if tolerance is None else tolerance
     both = stated.merge(again, on=KEY, how="outer", suffixes=("", "_again"), indicator="side")
     for metric, rows in both.groupby("metric", sort=False):
-        yield _finding(f"{task.name}: {metric}", rows, share * _span(task, str(metric), rows))
-
-
-def _span(task: Task, metric: str, rows: pd.DataFrame) -> float:
-    """The width of a metric's range; where that is unbounded, the size of its values."""
-    known = {record.name: record for record in task.metrics}.get(metric)
-    width = known.highest - known.lowest if known else np.inf
-    return float(width) if np.isfinite(width) else float(max(1.0, rows["value"].abs().max()))
+        yield _finding(f"{task.name}: {metric}", rows, share * float(max(1.0, rows["value"].abs().max())))
 
 
 def _finding(what: str, rows: pd.DataFrame, tolerance: float) -> Finding:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from plumbline.bundles.manifest import FILE, MANIFEST, TABLES, VERSION
 from plumbline.common.errors import UserError
-from plumbline.common.files import read_json_object, sha256, write_json, write_parquet
+from plumbline.common.files import read_json_object, sha256, whole_file, write_json
 from plumbline.scoring.protocol import CHOSEN
 from plumbline.summary.schema import load_schema
 
@@ -52,7 +52,8 @@ def write_bundle(folder: Path, contents: Contents, small: bool = False) -> Path:
     if small:
         items = items[items["postprocess"].isin(list(CHOSEN.values()))]
     for name, table in zip(TABLES, (contents.scores, contents.comparisons, items), strict=True):
-        write_parquet(folder / f"{name}.parquet", table.reset_index(drop=True))
+        with whole_file(folder / f"{name}.parquet") as temporary:
+            table.to_parquet(temporary, index=False, compression="zstd")
     manifest = manifest_of(contents)
     for part, (path, _) in zip(manifest["embeddings"], contents.embeddings, strict=True):
         write_json(folder / part["provenance"], _provenance(path))
