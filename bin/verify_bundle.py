@@ -21,9 +21,7 @@ def arguments() -> argparse.Namespace:
         "--data", help="the prepared data set (results/data/NAME), or a name of the catalogue to fetch and prepare"
     )
     parser.add_argument("--counts", type=Path, help="counts.h5ad, for tasks that read expression, if it is not in --data")
-    parser.add_argument(
-        "--tolerance", type=float, help="largest deviation, as a share of a metric's values (default: per task)"
-    )
+    parser.add_argument("--tolerance", type=float, help="largest deviation as a share of a metric's values (default: per task)")
     parser.add_argument("--checklist", action="store_true", help="also what a submission must have")
     parser.add_argument("--threads", type=whole(1), default=os.cpu_count() or 1)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -50,8 +48,8 @@ def data_of(args: argparse.Namespace, seeds: list[int], folder: Path):
     return prepared_data(path, args.counts, **how)
 
 
-def verify_one(folder: Path, args: argparse.Namespace) -> set[str]:
-    """Print the findings of one bundle; returns their states."""
+def verify_one(folder: Path, args: argparse.Namespace, others: list) -> set[str]:
+    """Print the findings of one bundle; returns their states. others: the bundles given."""
     from plumbline.benchmark.verifying import verify
     from plumbline.bundles.findings import failed, ok
     from plumbline.bundles.manifest import read_bundle
@@ -60,13 +58,23 @@ def verify_one(folder: Path, args: argparse.Namespace) -> set[str]:
     bundle = read_bundle(folder)
     print(f"{folder}: {bundle}")
     with tempfile.TemporaryDirectory(prefix="plumbline_") as temporary:
-        findings = verify(bundle, data_of(args, bundle.manifest["settings"]["seeds"], Path(temporary)))
+        findings = verify(bundle, data_of(args, bundle.manifest["settings"]["seeds"], Path(temporary)), others)
     for item in checklist(bundle) if args.checklist else []:
         findings.append((ok if item.met else failed)(f"checklist, {item.name}", item.text))
     for finding in findings:
         advice = f". {finding.advice}." if finding.advice else ""
         print(f"  {finding.status:<13}{finding.what}: {finding.text}{advice}")
     return {finding.status for finding in findings}
+
+
+def readable(folder: Path):
+    """A bundle; None where its manifest is refused, which ``verify_one`` tells."""
+    from plumbline.bundles.manifest import read_bundle
+
+    try:
+        return read_bundle(folder)
+    except UserError:
+        return None
 
 
 def main() -> None:
@@ -77,10 +85,11 @@ def main() -> None:
 
     limit_threads(args.threads)
     folders = [found for folder in args.bundles for found in find_bundles(folder) or [folder]]
+    others = [bundle for bundle in map(readable, folders) if bundle is not None]
     states: set[str] = set()
     for folder in folders:
         try:
-            states |= verify_one(folder, args)
+            states |= verify_one(folder, args, others)
         except UserError as error:
             print(f"  {FAILED:<13}{error}")
             states.add(FAILED)

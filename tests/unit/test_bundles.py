@@ -25,8 +25,9 @@ def test_every_bundle_of_a_run_is_verified_to_the_last_digit(made, data):
     bundles = [read_bundle(path) for path in find_bundles(made / "bundles")]
     assert sorted(bundle.variant for bundle in bundles) == ["mine", "pca", "random"]
     for bundle in bundles:
-        findings = verify(bundle, data)
+        findings = verify(bundle, data, bundles)
         assert {one.status for one in findings} == {OK}
+        assert ("differences" in {one.what for one in findings}) == (bundle.variant != "pca")
         scored = [one for one in findings if ": " in f"{one.what}: " and one.what.partition(":")[0] in TASKS]
         assert len(scored) == 4
         assert all("largest deviation 0 " in one.text for one in scored)
@@ -53,7 +54,8 @@ def test_a_result_saved_from_python_is_the_same_bundle(made, tmp_path):
     z = pd.read_parquet(made / "data/tiny/tables/cells.parquet").set_index("cell_id")[["n_counts"]]
     bench = pl.Benchmark(screen, "consistency", references=[], seeds=[43], n_draws=DRAWS, n_boot=DRAWS, threads=1)
     saved = bench.evaluate(z, name="depth").save(tmp_path / "saved")
-    assert {one.status for one in verify(read_bundle(saved), prepared_data(made / "data/tiny"))} == {OK}
+    assert {one.status for one in verify(read_bundle(saved), prepared_data(made / "data/tiny"))} == {OK, NOTE}
+    assert texts(saved, None, NOTE) == "differences: not checked: no bundle of pca on these cells is given next to it"
     place = moving.submit_saved(saved, tmp_path / "results", "v2", {"code": "https://example.org/depth", "seen": "no"})
     assert place == tmp_path / "results/depth/v2/tiny"
     moved = read_bundle(place)
@@ -92,6 +94,29 @@ def test_scores_and_items_changed_together_differ_from_the_embedding(bundle, dat
         r"magnitude: magnitude_pct: value is [\d.]+, scored again it is [\d.]+ \(corrected, \w+, seed 4\d\); tolerance",
         texts(bundle, data),
     )
+
+
+def test_a_verdict_or_a_difference_of_ones_own_making_is_found(bundle, made):
+    original = (bundle / "comparisons.parquet").read_bytes()
+    change_table(bundle, "comparisons", lambda table: table.__setitem__("verdict", "better"))
+    sign(bundle)
+    assert re.search(
+        r"comparisons: magnitude_pct \(corrected\) is 'better' with a difference of -[\d.]+ and q = ", texts(bundle)
+    )
+    (bundle / "comparisons.parquet").write_bytes(original)
+
+    def better(table: pd.DataFrame) -> None:
+        rows = table["verdict"] == "worse"
+        assert rows.any()
+        table.loc[rows, ["difference", "verdict"]] = 12.0, "better"
+
+    change_table(bundle, "comparisons", better)
+    sign(bundle)
+    assert texts(bundle) == ""
+    baseline = [read_bundle(path) for path in find_bundles(made / "bundles/pca")]
+    found = [one.text for one in verify(read_bundle(bundle), None, baseline) if one.status == FAILED]
+    assert len(found) == 1
+    assert re.search(r"magnitude_pct \(corrected\) is stated to differ by 12 .* but its items by -[\d.]+", found[0])
 
 
 def test_a_swapped_embedding_is_found_with_and_without_its_data(bundle, data):

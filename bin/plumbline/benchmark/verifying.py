@@ -1,6 +1,6 @@
 """A bundle against its data set: the same cells, genes and splits, and the same scores when its embedding is scored again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pandas as pd
 from plumbline import tasks
 from plumbline.benchmark.evaluation import Scoring, scored
 from plumbline.bundles.checks import KEY, check_bundle
+from plumbline.bundles.differences import baseline_of, difference_findings
 from plumbline.bundles.digests import FACTS, data_identity
 from plumbline.bundles.files import read_table
 from plumbline.bundles.findings import FAILED, UNVERIFIED, Finding, failed, note, ok, unverified
@@ -51,11 +52,15 @@ def prepared_data(folder: Path, counts: Path | None = None, **more) -> Data:
     return Data(tables=tables, counts=counts or (beside if beside.is_file() else None), **more)
 
 
-def verify(bundle: Bundle, data: Data | None) -> list[Finding]:
-    """Every check; scores only if the bundle itself is sound and the data set is its own."""
+def verify(bundle: Bundle, data: Data | None, others: Sequence[Bundle] = ()) -> list[Finding]:
+    """Every check; scores only if the bundle itself is sound and the data set is its own.
+
+    others: bundles that may be of its baseline.
+    """
     findings = check_bundle(bundle)
     if any(finding.status == FAILED for finding in findings if not finding.what.startswith("protocol")):
         return findings
+    findings += difference_findings(bundle, baseline_of(bundle, others))
     if data is None:
         advice = f"Add --data results/data/{bundle.dataset}, or --data {bundle.dataset} if it is in the catalogue"
         return [*findings, unverified("scores", "no data set was given to score the embedding on", advice)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from plumbline.bundles.differences import wrong_verdicts
 from plumbline.bundles.digests import task_code
 from plumbline.bundles.files import file_problems, read_embedding_of, read_table
 from plumbline.bundles.findings import Finding, failed, note, ok, unverified
@@ -32,6 +33,7 @@ def check_bundle(bundle: Bundle) -> list[Finding]:
     except UserError as error:
         return [files, failed("tables", str(error))]
     findings = [*_about(bundle, scores, comparisons, items), *_sums(bundle, scores, items), *_means(scores, comparisons)]
+    findings += [failed("comparisons", text, CHANGED) for text in wrong_verdicts(comparisons)]
     names = ", ".join(TABLES)
     passed = [] if findings else [ok("tables", f"{names} agree with each other and the manifest")]
     return [files, *findings, *passed, *_embeddings(bundle), *_code(bundle)]

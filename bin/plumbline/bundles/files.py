@@ -18,7 +18,7 @@ _NEEDED = {
     "scores": COLUMNS,
     "comparisons": [
         *(*_RUN, "role", "main", "status", "value", "ci_low", "ci_high", "difference", "diff_low", "diff_high", "calibrated"),
-        *("verdict", "note", "reason", "compared_with"),
+        *("verdict", "note", "reason", "compared_with", "direction", "q"),
     ],
     "items": [*_RUN, "postprocess", "seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale"],
 }
