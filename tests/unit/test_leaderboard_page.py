@@ -96,6 +96,23 @@ def test_scores_of_other_rules_are_left_out(bundle):
     assert "scored by version 0" in why
 
 
+def test_the_overview_counts_verdicts_of_models_alone(found):
+    rows = [
+        {**row, "variant": variant, "verdict": verdict}
+        for row in found.scores[:1]
+        for variant, verdict in (
+            ("a", "better"),
+            ("a", "at the floor"),
+            ("a", "not_applicable"),
+            ("b", "worse"),
+            ("pca", "baseline"),
+        )
+    ]
+    assert {row["protocol"] for row in rows} == {"corrected"}
+    tallies = [[row[name] for name in ("variant", "better", "tied", "worse", "untold", "sets")] for row in site._tallies(rows)]
+    assert tallies == [["a", 1, 0, 0, 1, 1], ["b", 0, 0, 1, 0, 1]]
+
+
 def test_the_page_asks_nothing_of_the_network(found):
     page = site.page(found)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]

@@ -89,7 +89,7 @@ def _exact(value: float) -> str:
 
 
 _MODEL = [Column("Model", text("model", "variant"), "model|variant"), Column("Revision", text("revision"))]
-_DATASET = Column("Data set", text("dataset_title", "dataset"), "dataset_title|dataset")
+_DATASET = Column("Data set", text("dataset", "dataset_title"), "dataset|dataset_title")
 _SEEN = Column("Contamination", text("seen", "seen_source"), "contamination|contamination_source")
 _COST = [
     Column("s / 1,000 cells", plain("seconds"), "seconds_per_1000_cells"),

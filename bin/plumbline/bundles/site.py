@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plumbline.bundles.board import Board
 from plumbline.bundles.columns import OVERVIEW, SCORES, SUBMISSIONS, Column
-from plumbline.report.words import VERDICTS, escape
+from plumbline.report.words import SILENT, VERDICTS, escape
 from plumbline.scoring.scores import counted
 
 STYLE = Path(__file__).with_name("site.css")
@@ -101,11 +101,13 @@ def _tallies(scores: list[dict]) -> list[dict]:
     """One row per model: how many verdicts of each kind under `corrected`, over data sets and main metrics."""
     rows: dict[tuple, dict] = {}
     for row in scores:
-        if row["protocol"] == "corrected" and row["kind"] == "model" and row["verdict"] != "baseline":
+        if row["protocol"] == "corrected" and row["kind"] == "model" and row["variant"] != row["baseline"]:
             about = {name: row[name] for name in ("model", "variant", "revision", "kind", "licence")}
             about |= dict.fromkeys(("better", "tied", "worse", "untold"), 0) | {"names": set()}
             found = rows.setdefault((row["variant"], row["revision"]), about)
             found["names"].add(row["dataset"])
-            found[row["verdict"] if row["verdict"] in ("better", "tied", "worse") else "untold"] += 1
+            word = "untold" if row["verdict"] in SILENT else row["verdict"]
+            if word in found:  # and neither failed nor not applicable
+                found[word] += 1
     tallies = [row | {"sets": len(row["names"])} for row in rows.values()]
     return sorted(tallies, key=lambda row: (row["worse"] - row["better"], row["variant"]))
