@@ -47,6 +47,8 @@ def submit(args: argparse.Namespace) -> list[Path]:
     if (args.run / MANIFEST).is_file():
         return [submit_saved(args.run, args.output, args.revision, given)]
     run = read_output(args.run)
+    if args.output.resolve() == args.run.resolve():
+        raise UserError(f"{args.output} is the output folder of the run itself. Name another one: --output bundles.")
     pairs = run.chosen(args.datasets, args.models)
     if (given or args.revision) and len({variant for _, variant in pairs}) > 1:
         raise UserError("--revision, --code and whatever else is stated of a model need one model: add --models NAME.")

@@ -143,6 +143,8 @@ def test_the_commands_end_with_the_code_that_they_promise(made, tmp_path, monkey
     assert exit_code(monkeypatch, verify_bundle, "results", *data) == 1
     assert exit_code(monkeypatch, submit_run, made / "run", "--revision", "r1") == 1
     assert "need one model: add --models NAME" in capsys.readouterr().err
+    assert exit_code(monkeypatch, submit_run, made / "run", "--output", made / "data/../run") == 1
+    assert "Name another one: --output bundles" in capsys.readouterr().err
     assert exit_code(monkeypatch, submit_run, made / "run", "--models", "mime") == 1
     assert "Did you mean 'mine'" in capsys.readouterr().err
 

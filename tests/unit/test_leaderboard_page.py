@@ -97,17 +97,8 @@ def test_scores_of_other_rules_are_left_out(bundle):
 
 
 def test_the_overview_counts_verdicts_of_models_alone(found):
-    rows = [
-        {**row, "variant": variant, "verdict": verdict}
-        for row in found.scores[:1]
-        for variant, verdict in (
-            ("a", "better"),
-            ("a", "at the floor"),
-            ("a", "not_applicable"),
-            ("b", "worse"),
-            ("pca", "baseline"),
-        )
-    ]
+    verdicts = [("a", "better"), ("a", "at the floor"), ("a", "not_applicable"), ("b", "worse"), ("pca", "baseline")]
+    rows = [found.scores[0] | {"variant": variant, "verdict": verdict} for variant, verdict in verdicts]
     assert {row["protocol"] for row in rows} == {"corrected"}
     tallies = [[row[name] for name in ("variant", "better", "tied", "worse", "untold", "sets")] for row in site._tallies(rows)]
     assert tallies == [["a", 1, 0, 0, 1, 1], ["b", 0, 0, 1, 0, 1]]
