@@ -28,10 +28,15 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    from plumbline.bundles.splits import export_splits, import_splits, known_seeds
+    from plumbline.bundles.splits import export_splits, import_splits
+    from plumbline.data.splits import split_seeds
 
     if args.action == "export":
-        seeds = [int(word) for word in args.seeds.split(",") if word.isdigit()] or known_seeds(args.source / "tables")
+        if not (args.source / "tables/dataset.json").is_file():
+            raise UserError(f"{args.source} is not a prepared data set: give results/data/NAME of a run.")
+        seeds = [int(word) for word in args.seeds.split(",") if word.isdigit()] or split_seeds(args.source / "tables")
+        if not seeds:
+            raise UserError(f"{args.source} holds no splits. Name the seeds to make them of: --seeds 42,43.")
         export_splits(args.source / "tables", seeds, args.output)
         print(f"splits of the seeds {', '.join(map(str, seeds))}: {args.output}")
         return

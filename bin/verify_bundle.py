@@ -35,6 +35,7 @@ def data_of(args: argparse.Namespace, seeds: list[int], folder: Path):
     from plumbline.data.catalogue import find, read_catalogue, resolve
     from plumbline.data.fetching import fetch
     from plumbline.data.harmonise import prepare, staged
+    from plumbline.data.splits import write_splits
 
     if args.data is None:
         return None
@@ -43,7 +44,8 @@ def data_of(args: argparse.Namespace, seeds: list[int], folder: Path):
         row, path = find(args.data, read_catalogue()), folder / args.data
         fetch(row, folder / f"{args.data}.h5ad")
         with staged(path) as made:
-            prepare(resolve({"name": args.data}, {args.data: row}), folder / f"{args.data}.h5ad", None, seeds, made)
+            prepare(resolve({"name": args.data}, {args.data: row}), folder / f"{args.data}.h5ad", None, made)
+            write_splits(made / "tables", seeds, made / "tables/splits.parquet")
     how = {"tolerance": args.tolerance, "threads": args.threads, "device": device_of(args.device)}
     return prepared_data(path, args.counts, **how)
 

@@ -60,7 +60,16 @@ def made_run(screen, folder: Path, tasks: list[str] = TASKS, scale: float = 1.0)
         shutil.copy(path, provenance)
     paths = {"scores": folder / "scores", "items": folder / "items", "provenance": provenance, "outdir": folder}
     paths |= {"expected": folder / "expected.json", "models": ROOT / "assets/models.csv", "data_reports": folder / "data"}
-    options = {"baseline": "pca", "experiments": "", "published": None, "n_boot": DRAWS, "n_draws": DRAWS, "seed": SEEDS[0]}
+    options = {
+        "baseline": "pca",
+        "experiments": "",
+        "published": None,
+        "plans": None,
+        "n_boot": DRAWS,
+        "n_draws": DRAWS,
+        "seed": SEEDS[0],
+    }
+    options |= {"decoder_budget": 200.0, "exact": "false"}
     summarise_scores.summarise(argparse.Namespace(**paths, **options))
     return folder
 

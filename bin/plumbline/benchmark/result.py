@@ -10,6 +10,7 @@ import pandas as pd
 
 from plumbline import __version__, tasks
 from plumbline.benchmark.comparing import comparisons, joined_items, joined_scores
+from plumbline.benchmark.evaluation import Scoring
 from plumbline.benchmark.references import Compared
 from plumbline.benchmark.scored import Scored
 from plumbline.benchmark.screens import Screen
@@ -172,7 +173,8 @@ class Result:
             model=about | {"revision": default_revision(name, __version__, sha256(embedding.path))},
             dataset=data_identity(self.screen.tables, embedding.seeds),
             tasks={task: self._task(task) for task in self.settings.tasks},
-            settings={name: how[name] for name in ("baseline", "references", "seeds", "protocols", "n_draws", "n_boot")},
+            settings={name: how[name] for name in ("baseline", "references", "seeds", "protocols", "n_draws", "n_boot")}
+            | {"decoder_budget": Scoring.decoder_budget / 1e9, "exact": Scoring.exact},
             submission=stated_of(name, self.screen.facts),
             embeddings=[(embedding.path, embedding.seeds)],
             scores=scores,

@@ -110,6 +110,8 @@ def _rescored(bundle: Bundle, data: Data, task: Task, scores: pd.DataFrame) -> I
             seeds=part["seeds"],
             protocols=settings["protocols"],
             n_draws=settings["n_draws"],
+            decoder_budget=1e9 * settings["decoder_budget"],
+            exact=settings["exact"],
             threads=data.threads,
             device=data.device,
         )

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from plumbline.data.facts import read_facts
-from plumbline.data.splits import read_split
+from plumbline.data.splits import PARTS, read_split
 
 BIN = Path(__file__).resolve().parents[2]
 FACTS = (
     *("name", "title", "organism", "x_kind", "perturbation_type", "unexpressed_threshold", "unexpressed_scale", "min_counts"),
     *("n_cells", "n_genes", "n_batches", "n_perturbations", "n_controls", "split_by", "input_sha256", "public_since"),
 )
-PARTS = ("train", "test1", "test2", "validation")
+
 # the patterns of codeDigest in subworkflows/local/utils_code
 _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(plumbline[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+(plumbline[\w.]+))", re.MULTILINE

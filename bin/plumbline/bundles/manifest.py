@@ -15,7 +15,7 @@ TABLES = ("scores", "comparisons", "items")
 FILE = re.compile(r"(scores|comparisons|items)\.parquet|embedding(\.\d{1,10})?\.(npz|json)")  # what may lie in a bundle
 MOST_BYTES = 10_000_000  # of a manifest
 ADVICE = "A bundle is a folder that ./plumb submit or Result.save wrote; its manifest is not edited by hand."
-# what a manifest holds: type, or a dictionary of the same; None where any value may stand
+# what a manifest holds: a type, or a dictionary of the same
 _SHAPE: dict[str, Any] = {
     "bundle_version": str,
     "plumbline": str,
@@ -23,7 +23,15 @@ _SHAPE: dict[str, Any] = {
     "model": {"variant": str, "model": str, "title": str, "role": str, "fit_on": str, "revision": str},
     "dataset": {"name": str, "n_cells": int, "cells": str, "genes": str, "splits": dict},
     "tasks": dict,
-    "settings": {"baseline": str, "seeds": list, "protocols": list, "n_draws": int, "n_boot": int},
+    "settings": {
+        "baseline": str,
+        "seeds": list,
+        "protocols": list,
+        "n_draws": int,
+        "n_boot": int,
+        "decoder_budget": float,
+        "exact": bool,
+    },
     "embeddings": list,
     "hardware": dict,
     "cost": dict,
@@ -94,7 +102,7 @@ def _wrong(value: Any, shape: Any, where: str) -> list[str]:
         missing = [f"{where}{name} is missing" for name in shape if name not in value]
         found = [name for name in shape if name in value]
         return missing + [text for name in found for text in _wrong(value[name], shape[name], f"{where}{name}.")]
-    fits = isinstance(value, shape) and not isinstance(value, bool)
+    fits = isinstance(value, (int, float) if shape is float else shape) and isinstance(value, bool) == (shape is bool)
     return [] if fits else [f"{where.rstrip('.')} is {str(value)[:40]!r}, not a {shape.__name__}"]
 
 

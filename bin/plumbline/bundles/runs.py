@@ -52,7 +52,7 @@ def read_output(folder: Path) -> RunOutput:
     if not is_run(folder):
         raise UserError(f"{folder} is not the output folder of a run: it has no about.json. Give the --outdir of ./plumb run.")
     about = read_json_object(folder / "about.json")
-    if "n_draws" not in about or "plumbline" not in about:
+    if not {"plumbline", "n_draws", "decoder_budget", "exact"} <= set(about):
         raise UserError(f"{folder} was made by a version of plumbline that did not record how it scored. Run the same "
                         "command again with -resume.")  # fmt: skip
     with reading(folder):
@@ -81,8 +81,7 @@ def contents_of(run: RunOutput, dataset: str, variant: str, revision: str = "", 
             "baseline": run.about["baseline"],
             "seeds": seeds,
             "protocols": sorted(scores["protocol"].unique()),
-            "n_draws": run.about["n_draws"],
-            "n_boot": run.about["n_boot"],
+            **{name: run.about[name] for name in ("n_draws", "n_boot", "decoder_budget", "exact")},
         },
         submission=stated_of(variant, identity) | (stated or {}),
         embeddings=embeddings,

@@ -10,19 +10,9 @@ import pandas as pd
 
 from plumbline.common.errors import UserError
 from plumbline.common.files import read_json_object, reading, sha256, whole_file, write_json, write_parquet
-from plumbline.data.splits import read_split
+from plumbline.data.splits import PARTS, read_split
 
-PARTS = ("train", "test1", "test2", "validation")
 _COLUMN = re.compile(rf"({'|'.join(PARTS)})_(\d{{1,10}})")
-
-
-def known_seeds(tables: Path) -> list[int]:
-    """The seeds of splits.parquet. Raises UserError if there is none."""
-    import pyarrow.parquet as parquet
-
-    with reading(tables / "splits.parquet", "Give a prepared data set, such as results/data/NAME, or name the --seeds."):
-        names = parquet.read_schema(tables / "splits.parquet").names
-    return sorted({int(found[2]) for found in map(_COLUMN.fullmatch, names) if found})
 
 
 def export_splits(tables: Path, seeds: list[int], output: Path) -> None:
@@ -55,7 +45,7 @@ def import_splits(path: Path, source: Path, output: Path) -> list[int]:
         raise UserError(f"{output} exists already. Name a new folder.")
     shutil.copytree(tables, output / "tables")
     write_parquet(output / "tables/splits.parquet", splits)
-    write_json(output / "tables/dataset.json", facts | {"seeds": seeds, "splits_from": f"{path.name} (sha256 {sha256(path)})"})
+    write_json(output / "tables/dataset.json", facts | {"splits_from": f"{path.name} (sha256 {sha256(path)})"})
     if (source / "counts.h5ad").is_file():
         _link(source / "counts.h5ad", output / "counts.h5ad")
     return seeds

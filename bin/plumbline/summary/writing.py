@@ -75,6 +75,8 @@ def about(scores: pd.DataFrame, models: pd.DataFrame, datasets: dict, args: argp
         "baseline": args.baseline,
         "n_boot": args.n_boot,
         "n_draws": args.n_draws,
+        "decoder_budget": args.decoder_budget,
+        "exact": args.exact == "true",
         "experiments": [name for name in args.experiments.split(",") if name],
         "seeds": sorted({int(seed) for seed in scores["seed"]}),
         "tasks": tasks,
