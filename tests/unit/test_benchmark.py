@@ -285,8 +285,8 @@ def test_what_is_saved_can_be_scored_again(bench, tmp_path):
     about = json.loads((folder / "manifest.json").read_text())
     assert about["plumbline"] == pl.__version__
     assert about["dataset"]["n_cells"] == len(embedding.cell_id)
-    assert about["settings"] == {"baseline": "pca", "references": ["random"], "seeds": [42], "protocols": ["corrected"],
-                                 "n_draws": 20, "n_boot": 20}  # fmt: skip
+    wanted = {"baseline": "pca", "references": ["random"], "seeds": [42], "protocols": ["corrected"]}
+    assert about["settings"] == wanted | {"n_draws": 20, "n_boot": 20, "decoder_budget": 200, "exact": False}
     several = bench.evaluate("*").save(tmp_path / "several")
     assert sorted(path.name for path in several.iterdir()) == ["X_mine", "X_noise"]
 

@@ -37,8 +37,8 @@ def test_every_bundle_of_a_run_is_verified_to_the_last_digit(made, data):
 def test_the_manifest_identifies_what_was_scored_and_no_machine(made):
     (path,) = find_bundles(made / "bundles/pca")
     manifest = read_bundle(path).manifest
-    assert manifest["settings"] == {"baseline": "pca", "seeds": SEEDS, "protocols": ["corrected", "paper"], "n_draws": DRAWS,
-                                    "n_boot": DRAWS}  # fmt: skip
+    wanted = {"baseline": "pca", "seeds": SEEDS, "protocols": ["corrected", "paper"], "n_draws": DRAWS, "n_boot": DRAWS}
+    assert manifest["settings"] == wanted | {"decoder_budget": 200, "exact": False}
     assert manifest["tasks"]["magnitude"]["rules"] == rules_digest(load("magnitude"))
     assert manifest["dataset"]["splits"].keys() == {"42", "43"}
     assert manifest["hardware"]["embedded_on"]["device"] == "cpu"

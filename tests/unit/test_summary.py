@@ -46,7 +46,7 @@ def _arguments(where, **other):
     paths = {name: where / name for name in ("scores", "items", "provenance")}
     about = {"expected": where / "expected.json", "models": where / "models.csv", "published": None, "baseline": "pca",
              "experiments": "", "plans": None, "data_reports": where / "tables", "n_boot": 300, "n_draws": 50, "seed": 0,
-             "decoder_budget": 200.0, "exact": "false", "outdir": where / "summary"}  # fmt: skip
+             "decoder_budget": 200, "exact": "false", "outdir": where / "summary"}  # fmt: skip
     return Namespace(**{**paths, **about, **other})
 
 
