@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from plumbline import tasks
+from plumbline.bundles.digests import task_code
 
 from .conftest import plumb_run, write_sheet
 
@@ -69,6 +70,12 @@ def test_every_cell_of_the_grid_is_in_the_table_and_none_failed(scores):
     assert set(grid.index) == wanted
     assert set(scores.status) == {"ok", "not_applicable"}
     assert (scores[scores.status == "not_applicable"].reason != "").all()
+
+
+def test_the_digests_of_the_code_are_those_that_a_bundle_compares_with(scores):
+    """Nextflow computes them for a run, Python for what it verifies."""
+    codes = scores.groupby("task").code.unique()
+    assert {task: list(found) for task, found in codes.items()} == {task: [task_code(task)] for task in codes.index}
 
 
 def test_interferon_is_separated_by_pca_and_not_by_noise(scores):

@@ -45,8 +45,8 @@ def folder(tmp_path_factory):
 def _arguments(where, **other):
     paths = {name: where / name for name in ("scores", "items", "provenance")}
     about = {"expected": where / "expected.json", "models": where / "models.csv", "published": None, "baseline": "pca",
-             "experiments": "", "plans": None,
-             "data_reports": where / "tables", "n_boot": 300, "seed": 0, "outdir": where / "summary"}  # fmt: skip
+             "experiments": "", "plans": None, "data_reports": where / "tables", "n_boot": 300, "n_draws": 50, "seed": 0,
+             "decoder_budget": 200, "exact": "false", "outdir": where / "summary"}  # fmt: skip
     return Namespace(**{**paths, **about, **other})
 
 

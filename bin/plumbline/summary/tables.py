@@ -137,7 +137,7 @@ class ItemFiles:
         found = {}
         for path in self.paths.get((dataset, variant, fit_on, task), []):
             frame = _chosen_items(path, metric, protocol)
-            found |= {int(seed): _items(part) for seed, part in frame.groupby("seed")}
+            found |= {int(seed): items_of(part) for seed, part in frame.groupby("seed")}
         return found
 
 
@@ -162,7 +162,8 @@ def _read_items(path: Path, wanted: list[tuple]) -> pd.DataFrame:
     return pd.read_parquet(path, columns=columns, filters=[*wanted, ("postprocess", "in", list(CHOSEN.values()))])
 
 
-def _items(frame: pd.DataFrame) -> Items:
+def items_of(frame: pd.DataFrame) -> Items:
+    """The items of one score: rows of the item table under one seed, protocol and post-processing."""
     kind, offset, scale = (frame[name].iloc[0] for name in ("unit_kind", "offset", "scale"))
     unit2 = frame["unit2"].to_numpy(dtype=str) if kind == "pair" else None
     sums = [frame[name].to_numpy(dtype=float) for name in ("numerator", "denominator")]
