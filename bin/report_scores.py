@@ -19,11 +19,12 @@ def arguments() -> argparse.Namespace:
 def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
     """Write one *_mqc.json per section, their order, and summary.md."""
     from plumbline.common.files import whole_file
-    from plumbline.report.closing import absent_section, methods_section
+    from plumbline.report.closing import absent_section
     from plumbline.report.costs import cost_sections
     from plumbline.report.data_section import data_section
     from plumbline.report.experiments import experiment_sections
     from plumbline.report.leaderboard import leaderboard_sections
+    from plumbline.report.methods import methods_section
     from plumbline.report.order import section_order
     from plumbline.report.published import published_sections
     from plumbline.report.run import read_run
@@ -35,7 +36,13 @@ def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
     sections = [verdict_section(run), *leaderboard_sections(run)]
     sections += [part for task in run.tasks for part in task_sections(run, task)]
     sections += experiment_sections(run, experiments)
-    sections += [*published_sections(run), *data_section(run), *cost_sections(run), *absent_section(run), methods_section(run)]
+    sections += [
+        *published_sections(run),
+        *data_section(run),
+        *cost_sections(run),
+        *absent_section(run),
+        methods_section(run, {}),
+    ]
     for part in sections:
         with whole_file(outdir / f"{part['id']}_mqc.json") as temporary:
             temporary.write_text(json.dumps(part, ensure_ascii=False, allow_nan=False))
