@@ -25,7 +25,7 @@ NOT_SUITABLE = {
     "9 pairs known to SIGNOR among 40 perturbed genes; at least 10 are needed": "more perturbed genes",
     "all 5 perturbed genes are expressed (mean_count >= 0.15): there is no null": "protocol corrected",
     "held-out perturbations are predicted, and the data set has one perturbation": "more perturbations",
-    "none of the 50 gene symbols is a human gene of UCE (first: a, b); is the organism right, and are these symbols?": "organism",
+    "none of the 50 gene symbols is a human gene of UCE (first: a, b); is the organism right?": "organism",
     "something that nobody foresaw": "Everything else was scored",
 }
 

@@ -17,7 +17,7 @@ FAILED = (
 )  # fmt: skip
 NOT_APPLICABLE = (
     (
-        r"unexpressed|null of fewer|paper's null|no null|threshold of expression|corrected for mult|corrected prot|paper's protocol",
+        r"unexpressed|null of|paper's null|no null|threshold of expression|corrected for multiple|corrected prot|paper's prot",
         "Nothing to do: the protocol corrected has this score where the data allow one.",
     ),
     (r"human genes only|ortholog|has tokens of|no proteins of",
