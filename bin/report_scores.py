@@ -28,6 +28,7 @@ def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
     from plumbline.report.order import section_order
     from plumbline.report.published import published_sections
     from plumbline.report.run import read_run
+    from plumbline.report.seen import seen_section
     from plumbline.report.sentences import summary_text
     from plumbline.report.task_sections import task_sections
     from plumbline.report.verdicts import verdict_section
@@ -38,6 +39,7 @@ def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
     sections += experiment_sections(run, experiments)
     sections += [
         *published_sections(run),
+        *seen_section(run),
         *data_section(run),
         *cost_sections(run),
         *absent_section(run),

@@ -19,6 +19,8 @@ CHOICES = {
 NONE = ("", "none")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a data set; it becomes part of file names
 
+MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -26,7 +28,8 @@ class Dataset:
 
     batch_column is '' where the data set has none; control_label is '' or 'none' then, unless its cells are labelled so (the
     exact label wins, cells.py); min_counts: cells with at most so many counts are dropped; unexpressed_threshold: perturbed
-    genes below it (on unexpressed_scale) form the null of the `paper` protocol.
+    genes below it (on unexpressed_scale) form the null of the `paper` protocol. public_since: month in which the data became
+    public at the earliest (YYYY-MM), '' where nobody said.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Dataset:
     unexpressed_scale: str = "mean_count"
     title: str = ""
     published_as: str = ""
+    public_since: str = ""
 
     @property
     def control_labels(self) -> list[str]:
@@ -103,6 +107,8 @@ def _plain(column: str, value: object) -> str:
 def _typed(name: str, column: str, value: str) -> str | float:
     if column in CHOICES and value not in CHOICES[column]:
         raise UserError(f"data set {name!r}: {column} is {value!r}.{did_you_mean(value, list(CHOICES[column]))}")
+    if column == "public_since" and not MONTH.fullmatch(value):
+        raise UserError(f"data set {name!r}: public_since is {value!r}, but must be a month such as 2024-07.")
     if column not in ("min_counts", "unexpressed_threshold"):
         return value
     try:
