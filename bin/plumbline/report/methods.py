@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from plumbline import __version__
+from plumbline.report.page import assets
 from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, section
 from plumbline.scoring.protocol import REFERENCES
@@ -55,7 +56,7 @@ def methods_section(run: Run, citations: dict[str, str]) -> dict:
     text = escape(methods_text(run, citations))
     button = '<button type="button" class="pl-button" data-pl-copy="pl-methods-text">Copy the text</button>'
     about = "A text to paste and to adapt. Versions of all tools of this run are under Software Versions."
-    return section("methods", "Methods", about, f'{button}<pre class="pl-text" id="pl-methods-text">{text}</pre>')
+    return section("methods", "Methods", about, f'{button}<pre class="pl-text" id="pl-methods-text">{text}</pre>{assets()}')
 
 
 def methods_text(run: Run, citations: dict[str, str]) -> str:
