@@ -27,12 +27,14 @@ def report(
     from plumbline.report.costs import cost_sections
     from plumbline.report.data_section import data_section
     from plumbline.report.experiments import experiment_sections
+    from plumbline.report.gains import gain_section
     from plumbline.report.gene_section import gene_section
     from plumbline.report.genes import read_genes
     from plumbline.report.leaderboard import leaderboard_sections
     from plumbline.report.maps import map_section
     from plumbline.report.methods import methods_section
     from plumbline.report.order import section_order
+    from plumbline.report.pairs import pair_section
     from plumbline.report.published import published_sections
     from plumbline.report.run import read_run
     from plumbline.report.seen import seen_section
@@ -43,6 +45,7 @@ def report(
     run = read_run(summary)
     genes = [found for name in run.datasets if (found := read_genes(run, summary, maps, name))]
     sections = [verdict_section(run), *leaderboard_sections(run), *map_section(run, maps), *gene_section(run, genes)]
+    sections += [*gain_section(run, genes), *pair_section(run, genes)]
     sections += [part for task in run.tasks for part in task_sections(run, task)]
     sections += experiment_sections(run, experiments)
     sections += [

@@ -20,9 +20,9 @@ DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation 
 EPILOG = """Set-up happens by itself, in $PLUMBLINE_HOME (now: {home}); it can be interrupted, repeated, and undone by deleting
 that folder. `nextflow run {repo} -profile docker --input ...` is the same pipeline without ./plumb."""
 
-STORY = """What the demo shows: planted_pathways is not a model. It was made from the truth of the simulated screen and knows the
-complex of a perturbed gene, not the gene itself. So it beats PCA at known biology and loses at telling perturbations apart,
-and the report finds both. Next: one gene (./plumb show GENE --run DIR), or your own data (./plumb run, docs/usage.md)."""
+STORY = """What the demo shows: planted_pathways is no model. It was made from the truth of the simulated screen and knows the
+complex of a perturbed gene, not the gene itself. So it beats PCA at known biology and loses at telling perturbations apart;
+the report finds both. Next: one gene (./plumb show GENE --run DIR), or your own data (./plumb run, docs/usage.md)."""
 
 
 def main(words: list[str]) -> int:
