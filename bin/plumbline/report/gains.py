@@ -12,7 +12,7 @@ BINS, LEAST = 4, 8  # groups of equally many perturbations; perturbations per gr
 BY = {
     "strength": "effect size (strength), weak to strong",
     "n_cells": "cells per perturbation",
-    "expression": "expression of the target gene (mean, log-normalised)",
+    "expression": "expression of the target (log-normalised)",
 }
 
 
