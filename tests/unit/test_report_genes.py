@@ -14,7 +14,7 @@ from plumbline.common.errors import UserError
 from plumbline.report.gains import binned, gain_section
 from plumbline.report.gene_section import gene_section, payload
 from plumbline.report.gene_text import gene_text
-from plumbline.report.genes import Genes, read_genes
+from plumbline.report.genes import Perturbations, read_genes
 from plumbline.report.maps import map_section
 from plumbline.report.pairs import pair_section
 from plumbline.report.run import Run
@@ -90,7 +90,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def genes(folder) -> Genes:
+def genes(folder) -> Perturbations:
     found = read_genes(made_run(), folder, folder / "maps", "s")
     assert found is not None
     return found

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.report.figures import image, legend_below, panels, style
-from plumbline.report.genes import Genes, Measure
+from plumbline.report.genes import Measure, Perturbations
 from plumbline.report.run import Run
 from plumbline.report.words import escape, section
 
@@ -16,7 +16,7 @@ BY = {
 }
 
 
-def gain_section(run: Run, found: list[Genes]) -> list[dict]:
+def gain_section(run: Run, found: list[Perturbations]) -> list[dict]:
     """One section; nothing where no data set has enough perturbations scored in the baseline and another model."""
     parts = [part for genes in found if (part := _part(run, genes))]
     about = (
@@ -40,7 +40,7 @@ def binned(gain: pd.Series, by: pd.Series) -> pd.DataFrame:
     return found.assign(half=t.ppf(0.975, found["n"] - 1) * found["sd"] / np.sqrt(found["n"]))[["middle", "mean", "half"]]
 
 
-def _part(run: Run, genes: Genes) -> str:
+def _part(run: Run, genes: Perturbations) -> str:
     base = next((label for label in genes.models if label == _baseline(run)), None)
     others = [label for label in genes.models if label != base]
     measure = next((part for part in genes.measures if not part.column), None)  # a fraction, comparable between models
@@ -60,7 +60,7 @@ def _baseline(run: Run) -> str:
     return rows["label"].iloc[0] if len(rows) else ""
 
 
-def _figure(run: Run, genes: Genes, measure: Measure, curves: dict, shown: list[str]) -> str:
+def _figure(run: Run, genes: Perturbations, measure: Measure, curves: dict, shown: list[str]) -> str:
     figure, axes = panels(len(shown), (3.3, 2.9), (0, 0.5), sharey=True)
     others = [label for label in genes.models if label != _baseline(run)]
     for axis, by in zip(axes, shown, strict=True):

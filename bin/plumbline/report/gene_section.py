@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.genes import Genes
+from plumbline.report.genes import Perturbations
 from plumbline.report.page import embedded, rounded
 from plumbline.report.run import Run
 from plumbline.report.words import escape, section
@@ -12,7 +12,7 @@ MANY = 40_000  # known pairs of a data set that travel in the page; of more, tho
 STRENGTH = "rank by the length of the mean effect, mean over the models: 1 is the strongest perturbation of the data set"
 
 
-def gene_section(run: Run, found: list[Genes]) -> list[dict]:
+def gene_section(run: Run, found: list[Perturbations]) -> list[dict]:
     """One section, a part per data set; nothing where no data set has perturbations to list."""
     parts = []
     for genes in found:
@@ -27,7 +27,7 @@ def gene_section(run: Run, found: list[Genes]) -> list[dict]:
     return [section("genes", "My gene", about, "\n".join(parts))] if parts else []
 
 
-def payload(genes: Genes) -> dict:
+def payload(genes: Perturbations) -> dict:
     """What page.js reads: names once, everything else by number."""
     names = genes.table.index.astype(str).tolist()
     place = {name: number for number, name in enumerate(names)}
@@ -45,14 +45,14 @@ def payload(genes: Genes) -> dict:
     }
 
 
-def _measure(genes: Genes, metric: str, title: str, about: str) -> dict:
+def _measure(genes: Perturbations, metric: str, title: str, about: str) -> dict:
     q = genes.q.get(metric)
     has_q = q is not None and q.notna().any(axis=None)
     return {"title": title, "about": about, "values": [rounded(genes.values[metric][label]) for label in genes.models],
             "q": [rounded(q[label], 2) for label in genes.models] if has_q else None}  # fmt: skip
 
 
-def _near(genes: Genes, place: dict[str, int]) -> list[list]:
+def _near(genes: Perturbations, place: dict[str, int]) -> list[list]:
     """Per model and perturbation the numbers of the most similar ones."""
     if genes.nearest.empty:
         return []

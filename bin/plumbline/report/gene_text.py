@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.genes import Genes
+from plumbline.report.genes import Perturbations
 from plumbline.report.run import Run
 from plumbline.report.words import listed, number
 
 PARTNERS = 12  # named; more are counted
 
 
-def gene_text(run: Run, genes: Genes, name: str) -> str:
+def gene_text(run: Run, genes: Perturbations, name: str) -> str:
     """A perturbation over all models of a data set: a table of measures, then lists of names."""
     row = genes.table.loc[name]
     facts = [f"{row['n_cells']:,.0f} cells" if np.isfinite(row["n_cells"]) else "",
@@ -25,7 +25,7 @@ def gene_text(run: Run, genes: Genes, name: str) -> str:
     return "\n".join(lines)
 
 
-def _numbers(genes: Genes, name: str, label: str) -> list[str]:
+def _numbers(genes: Perturbations, name: str, label: str) -> list[str]:
     texts = []
     for part in genes.measures:
         q = genes.q[part.metric].loc[name, label] if part.metric in genes.q else np.nan
@@ -33,7 +33,7 @@ def _numbers(genes: Genes, name: str, label: str) -> list[str]:
     return [label, *texts]
 
 
-def _near(genes: Genes, name: str) -> list[str]:
+def _near(genes: Perturbations, name: str) -> list[str]:
     if genes.nearest.empty:
         return []
     rows = genes.nearest[genes.nearest["perturbation"] == name].sort_values("rank")
@@ -41,7 +41,7 @@ def _near(genes: Genes, name: str) -> list[str]:
     return ["", "Most similar perturbations (cosine of mean effects)", *_columns(lists)]
 
 
-def _partners(genes: Genes, name: str) -> list[str]:
+def _partners(genes: Perturbations, name: str) -> list[str]:
     pairs = genes.pairs[(genes.pairs["unit"] == name) | (genes.pairs["unit2"] == name)]
     if pairs.empty:
         return []

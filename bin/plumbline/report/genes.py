@@ -36,7 +36,7 @@ MEASURES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Genes:
+class Perturbations:
     """Perturbations of one data set over the candidate models of a run.
 
     models: labels. table: index perturbation; n_cells, n_batches, expression, strength (NaN where there are no maps).
@@ -55,7 +55,7 @@ class Genes:
     cosines: pd.DataFrame
 
 
-def read_genes(run: Run, summary: Path, maps: Path | None, dataset: str) -> Genes | None:
+def read_genes(run: Run, summary: Path, maps: Path | None, dataset: str) -> Perturbations | None:
     """Everything about the perturbations of a data set. summary: has items.parquet; maps: MAP's tables. None if unknown."""
     items = _items(run, summary / "items.parquet", dataset)
     tables = {name: _map_table(run, maps, dataset, name) for name in ("perturbations", "neighbours")}
@@ -67,7 +67,7 @@ def read_genes(run: Run, summary: Path, maps: Path | None, dataset: str) -> Gene
     models = [label for label in run.models if label in present]
     measures = [part for part in (*MEASURES, *_further(units)) if part.metric in set(units["metric"])]
     pairs, cosines = _pairs(items[items["metric"].str.startswith(RECALL)], models)
-    return Genes(
+    return Perturbations(
         dataset=dataset,
         models=models,
         table=_table(units, tables["perturbations"], names),

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.genes import Genes
+from plumbline.report.genes import Perturbations
 from plumbline.report.run import Run
 from plumbline.report.words import escape, number, section, table
 
@@ -11,7 +11,7 @@ SHOWN = 12  # pairs per table
 HEAD = ["Model", "Pairs", "Both recall", "Only the model", "Only the baseline", "Neither"]
 
 
-def pair_section(run: Run, found: list[Genes]) -> list[dict]:
+def pair_section(run: Run, found: list[Perturbations]) -> list[dict]:
     """One section, a part per data set with known pairs; nothing where there are none."""
     parts = [part for genes in found if (part := _part(run, genes))]
     about = (
@@ -22,7 +22,7 @@ def pair_section(run: Run, found: list[Genes]) -> list[dict]:
     return [section("pairs", "Pairs found and missed", escape(about), "\n".join(parts))] if parts else []
 
 
-def _part(run: Run, genes: Genes) -> str:
+def _part(run: Run, genes: Perturbations) -> str:
     rows = run.headline[run.headline["variant"] == run.about["baseline"]]
     base = rows["label"].iloc[0] if len(rows) else ""
     others = [label for label in genes.models if label != base]
@@ -34,20 +34,20 @@ def _part(run: Run, genes: Genes) -> str:
     return f'<details class="pl" open>{title}<div class="pl-scroll">{counts}</div>{details}</details>'
 
 
-def _counts(genes: Genes, base: str, label: str) -> list[str]:
+def _counts(genes: Perturbations, base: str, label: str) -> list[str]:
     both = genes.pairs[[base, label]].dropna() == 1
     ours, theirs = both[label], both[base]
     numbers = (len(both), (ours & theirs).sum(), (ours & ~theirs).sum(), (~ours & theirs).sum(), (~ours & ~theirs).sum())
     return [f"<b>{escape(label)}</b>", *(f'<td class="n">{value:,}</td>' for value in numbers)]
 
 
-def _details(run: Run, genes: Genes, base: str, label: str) -> str:
+def _details(run: Run, genes: Perturbations, base: str, label: str) -> str:
     parts = [_listing(genes, label, base, f"recalled by {label}, missed by {run.baseline}"),
              _listing(genes, base, label, f"recalled by {run.baseline}, missed by {label}")]  # fmt: skip
     return f'<details class="pl"><summary>{escape(label)}</summary>{"".join(parts)}</details>' if any(parts) else ""
 
 
-def _listing(genes: Genes, finder: str, other: str, title: str) -> str:
+def _listing(genes: Perturbations, finder: str, other: str, title: str) -> str:
     """The pairs that ``finder`` recalls and ``other`` does not."""
     rows = np.flatnonzero((genes.pairs[finder] == 1) & (genes.pairs[other] == 0))
     if not len(rows):
