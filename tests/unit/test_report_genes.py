@@ -41,6 +41,9 @@ def items() -> pd.DataFrame:
                 )
                 rows.append({**about, "task": "magnitude", "metric": "magnitude_pct", "numerator": 1.0, "denominator": 1.0,
                              "value": 100.0 + number, "q": 0.01 if number > 30 else 0.5})  # fmt: skip
+                if number == 7:  # the second of all
+                    rows.append({**about, "task": "retrieval", "metric": "retrieval_mrr", "numerator": 0.5, "denominator": 1.0,
+                                 "value": 0.5})  # fmt: skip
             for (one, two), sources in PAIRS.items():
                 about = {
                     **key,
@@ -106,7 +109,12 @@ def test_a_measure_is_that_of_the_headline_over_seeds(genes):
     assert auroc.loc["G30", "My <b>model</b>"] == pytest.approx(0.9)
     assert genes.values["magnitude_pct"].loc["G05", "PCA"] == 105.0
     assert genes.q["magnitude_pct"].loc["G35", "PCA"] == 0.01
-    assert [part.metric for part in genes.measures] == ["auroc_control", "magnitude_pct"]
+    assert [part.metric for part in genes.measures] == ["auroc_control", "magnitude_pct", "retrieval_mrr"]
+
+
+def test_the_rank_of_retrieval_is_shown_as_a_rank(genes):
+    assert genes.values["retrieval_mrr"].loc["G07", "PCA"] == 2.0
+    assert np.isnan(genes.values["retrieval_mrr"].loc["G08", "PCA"])
 
 
 def test_a_pair_is_one_row_with_all_its_sources(genes):

@@ -18,12 +18,14 @@ RECALL, MEAN = "recall_", "recall_mean"  # a metric per source of known pairs; M
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A number per perturbation and model. column: of the items; '' for numerator over denominator."""
+    """A number per perturbation and model. column: of the items; '' for numerator over denominator. is_reciprocal: it is one
+    over the number to show."""
 
     metric: str
     title: str
     about: str
     column: str = ""
+    is_reciprocal: bool = False
 
 
 MEASURES = (
@@ -32,6 +34,8 @@ MEASURES = (
             "of the embedding, so compare within a model", column="value"),
     Measure(metric="consistency_pct", title="Consistency", about="mean cosine of the perturbation's cells", column="value"),
     Measure(metric="linear_top1", title="Accuracy", about="cells that a linear probe gives to this perturbation"),
+    Measure(metric="retrieval_mrr", title="Retrieval rank", about="of the perturbation itself in a repeat of the experiment, among "
+            "all perturbations; 1 is best", column="value", is_reciprocal=True),
 )  # fmt: skip
 
 
@@ -72,7 +76,7 @@ def read_genes(run: Run, summary: Path, maps: Path | None, dataset: str) -> Pert
         models=models,
         table=_table(units, tables["perturbations"], names),
         measures=measures,
-        values={part.metric: _wide(units, part.metric, part.column, names, models) for part in measures},
+        values={part.metric: _values(units, part, names, models) for part in measures},
         q={part.metric: _wide(units, part.metric, "q", names, models) for part in measures if part.column},
         nearest=tables["neighbours"],
         pairs=pairs,
@@ -111,12 +115,17 @@ def _further(units: pd.DataFrame) -> list[Measure]:
     mains = {record.main_metric for record in tasks.records().values()} - known
     found = sorted(mains & set(units["metric"]))
     has_value = {name: units.loc[units["metric"] == name, "value"].notna().any() for name in found}
-    return [Measure(metric=name, title=metric_title(name).capitalize(), about=_question(name),
+    return [Measure(metric=name, title=metric_title(name), about=_question(name),
                     column="value" if has_value[name] else "") for name in found]  # fmt: skip
 
 
 def _question(metric: str) -> str:
     return next((task.question for task in tasks.records().values() if task.main_metric == metric), "")
+
+
+def _values(units: pd.DataFrame, part: Measure, names: list[str], models: list[str]) -> pd.DataFrame:
+    wide = _wide(units, part.metric, part.column, names, models)
+    return 1 / wide if part.is_reciprocal else wide
 
 
 def _wide(units: pd.DataFrame, metric: str, column: str, names: list[str], models: list[str]) -> pd.DataFrame:

@@ -13,10 +13,8 @@ import pandas as pd
 from plumbline.common.files import read_json_object
 from plumbline.common.random import hashes
 from plumbline.embedding.contract import align, provenance_path, read_embedding
-from plumbline.metrics.cosine import unit_rows
 from plumbline.metrics.groups import Groups, group_by, group_means
 from plumbline.metrics.layout import umap_layout
-from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.screen import Screen, read_screen
 
 NAMES = ["variant", "fit_on"]
@@ -80,13 +78,24 @@ def _effects(values: np.ndarray, screen: Screen) -> _Effects:
     is_known = np.isfinite(values).all(axis=1)
     values, screen = values[is_known], screen.take(is_known)
     aligned_on = screen.is_control if screen.is_control.any() else np.ones(len(values), dtype=bool)
-    centred, _ = postprocess(values, aligned_on, screen.batch, "center")
+    centred = _centred(values, aligned_on, screen.batch)
     noise = float((centred[aligned_on].astype(np.float64) ** 2).sum(axis=1).mean()) or 1.0
     perturbed = np.flatnonzero(~screen.is_control)
     groups = group_by(screen.perturbation[perturbed])
     means = group_means(centred[perturbed], groups)
     strength = _without_noise(centred[perturbed], means, groups) / noise
-    return _Effects(groups.names, unit_rows(means), strength)
+    length = np.linalg.norm(means, axis=1, keepdims=True)
+    return _Effects(groups.names, (means / np.where(length > 0, length, 1.0)).astype(np.float32), strength)
+
+
+def _centred(values: np.ndarray, aligned_on: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    """Less the mean of the batch's cells ``aligned_on``, or of all such cells where a batch has none."""
+    codes, names = pd.factorize(np.asarray(batch, dtype=object))
+    rows = np.flatnonzero(aligned_on)
+    groups = group_by(codes[rows].astype(str))
+    centre = np.tile(values[rows].mean(axis=0, dtype=np.float64), (len(names), 1))
+    centre[groups.names.astype(int)] = group_means(values[rows], groups)
+    return values - centre.astype(np.float32)[codes]
 
 
 def _without_noise(values: np.ndarray, means: np.ndarray, groups: Groups) -> np.ndarray:
