@@ -34,8 +34,8 @@ MEASURES = (
             "of the embedding, so compare within a model", column="value"),
     Measure(metric="consistency_pct", title="Consistency", about="mean cosine of the perturbation's cells", column="value"),
     Measure(metric="linear_top1", title="Accuracy", about="cells that a linear probe gives to this perturbation"),
-    Measure(metric="retrieval_mrr", title="Retrieval rank", about="of the perturbation itself in a repeat of the experiment, among "
-            "all perturbations; 1 is best", column="value", is_reciprocal=True),
+    Measure(metric="retrieval_mrr", title="Retrieval rank", about="of the perturbation itself in a repeat of the experiment; "
+            "1 is best", column="value", is_reciprocal=True),
 )  # fmt: skip
 
 
