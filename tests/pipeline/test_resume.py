@@ -56,7 +56,6 @@ def test_the_models_of_a_data_set_are_mapped_and_shown(first):
     [
         ("bin/plumbline/tasks/consistency.py", ["EVALUATE (tiny.pca.42.consistency)", "EVALUATE (tiny.random.consistency)"]),
         ("bin/plumbline/models/pca/pca.py", ["EMBED:EMBED_CPU (tiny.pca.42)"]),
-        ("bin/plumbline/report/__init__.py", ["REPORT (1)"]),
         ("bin/plumbline/report/page.js", ["REPORT (1)"]),
         ("bin/plumbline/metrics/layout.py", ["MAP (tiny)"]),
         ("bin/plumbline/summary/scores.schema.json", ["SUMMARISE (1)"]),
