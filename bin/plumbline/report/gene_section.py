@@ -47,9 +47,9 @@ def payload(genes: Perturbations) -> dict:
 
 def _measure(genes: Perturbations, metric: str, title: str, about: str) -> dict:
     q = genes.q.get(metric)
-    has_q = q is not None and q.notna().any(axis=None)
-    return {"title": title, "about": about, "values": [rounded(genes.values[metric][label]) for label in genes.models],
-            "q": [rounded(q[label], 2) for label in genes.models] if has_q else None}  # fmt: skip
+    q_values = [rounded(q[label], 2) for label in genes.models] if q is not None and q.notna().any(axis=None) else None
+    values = [rounded(genes.values[metric][label]) for label in genes.models]
+    return {"title": title, "about": about, "values": values, "q": q_values}
 
 
 def _near(genes: Perturbations, place: dict[str, int]) -> list[list]:

@@ -92,7 +92,11 @@ def _items(run: Run, path: Path, dataset: str) -> pd.DataFrame:
         return pd.DataFrame(columns=[*COLUMNS, "label"])
     import pyarrow.parquet as parquet
 
-    wanted = [("dataset", "==", dataset), ("protocol", "==", "corrected"), ("postprocess", "==", CHOSEN["corrected"])]
+    wanted: list[tuple] = [
+        ("dataset", "==", dataset),
+        ("protocol", "==", "corrected"),
+        ("postprocess", "==", CHOSEN["corrected"]),
+    ]
     wanted += [("unit_kind", "in", ["perturbation", "pair"]), ("variant", "in", sorted(set(known["variant"])))]
     have = set(parquet.read_schema(path).names)
     items = pd.read_parquet(path, columns=[name for name in COLUMNS if name in have], filters=wanted)

@@ -15,11 +15,9 @@ STEPS = 999  # positions are whole numbers from 0
 
 def map_section(run: Run, maps: Path | None) -> list[dict]:
     """One section, a part per data set of which there are maps."""
-    parts = []
+    parts: list[str] = []
     for dataset in run.datasets:
-        path = maps / f"{dataset}.cells.parquet" if maps else None
-        data = _payload(run, pd.read_parquet(path), maps, dataset) if path and path.exists() else {}
-        if data:
+        if data := _payload(run, maps, dataset):
             opened = " open" if len(parts) < 3 else ""
             title = f'<summary class="pl-set">{escape(run.title(dataset))}</summary>'
             parts.append(f'<details class="pl"{opened}>{title}{embedded("maps", data)}</details>')
@@ -31,8 +29,11 @@ def map_section(run: Run, maps: Path | None) -> list[dict]:
     return [section("maps", "Maps", about, "\n".join(parts))] if parts else []
 
 
-def _payload(run: Run, cells: pd.DataFrame, maps: Path, dataset: str) -> dict:
-    """What page.js reads: positions per model; perturbation, batch and control of the cells once."""
+def _payload(run: Run, maps: Path | None, dataset: str) -> dict:
+    """What page.js reads: positions per model; perturbation, batch and control of the cells once. {} where there are none."""
+    if maps is None or not (maps / f"{dataset}.cells.parquet").exists():
+        return {}
+    cells = pd.read_parquet(maps / f"{dataset}.cells.parquet")
     labels = run.headline[run.headline["dataset"] == dataset][["variant", "fit_on", "label"]].drop_duplicates()
     cells = cells.merge(labels, on=["variant", "fit_on"]) if len(cells) else pd.DataFrame(columns=["label"])
     models = [label for label in run.models if label in set(cells["label"])]
