@@ -96,8 +96,11 @@ def main() -> None:
 
     plan = json.loads(args.plan.read_text())
     cells = sizes(plan, args.inputs, read_catalogue(args.catalogue))
-    module = {name: variant.model for name, variant in read_variants().items()}
-    found = estimate(read_costs(args.costs), work_of(plan, cells), module)
+    costs = read_costs(args.costs)
+    # an embedding of one's own is read from a file: as fast as another, under whatever name
+    named = {run["variant"] for run in plan["embed"]} | set(costs.loc[costs["step"] == "EMBED", "name"])
+    module = dict.fromkeys(named, "external") | {name: variant.model for name, variant in read_variants().items()}
+    found = estimate(costs, work_of(plan, cells), module)
     unknown = [dataset["name"] for dataset in plan["datasets"] if not cells[dataset["name"]]]
     with whole_file(args.output) as temporary:
         temporary.write_text(text_of(found[found["n_cells"] > 0], unknown, args.cpus))

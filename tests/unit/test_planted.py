@@ -1,11 +1,14 @@
 """The demo's planted embedding is what its script makes, and is called what it is."""
 
 import importlib.util
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+import estimate_cost
 from plumbline.data.simulate import Design, lay_out, plant
 from plumbline.report.run import Run
 
@@ -47,3 +50,14 @@ def test_the_report_says_that_it_is_not_a_model():
     none = pd.DataFrame()
     run = Run({"models": {}, "datasets": {}}, none, pd.DataFrame({"variant": ["planted_pathways", "mine"]}), none, none, none)
     assert run.titles == {"planted_pathways": "planted pathways (made of the simulated truth)"}
+
+
+def test_an_embedding_of_ones_own_is_estimated_as_a_file_that_is_read(tmp_path, monkeypatch):
+    """Not as the slowest model of all: an estimate of minutes for a second would make the whole estimate wrong."""
+    plan = {"datasets": [{"name": "kang_demo"}], "embed": [{"variant": "mine", "dataset": "kang_demo"}], "evaluate": []}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    words = ["--plan", "plan.json", "--costs", str(ASSETS / "costs.tsv"), "--catalogue", str(ASSETS / "catalogue.csv")]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["estimate_cost.py", *words, "--output", "estimate.txt"])
+    estimate_cost.main()
+    assert re.search(r"mine on kang_demo [0-5] s", (tmp_path / "estimate.txt").read_text())
