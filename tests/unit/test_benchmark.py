@@ -82,8 +82,8 @@ def pipeline_run(file: Path, adata: ad.AnnData, folder: Path) -> None:
     variants = [("pca", "pca", "train", seed, seed, ["n_components=256", "input=lognorm"]) for seed in SEEDS]
     variants += [("reference", name, "none", 42, seeds, [f"kind={name}"]) for name in ("random", "label_oracle")]
     variants += [("external", "mine", "none", 42, seeds, [])]
-    commands: list[list] = [["prepare_dataset.py", "--row", folder / "row.json", "--input", file, "--seeds", seeds,
-                             "--outdir", folder]]  # fmt: skip
+    prepare = ["prepare_dataset.py", "--row", folder / "row.json", "--input", file, "--outdir", folder]
+    commands: list[list] = [prepare]
     expected = []
     for model, variant, fit_on, seed, scored_on, settings in variants:
         path = folder / f"embeddings/tiny.{variant}.{seed}.npz"

@@ -153,7 +153,7 @@ def test_without_controls_only_the_plain_embedding_is_scored_and_the_rest_say_wh
 
 def test_cells_the_model_could_not_embed_are_left_out():
     view = make_view()
-    values = view.embedding.copy()
+    values = np.array(view.embedding)
     values[[3, 50]] = np.nan
     part = Subject.of_embedded(values, view.screen)
     assert len(part.rows) == N - 2

@@ -107,7 +107,7 @@ def test_a_task_is_a_complete_record(name):
     assert (ROOT / "tests" / "unit" / f"test_{name}.py").is_file()
     # Nextflow reads the flags from the source, each on a line of its own
     lines = [line.strip() for line in (PACKAGE / "tasks" / f"{name}.py").read_text().splitlines()]
-    for flag in ("needs_counts", "scores_predictors"):
+    for flag in ("needs_counts", "scores_predictors", "uses_device"):
         assert (f"{flag}=True," in lines) == getattr(task, flag)
 
 

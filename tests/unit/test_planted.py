@@ -54,7 +54,8 @@ def test_the_report_says_that_it_is_not_a_model():
 
 def test_an_embedding_of_ones_own_is_estimated_as_a_file_that_is_read(tmp_path, monkeypatch):
     """Not as the slowest model of all: an estimate of minutes for a second would make the whole estimate wrong."""
-    plan = {"datasets": [{"name": "kang_demo"}], "embed": [{"variant": "mine", "dataset": "kang_demo"}], "evaluate": []}
+    embed = [{"variant": "mine", "model": "external", "dataset": "kang_demo"}]
+    plan = {"datasets": [{"name": "kang_demo"}], "embed": embed, "evaluate": []}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     words = ["--plan", "plan.json", "--costs", str(ASSETS / "costs.tsv"), "--catalogue", str(ASSETS / "catalogue.csv")]
     monkeypatch.chdir(tmp_path)

@@ -52,7 +52,7 @@ def test_tables_are_what_evaluation_reads(run):
         split = read_split(out / "tables", seed)
         assert split.train.any()
         assert not (split.train & (split.test1 | split.test2)).any()
-    assert (facts["split_by"], facts["has_batches"], facts["has_controls"], facts["seeds"]) == ("batch", True, True, [42, 43])
+    assert (facts["split_by"], facts["has_batches"], facts["has_controls"]) == ("batch", True, True)
     assert (facts["n_perturbations"], facts["n_batches"], facts["title"]) == (4, 3, "tiny")
     assert len(facts["input_sha256"]) == 64
 
@@ -287,12 +287,6 @@ def test_an_error_keeps_earlier_results(run):
         run(screen(), control_label="DMSO")
     assert (out / "counts.h5ad").read_bytes() == before
     assert sorted(path.name for path in out.iterdir()) == ["counts.h5ad", "tables"]
-
-
-@pytest.mark.parametrize(("text", "message"), [("42,x", "whole numbers"), ("42,42", "given twice")])
-def test_bad_seeds(run, text, message):
-    with pytest.raises(UserError, match=message):
-        run(screen(), seeds=text)
 
 
 def test_bad_row(run, tmp_path):

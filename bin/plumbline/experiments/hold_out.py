@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plumbline.common.errors import NotApplicable, UserError
+from plumbline.common.errors import NotApplicable
 from plumbline.common.files import whole_file, write_json
 from plumbline.counts.reading import open_counts
 from plumbline.counts.writing import CsrWriter
+from plumbline.data.splits import read_split
 
 MIN_PERTURBATIONS = 2
 KEPT = ("organism", "perturbation_type", "x_kind", "unexpressed_threshold", "unexpressed_scale")  # facts that stay true
@@ -23,16 +24,11 @@ def held_out_rows(tables: Path, seed: int) -> np.ndarray:
 
     Raises
     ------
-    UserError
-        For an unknown seed.
     NotApplicable
         If too few perturbations are held out.
     """
-    splits = pd.read_parquet(tables / "splits.parquet")
-    if f"test2_{seed}" not in splits:
-        raise UserError(f"{tables}/splits.parquet has no split with seed {seed}; prepare the data set with --seeds {seed}.")
     cells = pd.read_parquet(tables / "cells.parquet", columns=["perturbation", "is_control"])
-    held = splits[f"test2_{seed}"].to_numpy(dtype=bool)
+    held = read_split(tables, seed).test2
     n = cells.loc[held & ~cells["is_control"], "perturbation"].nunique()
     if n < MIN_PERTURBATIONS:
         raise NotApplicable(f"{n} perturbation(s) are held out of training; {MIN_PERTURBATIONS} are needed to score anything.")

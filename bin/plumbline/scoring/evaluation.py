@@ -21,6 +21,7 @@ from plumbline.scoring.records import Task
 from plumbline.scoring.scores import Score
 from plumbline.scoring.screen import Subject, View
 from plumbline.scoring.stats import interval
+from plumbline.scoring.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _no_embedding(subject: Subject, task: Task) -> str:
     return ""
 
 
-def _postprocessed(view: View, fit: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _postprocessed(view: View, fit: np.ndarray) -> tuple[dict[str, Vectors], dict[str, str]]:
     """The embedding under every post-processing, and why some cannot be had."""
     processed, refused = {}, {}
     for method in POSTPROCESSINGS if view.embedding.shape[1] else ("none",):

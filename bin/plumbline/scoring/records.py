@@ -56,7 +56,7 @@ class Task:
     needs_counts: it streams counts.h5ad. uses_split: it scores test cells rather than all cells. scores_controls: controls
     are among the scored cells, which are the same under every post-processing. chooses_on_train: the post-processing is chosen
     on train cells, and all test cells are reported on. scores_predictors: it also scores predictors, which give expression and
-    no embedding.
+    no embedding. uses_device: a GPU speeds it up.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Task:
     scores_controls: bool = False
     chooses_on_train: bool = False
     scores_predictors: bool = False
+    uses_device: bool = False
 
     def metric(self, name: str) -> Metric:
         """One metric of the task. Raises KeyError for an unknown name."""

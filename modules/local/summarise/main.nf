@@ -11,6 +11,7 @@ process SUMMARISE {
     path items, stageAs: 'items/*'
     path provenance, stageAs: 'provenance/*'
     path tables, stageAs: 'tables/*/*'
+    path plans, stageAs: 'plans/*'
     path expected
     path models
     path published
@@ -26,7 +27,7 @@ process SUMMARISE {
     ${jsonArguments(options)}
     ARGUMENTS
     summarise_scores.py @arguments.json \\
-        --scores scores --items items --provenance provenance --data-reports tables --expected ${expected} \\
+        --scores scores --items items --provenance provenance --data-reports tables --plans plans --expected ${expected} \\
         --models ${models} --published ${published} \\
         --outdir summary ${task.ext.args ?: ''}
     """
