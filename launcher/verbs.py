@@ -28,6 +28,10 @@ SHARING = {
     "splits": ("share_splits.py", "export or import the splits of a data set"),
 }
 
+STORY = """What the demo shows: planted_pathways is no model. It was made from the truth of the simulated screen and knows the
+complex of a perturbed gene, not the gene itself. So it beats PCA at known biology and loses at telling perturbations apart;
+the report finds both. Next: one gene (./plumb show GENE --run DIR), or your own data (./plumb run, docs/usage.md)."""
+
 
 def main(words: list[str]) -> int:
     """Run one verb; the exit code is that of what it ran, or 1 after a message about bad input."""
@@ -91,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, (script, text) in SHARING.items():
         verb(name, _share, text, f"bin/{script}", shows_help=False)
 
+    show = verb("show", _show, "one perturbation of a finished run, over all its models", "bin/show_gene.py")
+    show.add_argument("gene", metavar="GENE", help="a perturbation, as the data set names it")
+    show.add_argument("--run", type=Path, required=True, metavar="DIR", help="output folder of a run (its --outdir)")
+
     doctor_ = verb("doctor", lambda a, _: doctor.report(a.weights), "what is there, what is missing, and how to mend it")
     doctor_.add_argument("--weights", type=Path, help="folder of foundation model checkpoints")
 
@@ -117,7 +125,10 @@ def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
     also = "experiments" if arguments.experiments else None
     profiles = ",".join(filter(None, [value(rest, "-profile"), "demo", also]))
     rest = ["-profile", profiles, *without(rest, "-profile")]
-    return launch(rest, ["-log", str(outdir / "work/nextflow.log")], NXF_CACHE_DIR=str(state))
+    code = launch(rest, ["-log", str(outdir / "work/nextflow.log")], tells=True, NXF_CACHE_DIR=str(state))
+    if code == 0:
+        say(STORY)
+    return code
 
 
 def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -178,6 +189,12 @@ def _share(arguments: argparse.Namespace, rest: list[str]) -> int:
     if {"-h", "--help"} & set(rest):  # needs no environment
         return wait([sys.executable, str(REPO / "bin" / script), "--help"], {})
     return _script("base", script, rest)
+
+
+def _show(arguments: argparse.Namespace, rest: list[str]) -> int:
+    if not (arguments.run / "about.json").exists():  # refused before an environment is made
+        raise UserError(f"{arguments.run} is not the output folder of a finished run: it has no about.json.")
+    return _script("base", "show_gene.py", [arguments.gene, "--run", str(arguments.run), *rest])
 
 
 def _setup(arguments: argparse.Namespace, _rest: list[str]) -> int:

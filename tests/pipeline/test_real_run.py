@@ -37,15 +37,19 @@ def run(shared, simulate, tmp_path_factory):
 
 
 def bring_an_embedding(folder, counts):
-    """The user's own embedding of Norman: log counts of the first 20 genes, rows shuffled, keyed by cell id."""
+    """The user's own embedding of Norman: log counts of the first 20 genes, rows shuffled, keyed by cell id.
+
+    Its path is relative to the sheet, which is not where the run starts.
+    """
     import anndata
 
     data = anndata.read_h5ad(counts)
     rows = np.random.default_rng(0).permutation(data.n_obs)
     values = np.log1p(data.X[rows][:, :20].toarray())
-    np.savez(folder / "mine.npz", cell_id=data.obs_names.to_numpy().astype(str)[rows], embedding=values)
-    (folder / "embeddings.csv").write_text(f"dataset,name,path\nnorman,mine,{folder / 'mine.npz'}\n")
-    return folder / "embeddings.csv"
+    (folder / "own").mkdir()
+    np.savez(folder / "own/mine.npz", cell_id=data.obs_names.to_numpy().astype(str)[rows], embedding=values)
+    (folder / "own/embeddings.csv").write_text("dataset,name,path\nnorman,mine,mine.npz\n")
+    return folder / "own/embeddings.csv"
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,7 @@ def test_every_part_is_there(sections):
                 "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
     expected |= {"minimal_data_curves", "minimal_data_overtaken", "transfer_matrix", "transfer_table", "generality_agreement",
                  "generality_groups", "cost_front", "cost_lines", "cost_table_fit"}  # fmt: skip
+    expected |= {"genes", "gains", "pairs"}  # from items alone; maps need the tables of MAP
     expected |= {f"{task}_{part}" for task in TASKS for part in ("heatmap", "forest", "spread", "metrics")}
     assert set(sections) == {f"plumbline_{name}" for name in expected}
 
