@@ -57,8 +57,8 @@ class Task:
     are among the scored cells, which are the same under every post-processing. chooses_on_train: the post-processing is chosen
     on train cells, and all test cells are reported on. scores_predictors: it also scores predictors, which give expression and
     no embedding. uses_device: a GPU speeds it up. describes: neither direction of its metrics is better: no post-processing is
-    chosen by it, all cells are described once, and there is no verdict, no scale and no rank. centers_perturbed: `corrected` also
-    reports on it under post-processing center_perturbed, which is never chosen.
+    chosen by it, all cells are described once, and there is no verdict, no scale and no rank. centers_perturbed: `corrected`
+    also reports on it under post-processing center_perturbed, which is never chosen.
     """
 
     name: str
