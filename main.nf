@@ -12,13 +12,14 @@ include { EVALUATE } from './modules/local/evaluate/main'
 include { EVALUATE as EVALUATE_GPU } from './modules/local/evaluate/main'
 include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
+include { MAP } from './modules/local/map/main'
 include { MULTIQC } from './modules/nf-core/multiqc/main'
 include { PLAN } from './modules/local/plan/main'
 include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isMapped ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
 include { paramsHelp } from './subworkflows/local/utils_schema/main'
 
@@ -105,7 +106,7 @@ workflow PLUMBLINE {
         .collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
-        [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
+        [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, n_draws: opts.n_draws, decoder_budget: opts.decoder_budget, exact: opts.exact, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
         ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
         ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
@@ -115,7 +116,23 @@ workflow PLUMBLINE {
         assets.resolve('models.csv'),
         assets.resolve('published_scores.csv'),
     )
-    REPORT([code: codeDigest(['report_scores.py'] + records)], SUMMARISE.out.summary, EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]))
+
+    // [ [id: 'kang', code: 'ab12..'], [ pca.npz, scvi.npz ], [ pca.json, scvi.json ], tables ]
+    def map_code = codeDigest(['map_cells.py'])
+    ch_mapped = EMBED.out.embeddings
+        .filter { meta, _embedding, _provenance -> isMapped(meta, uses[meta.id], opts) }
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .flatMap { rows -> rows.groupBy { row -> row[0].dataset }.collect { id, part -> [id, part.collect { row -> row[1] }, part.collect { row -> row[2] }] } }
+        .combine(ch_prepared, by: 0)
+        .map { id, embeddings, provenance, _counts, tables -> [[id: id, code: map_code], embeddings, provenance, tables] }
+    MAP(ch_mapped)
+    REPORT(
+        [code: codeDigest(['report_scores.py'] + records)],
+        SUMMARISE.out.summary,
+        EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        MAP.out.tables.flatten().toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        assets.resolve('catalogue.csv'),
+    )
 
     ABOUT_RUN(opts)
     MULTIQC(

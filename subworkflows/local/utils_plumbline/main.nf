@@ -218,6 +218,12 @@ def inMainRun(uses) {
     return uses.any { use -> !use.experiment }
 }
 
+// whether the maps of a data set show an embedding: models of the main run, those refitted per seed once
+def isMapped(meta, uses, opts) {
+    def shown = uses.any { use -> !use.experiment && !(use.role in ['floor', 'ceiling', 'predictor']) }
+    return !opts.skip_maps && shown && meta.seed == words(opts.seeds)[0]
+}
+
 // predictors of expression have no embedding: some tasks score them nevertheless
 def tasksFor(uses, tasks) {
     def wanted = inMainRun(uses) ? tasks.main : tasks.experiments
