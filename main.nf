@@ -9,15 +9,17 @@ include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
 include { ESTIMATE } from './modules/local/estimate/main'
 include { EVALUATE } from './modules/local/evaluate/main'
+include { EVALUATE as EVALUATE_GPU } from './modules/local/evaluate/main'
 include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
+include { MAP } from './modules/local/map/main'
 include { MULTIQC } from './modules/nf-core/multiqc/main'
 include { PLAN } from './modules/local/plan/main'
 include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isMapped ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
 include { paramsHelp } from './subworkflows/local/utils_schema/main'
 
@@ -88,10 +90,17 @@ workflow PLUMBLINE {
                     }
                 }
         }
-    EVALUATE(ch_evaluations)
+    // aliased by where it runs, as EMBED is
+    ch_by_device = ch_evaluations.branch { meta, _embedding, _provenance, _tables, _counts ->
+        gpu: tasks.flags[meta.task].uses_device
+        cpu: true
+    }
+    EVALUATE(ch_by_device.cpu)
+    EVALUATE_GPU(ch_by_device.gpu)
+    ch_scores = EVALUATE.out.scores.mix(EVALUATE_GPU.out.scores)
 
     // known when all tasks have ended
-    ch_expected = EVALUATE.out.scores
+    ch_expected = ch_scores
         .toList()
         .map { _scores -> 'ended' }
         .combine(ch_plans.toList().map { plans -> [plans.collectEntries()] })
@@ -99,9 +108,9 @@ workflow PLUMBLINE {
         .collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
-        [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
-        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
-        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
+        [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, n_draws: opts.n_draws, decoder_budget: opts.decoder_budget, exact: opts.exact, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
+        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
+        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         ch_prepared.toSortedList { a, b -> a[0] <=> b[0] }.map { rows -> rows.collect { row -> row[2] } },
         PLAN.out.plan.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
@@ -109,7 +118,23 @@ workflow PLUMBLINE {
         assets.resolve('models.csv'),
         assets.resolve('published_scores.csv'),
     )
-    REPORT([code: codeDigest(['report_scores.py'] + records)], SUMMARISE.out.summary, EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]))
+
+    // [ [id: 'kang', code: 'ab12..'], [ pca.npz, scvi.npz ], [ pca.json, scvi.json ], tables ]
+    def map_code = codeDigest(['map_cells.py'])
+    ch_mapped = EMBED.out.embeddings
+        .filter { meta, _embedding, _provenance -> isMapped(meta, uses[meta.id], opts) }
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .flatMap { rows -> rows.groupBy { row -> row[0].dataset }.collect { id, part -> [id, part.collect { row -> row[1] }, part.collect { row -> row[2] }] } }
+        .combine(ch_prepared, by: 0)
+        .map { id, embeddings, provenance, _counts, tables -> [[id: id, code: map_code], embeddings, provenance, tables] }
+    MAP(ch_mapped)
+    REPORT(
+        [code: codeDigest(['report_scores.py'] + records)],
+        SUMMARISE.out.summary,
+        EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        MAP.out.tables.flatten().toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        assets.resolve('catalogue.csv'),
+    )
 
     ABOUT_RUN(opts)
     MULTIQC(

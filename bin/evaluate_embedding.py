@@ -23,6 +23,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--protocols", default="paper,corrected")
     parser.add_argument("--n-draws", type=whole(1, 1_000_000), default=1000, help="size of permutation nulls")
     parser.add_argument("--n-boot", type=whole(1, 1_000_000), default=1000, help="bootstrap resamples of an interval")
+    parser.add_argument(
+        "--exact", choices=("true", "false"), default="false", help="large data sets, too, without approximation"
+    )
     parser.add_argument("--decoder-budget", type=whole(1), default=200, help="billions of operations of a training on a CPU")
     parser.add_argument("--threads", type=whole(1), default=1)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -43,6 +46,7 @@ def rows_of(args: argparse.Namespace) -> list:
         decoder_budget=1e9 * args.decoder_budget,
         threads=args.threads,
         device=device_of(args.device),
+        exact=args.exact == "true",
     )
     return scored(args.embedding, args.tables, args.counts, args.task, how)
 

@@ -5,12 +5,14 @@ import subprocess
 from modulefinder import ModuleFinder
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from .conftest import ROOT, copy_of_repo, plumb_run
 
 pytestmark = pytest.mark.pipeline
 OPTIONS = ["--models", "pca,random", "--tasks", "consistency,recall", "--seeds", "42", "--n_draws", 50, "--n_boot", 50]
+OPTIONS += ["--skip_maps", "false"]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,17 @@ def test_a_further_seed_repeats_nothing_of_the_seeds_before(first, tiny_sheet):
     assert {name for name in status if name.startswith("EVALUATE")} - kept == new
 
 
+def test_the_models_of_a_data_set_are_mapped_and_shown(first):
+    run = first[1]
+    assert [name for name in run.tasks() if name.startswith("MAP")] == ["MAP (tiny)"]
+    cells = pd.read_parquet(run.results / "maps" / "tiny.cells.parquet")
+    assert set(cells["variant"]) == {"pca"}, "a floor is not mapped"
+    assert cells[["x", "y"]].notna().all(axis=None)
+    page = (run.results / "multiqc_report.html").read_text()
+    assert 'data-pl-kind="maps"' in page
+    assert 'data-pl-kind="genes"' in page
+
+
 @pytest.mark.parametrize(
     ("edited", "repeated"),
     [
@@ -60,7 +73,8 @@ def test_a_further_seed_repeats_nothing_of_the_seeds_before(first, tiny_sheet):
             ["EVALUATE (tiny.pca.42.consistency)", "EVALUATE (tiny.random.consistency)", "PLAN (tiny)"],
         ),
         ("bin/plumbline/models/pca/pca.py", ["EMBED:EMBED_CPU (tiny.pca.42)"]),
-        ("bin/plumbline/report/__init__.py", ["REPORT (1)"]),
+        ("bin/plumbline/report/page.js", ["REPORT (1)"]),
+        ("bin/plumbline/metrics/layout.py", ["MAP (tiny)"]),
         ("bin/plumbline/summary/scores.schema.json", ["SUMMARISE (1)"]),
         ("bin/plumbline/embedding/models.csv", ["SUMMARISE (1)", "ESTIMATE (1)"]),
     ],
@@ -72,7 +86,7 @@ def test_an_edit_repeats_exactly_the_stages_that_import_the_file(first, tiny_she
     for name in repeated:
         assert status[name] == "COMPLETED"
     # the references import PCA as well, for the scrambled one
-    downstream = ("tiny.pca.42", "tiny.random") if edited.endswith("pca/pca.py") else ()
+    downstream = ("tiny.pca.42", "tiny.random", "MAP (tiny)") if edited.endswith("pca/pca.py") else ()
     for name in status:
         if name not in repeated and not name.startswith(("SUMMARISE", "REPORT", "MULTIQC")):
             assert status[name] == "CACHED" or any(part in name for part in downstream), name

@@ -186,7 +186,7 @@ def test_one_training_serves_all_views_and_test_cells_do_not_matter(made, monkey
     monkeypatch.setattr(reconstruction, "train_decoder", lambda *a, **k: calls.append(1) or train_decoder(*a, **k))
     first = _scores(view)
     half = replace(view.split, test2=view.split.test2 & (view.screen.batch == "4"))
-    moved = view.embedding.copy()
+    moved = np.array(view.embedding)
     moved[~view.split.train] += 1  # test cells are no part of the training
     for changed in (replace(view, split=half), view.take(np.arange(len(values))), replace(view, embedding=moved)):
         _scores(changed)

@@ -159,5 +159,6 @@ TASK = Task(
     run=run,
     needs_counts=True,
     uses_split=True,
+    uses_device=True,
     scores_predictors=True,
 )

@@ -20,14 +20,16 @@ process EVALUATE {
 
     script:
     // counts is an empty list for the tasks that do not read expression
-    def options = meta.subMap(['task', 'seeds', 'protocols', 'dataset', 'model', 'variant', 'code']) + ['n-draws': meta.n_draws, 'n-boot': meta.n_boot, 'decoder-budget': meta.decoder_budget, 'fit-on': meta.fit_on]
+    // out of GPU memory is repeated on the CPU
+    def device = task.accelerator && task.previousTrace?.exit != 66 ? 'cuda' : 'cpu'
+    def options = meta.subMap(['task', 'seeds', 'protocols', 'dataset', 'model', 'variant', 'code']) + ['n-draws': meta.n_draws, 'n-boot': meta.n_boot, 'decoder-budget': meta.decoder_budget, 'fit-on': meta.fit_on, exact: meta.exact ?: null]
     """
     cat > arguments.json <<'ARGUMENTS'
     ${jsonArguments(options)}
     ARGUMENTS
     evaluate_embedding.py @arguments.json \\
         --embedding ${embedding} --tables ${tables} ${counts ? "--counts ${counts}" : ''} \\
-        --threads ${task.cpus} ${task.ext.args ?: ''} --output ${meta.id}
+        --device ${device} --threads ${task.cpus} ${task.ext.args ?: ''} --output ${meta.id}
     """
 
     stub:

@@ -34,7 +34,7 @@ def taskNames() {
 def taskFlags() {
     return taskNames().collectEntries { name ->
         def lines = file("${projectDir}/bin/plumbline/tasks/${name}.py").readLines().collect { line -> line.trim() }
-        [name, ['needs_counts', 'scores_predictors', 'uses_split'].collectEntries { flag -> [flag, "${flag}=True,".toString() in lines] }]
+        [name, ['needs_counts', 'scores_predictors', 'uses_split', 'uses_device'].collectEntries { flag -> [flag, "${flag}=True,".toString() in lines] }]
     }
 }
 
@@ -192,7 +192,7 @@ def seedGroups(seeds, n_cells) {
 
 // one meta map per EVALUATE of an embedding and a task
 def evaluateMetas(meta, task, digest, uses, opts, flags, n_dimensions) {
-    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes']) + [n_dimensions: n_dimensions, task: task, code: digest, n_draws: opts.n_draws, n_boot: opts.n_boot, decoder_budget: opts.decoder_budget]
+    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes']) + [n_dimensions: n_dimensions, task: task, code: digest, n_draws: opts.n_draws, n_boot: opts.n_boot, decoder_budget: opts.decoder_budget, exact: opts.exact]
     def groups = seedGroups(meta.seeds, meta.n_cells)
     return groups
         .collect { seeds ->
@@ -216,6 +216,12 @@ def protocolsFor(uses, opts) {
 // an embedding may be wanted by the main run, by experiments, or by both
 def inMainRun(uses) {
     return uses.any { use -> !use.experiment }
+}
+
+// whether the maps of a data set show an embedding: models of the main run, those refitted per seed once
+def isMapped(meta, uses, opts) {
+    def shown = uses.any { use -> !use.experiment && !(use.role in ['floor', 'ceiling', 'predictor']) }
+    return !opts.skip_maps && shown && meta.seed == words(opts.seeds)[0]
 }
 
 // predictors of expression have no embedding: some tasks score them nevertheless
