@@ -63,7 +63,6 @@ workflow PLUMBLINE {
     ch_sources = ch_prepared.map { id, counts, tables -> [id, [counts, tables]] }.mix(channel.of(['', []]))
     ch_requests = channel
         .fromList(requests)
-        // the seeds that score it are no input of an embedding: a further one must not repeat it
         .map { meta, weights, _uses -> [meta.dataset, meta - meta.subMap(['seeds']), weights] }
         .combine(ch_prepared, by: 0)
         .map { _id, meta, weights, counts, tables -> [meta.source, meta + factsOf(tables).subMap(['n_cells', 'n_genes']), counts, tables, weights] }
