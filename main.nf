@@ -106,7 +106,7 @@ workflow PLUMBLINE {
         .collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
-        [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
+        [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, n_draws: opts.n_draws, decoder_budget: opts.decoder_budget, exact: opts.exact, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
         ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
         ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },

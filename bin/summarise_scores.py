@@ -19,6 +19,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--baseline", default="pca", help="the variant every model is compared with")
     parser.add_argument("--experiments", default="", help="experiments that were asked for, separated by commas")
     parser.add_argument("--data-reports", type=Path, help="folder with the tables of every data set")
+    # settings of EVALUATE, which about.json states
+    parser.add_argument("--n-draws", type=whole(1, 1_000_000), default=1000, help="size of permutation nulls")
+    parser.add_argument("--decoder-budget", type=whole(1), default=200, help="billions of operations of one decoder's training")
+    parser.add_argument("--exact", choices=("true", "false"), default="false", help="large data were not approximated")
     parser.add_argument("--plans", type=Path, help="folder of what plan_evaluation.py wrote of every data set")
     parser.add_argument("--n-boot", type=whole(1, 1_000_000), default=1000, help="bootstrap resamples")
     parser.add_argument("--seed", type=whole(*SEEDS), default=0, help="seeds the resampling")

@@ -12,16 +12,39 @@ SIZES = {"h5ad": 20 * 10**9, "tar": 10**9}
 
 
 @pytest.fixture(scope="module")
-def requested(tmp_path_factory) -> dict[str, int]:
-    """name -> MB, or minutes, that tests/pipeline/resources.nf prints."""
+def shown(tmp_path_factory) -> list[str]:
+    """What tests/pipeline/resources.nf prints."""
     folder = tmp_path_factory.mktemp("resources")
     for name, size in SIZES.items():
         with open(folder / f"a.{name}", "wb") as stream:
             stream.truncate(size)  # nothing is written
     files = [word for name in SIZES for word in (f"--{name}", folder / f"a.{name}")]
-    command = [os.environ["PLUMBLINE_NEXTFLOW"], "-q", "run", ROOT / "tests/pipeline/resources.nf", *files]
-    shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
-    return {name: int(value) for name, _, value in (line.partition("=") for line in shown.splitlines()) if value}
+    command = [
+        os.environ["PLUMBLINE_NEXTFLOW"],
+        "-q",
+        "run",
+        ROOT / "tests/pipeline/resources.nf",
+        *files,
+        "--n_cells",
+        "60000",
+    ]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def requested(shown) -> dict[str, int]:
+    """name -> MB, or minutes."""
+    return {name: int(value) for name, _, value in (line.partition("=") for line in shown) if value}
+
+
+def test_many_cells_are_scored_seed_by_seed(shown):
+    """Without a split, `paper` has nothing that depends on the seed."""
+    assert {line for line in shown if line.startswith("EVALUATE")} == {
+        "EVALUATE all d.random.recall.42 42 paper,corrected",
+        "EVALUATE all d.random.recall.43 43 corrected",
+        "EVALUATE split d.random.recall.42 42 paper,corrected",
+        "EVALUATE split d.random.recall.43 43 paper,corrected",
+    }
 
 
 def test_an_evaluation_asks_by_cells_dimensions_and_seeds(requested):

@@ -39,7 +39,8 @@ def run(tmp_path_factory):
     about |= {"experiments": "minimal_data,transfer,generality,cost", "data_reports": where / "tables"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "records", made_records)
-        summarise_scores.summarise(Namespace(**about, plans=None, n_boot=200, seed=0, outdir=where / "summary"))
+        settings = {"n_boot": 200, "n_draws": 50, "decoder_budget": 200, "exact": "false", "seed": 0}
+        summarise_scores.summarise(Namespace(**about, **settings, plans=None, outdir=where / "summary"))
     return read_run(where / "summary")
 
 

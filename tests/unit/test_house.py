@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "experiments": {"common", "counts", "genes", "data", "scoring", "metrics", "tasks"},
     "summary": {"common", "genes", "embedding", "scoring", "metrics", "tasks", "experiments"},
     "report": {"common", "scoring", "metrics", "tasks", "summary", "experiments"},
-    "benchmark": {"common", "data", "counts", "embedding", "models", "scoring", "tasks", "summary", "report"},
+    "bundles": {"common", "data", "embedding", "scoring", "tasks", "summary", "report"},
+    "benchmark": {"bundles", "common", "data", "counts", "embedding", "models", "scoring", "tasks", "summary", "report"},
 }
 NAMES = {path: ".".join(path.relative_to(BIN).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
 MODULES = {name.removesuffix(".__init__"): path for path, name in NAMES.items()}

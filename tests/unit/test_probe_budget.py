@@ -54,7 +54,7 @@ def test_a_tenth_of_the_operations_costs_less_accuracy_than_other_test_cells_wou
 
 def test_all_cells_of_each_minibatch_are_the_recipe_but_for_the_draw_of_the_minibatches():
     values, code = classes()
-    how = probe_budget.Plan(schedule=paper_schedule(600), cells=600)
+    how = probe_budget.ProbePlan(schedule=paper_schedule(600), cells=600)
     ours, recipe = fit(values, code, 12, how, 3), fit_linear(values, code, 12, how.schedule, 3)
     np.testing.assert_allclose(ours.weight, recipe.weight, atol=1e-4)
     np.testing.assert_allclose(ours.bias, recipe.bias, atol=1e-4)
@@ -62,7 +62,7 @@ def test_all_cells_of_each_minibatch_are_the_recipe_but_for_the_draw_of_the_mini
 
 def test_class_means_that_do_not_fit_are_taken_as_they_come(monkeypatch):
     values, code = classes(signal=0.5)
-    how = probe_budget.Plan(schedule=probe.Schedule(64, 40), cells=16)
+    how = probe_budget.ProbePlan(schedule=probe.Schedule(64, 40), cells=16)
     kept = fit(values, code, 12, how, 0).ranks(values, code) < 1
     monkeypatch.setattr(probe_budget, "_SUMS", 0)
     passing = fit(values, code, 12, how, 0).ranks(values, code) < 1

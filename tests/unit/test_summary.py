@@ -20,7 +20,7 @@ from plumbline.scoring.scores import COLUMNS, Items
 from plumbline.scoring.writing import write_rows
 from plumbline.summary import tables
 from plumbline.summary.absent import absent_rows
-from plumbline.summary.calibration import calibrate
+from plumbline.summary.calibration import calibrate, progress
 from plumbline.summary.comparisons import baseline_row
 from plumbline.summary.contest import Contest
 from plumbline.summary.distributions import unit_values
@@ -45,8 +45,8 @@ def folder(tmp_path_factory):
 def _arguments(where, **other):
     paths = {name: where / name for name in ("scores", "items", "provenance")}
     about = {"expected": where / "expected.json", "models": where / "models.csv", "published": None, "baseline": "pca",
-             "experiments": "", "plans": None,
-             "data_reports": where / "tables", "n_boot": 300, "seed": 0, "outdir": where / "summary"}  # fmt: skip
+             "experiments": "", "plans": None, "data_reports": where / "tables", "n_boot": 300, "n_draws": 50, "seed": 0,
+             "decoder_budget": 200, "exact": "false", "outdir": where / "summary"}  # fmt: skip
     return Namespace(**{**paths, **about, **other})
 
 
@@ -130,6 +130,22 @@ def test_calibration(comparisons):
     assert (error["floor"] > error["ceiling"]).all()  # lower is better
     calibrated = error.groupby("variant")["calibrated"].mean()
     assert calibrated["scvi"] > calibrated["pca"]
+
+
+def test_progress_goes_from_the_baseline_to_the_ceiling(comparisons):
+    recall = _headline(comparisons).xs("recall", level="task")
+    baseline, model, ceiling = (recall.loc[name, "value"] for name in ("pca", "scvi", "label_oracle"))
+    assert recall.loc[["pca", "label_oracle"], "progress"].tolist() == pytest.approx([0, 1])
+    assert recall.loc["scvi", "progress"] == pytest.approx((model - baseline) / (ceiling - baseline))
+    assert recall.loc["random", "progress"] < 0
+    error = comparisons[
+        (comparisons["metric"] == "mse") & (comparisons["variant"] == "scvi") & comparisons["calibrated"].notna()
+    ]
+    assert len(error)
+    assert (error["progress"] > 0).all()  # lower is better
+    assert comparisons.loc[comparisons["calibrated"].isna(), "progress"].isna().all()
+    at_the_ceiling = recall.assign(baseline_value=recall["ceiling"])
+    assert progress(at_the_ceiling).isna().all()
 
 
 def _scored(shares: dict[str, np.ndarray], kind: str = "batch") -> tuple[pd.DataFrame, Contest]:

@@ -9,7 +9,7 @@ import pytest
 from test_postprocess import cells
 
 from plumbline.common.errors import UserError
-from plumbline.embedding.contract import Embedding, open_embedding, read_embedding, rows_of, write_embedding
+from plumbline.embedding.contract import open_embedding, read_embedding, rows_of, write_embedding
 from plumbline.embedding.stored import GAP, StoredArray
 from plumbline.scoring import postprocess as fitting
 from plumbline.scoring import vectors as module
@@ -82,10 +82,9 @@ def test_a_damaged_value_is_found_though_no_array_is_made(tmp_path):
 
 
 def test_ids_in_the_same_order_are_not_searched():
-    embedding = Embedding(ids(5), np.zeros((5, 1), dtype=np.float32), {})
-    assert rows_of(embedding, ids(5)) is None
-    assert rows_of(embedding, ids(5).astype(object)) is None
-    assert rows_of(embedding, ids(5)[[2, 0, 1, 4, 3]]).tolist() == [2, 0, 1, 4, 3]
+    assert rows_of(ids(5), ids(5)) is None
+    assert rows_of(ids(5), ids(5).astype(object)) is None
+    assert rows_of(ids(5), ids(5)[[2, 0, 1, 4, 3]]).tolist() == [2, 0, 1, 4, 3]
 
 
 @pytest.mark.parametrize("method", POSTPROCESSINGS)

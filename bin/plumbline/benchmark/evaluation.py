@@ -6,7 +6,7 @@ from pathlib import Path
 from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.data.splits import read_splits
-from plumbline.embedding.contract import Embedding, open_embedding, rows_of
+from plumbline.embedding.contract import OpenEmbedding, open_embedding, rows_of
 from plumbline.scoring.evaluation import Row, absent_rows, evaluate
 from plumbline.scoring.screen import Screen, Subject, read_screen
 from plumbline.scoring.vectors import Vectors
@@ -54,9 +54,9 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
     return evaluate(subject, task, splits, how.protocols)
 
 
-def _vectors(embedding: Embedding, screen: Screen, path: Path) -> Vectors:
+def _vectors(embedding: OpenEmbedding, screen: Screen, path: Path) -> Vectors:
     """The vectors of the screen's cells, in its order. Raises UserError unless they are those of the embedding."""
-    rows, vectors = rows_of(embedding, screen.cell_id, str(path)), Vectors.of(embedding.values)
+    rows, vectors = rows_of(embedding.cell_id, screen.cell_id, str(path)), Vectors.of(embedding.values)
     return vectors if rows is None else vectors.take(rows)
 
 

@@ -119,7 +119,7 @@ class Screen:
         target = Path(temporary.name if temporary else str(folder))
         with staged(target) as made:
             source = made / f"{dataset.name}.h5ad"
-            write_input(source, adata, [dataset.perturbation_column, dataset.batch_column], layer)
+            write_input(source, adata, [dataset.perturbation_column, dataset.batch_column, dataset.guide_column], layer)
             prepare(dataset, source, None, made)
             write_splits(made / "tables", seeds, made / "tables/splits.parquet")
         screen = cls(target, adata, row | {"layer_name": layer})
@@ -207,6 +207,7 @@ class Screen:
         row |= {name: self.facts[name] for name in ("unexpressed_threshold", "unexpressed_scale", "min_counts")}
         batch = "batch" if self.facts["has_batches"] else None
         labels = ";".join(map(str, controls)) or "none"
+        row["guide_column"] = "guide" if "guide" in cells else None
         return row | {"perturbation_column": "perturbation", "control_label": labels, "batch_column": batch}
 
     def __repr__(self) -> str:

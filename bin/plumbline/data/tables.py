@@ -14,9 +14,12 @@ from plumbline.data.prepared import Prepared
 
 
 def cell_table(cells: CellTable, sums: Sums) -> pd.DataFrame:
-    """cell_id, perturbation, is_control, batch, n_counts of the kept cells. Raises UserError if no perturbed cell is kept."""
-    rows = np.concatenate(sums.rows)
-    columns = {name: getattr(cells, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch")}
+    """cell_id, perturbation, is_control, batch, guide (if any is known) and n_counts of the kept cells.
+
+    Raises UserError if no perturbed cell is kept.
+    """
+    rows, guide = np.concatenate(sums.rows), ("guide",) if (cells.guide != "").any() else ()
+    columns = {name: getattr(cells, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch", *guide)}
     table = pd.DataFrame(columns | {"n_counts": np.concatenate(sums.totals)})
     if table["is_control"].all():
         raise UserError("only controls are left after the filter on min_counts; lower min_counts in the sheet.")

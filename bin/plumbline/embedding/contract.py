@@ -4,7 +4,7 @@ A model writes ``embedding.npz`` (arrays ``cell_id`` and ``embedding``, no pickl
 with its provenance. Evaluation reads those two files and never imports a model. Rows are joined by id, never by position.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,15 @@ WRITTEN = "It is the provenance that lies beside an embedding: embed again, or r
 @dataclass(frozen=True)
 class Embedding:
     """One embedding. ``values`` is float32 (n_cells, d); ``provenance['status']`` is 'ok' or 'not_applicable'."""
+
+    cell_id: np.ndarray
+    values: np.ndarray
+    provenance: dict
+
+
+@dataclass(frozen=True)
+class OpenEmbedding:
+    """The same, checked, with values that may have stayed in the file."""
 
     cell_id: np.ndarray
     values: np.ndarray | StoredArray
@@ -55,10 +64,10 @@ def write_not_applicable(path: Path | str, reason: str, provenance: dict) -> Non
 def read_embedding(path: Path | str) -> Embedding:
     """Read an embedding and its provenance (``{'status': 'ok'}`` if no JSON lies beside it)."""
     embedding = open_embedding(path)
-    return replace(embedding, values=embedding.values[:])
+    return Embedding(embedding.cell_id, embedding.values[:], embedding.provenance)
 
 
-def open_embedding(path: Path | str) -> Embedding:
+def open_embedding(path: Path | str) -> OpenEmbedding:
     """As ``read_embedding``, but values that lie in the file as float32, uncompressed, are left there (``StoredArray``)."""
     path, sidecar = Path(path), provenance_path(path)
     with (
@@ -66,14 +75,13 @@ def open_embedding(path: Path | str) -> Embedding:
         np.load(path, allow_pickle=False) as arrays,
     ):
         ids = arrays["cell_id"].astype(str, copy=False)
-        values = stored_member(path, "embedding")
-        if values is None:
-            values = _real(arrays["embedding"], path.name).astype(np.float32, copy=False)
+        stored = stored_member(path, "embedding")
+        values = stored or _real(arrays["embedding"], path.name).astype(np.float32, copy=False)
     provenance = {"status": "ok", **(read_json_object(sidecar, WRITTEN) if sidecar.exists() else {})}
     if provenance["status"] == "ok":
         with reading(path):
             check_embedding(ids, values, path.name, provenance)
-    return Embedding(ids, values, provenance)
+    return OpenEmbedding(ids, values, provenance)
 
 
 def align(embedding: Embedding, cell_id: np.ndarray, source: str = "the embedding") -> np.ndarray:
@@ -81,20 +89,20 @@ def align(embedding: Embedding, cell_id: np.ndarray, source: str = "the embeddin
 
     Raises UserError on duplicate, missing or extra cells.
     """
-    rows = rows_of(embedding, cell_id, source)
-    return embedding.values[:] if rows is None else embedding.values[rows]
+    rows = rows_of(embedding.cell_id, cell_id, source)
+    return embedding.values if rows is None else embedding.values[rows]
 
 
-def rows_of(embedding: Embedding, cell_id: np.ndarray, source: str = "the embedding") -> np.ndarray | None:
-    """Which row of ``embedding`` each of ``cell_id`` (n,) is; None where they are the same in the same order.
+def rows_of(found: np.ndarray, cell_id: np.ndarray, source: str = "the embedding") -> np.ndarray | None:
+    """Which row of an embedding of the cells ``found`` each of ``cell_id`` (n,) is; None where they are the same in one order.
 
     Raises UserError on duplicate, missing or extra cells.
     """
-    if np.array_equal(embedding.cell_id, cell_id):
+    if np.array_equal(found, cell_id):
         return None
     wanted = np.asarray(cell_id).astype(str, copy=False)
-    order = np.argsort(embedding.cell_id, kind="stable")
-    have = embedding.cell_id[order]
+    order = np.argsort(found, kind="stable")
+    have = found[order]
     if len(have) > 1 and (have[1:] == have[:-1]).any():
         raise UserError(f"{source} has the cell id {str(have[1:][have[1:] == have[:-1]][0])!r} more than once.")
     missing = np.setdiff1d(wanted, have, assume_unique=True)
@@ -144,6 +152,8 @@ def check_embedding(ids: np.ndarray, values: np.ndarray | StoredArray, name: str
 def not_finite(values: np.ndarray | StoredArray) -> np.ndarray:
     """Which rows (n,) hold a value that is not finite; in blocks."""
     step = max(1, BLOCK // max(4 * values.shape[1], 1))
-    stored = isinstance(values, StoredArray)
-    parts = values.blocks(step) if stored else (values[start : start + step] for start in range(0, len(values), step))
+    if isinstance(values, StoredArray):
+        parts = values.blocks(step)
+    else:
+        parts = (values[start : start + step] for start in range(0, len(values), step))
     return np.concatenate([np.zeros(0, dtype=bool), *(~np.isfinite(part).all(axis=1) for part in parts)])

@@ -76,7 +76,7 @@ class StoredArray:
 
     def _read(self, start: int, n: int) -> np.ndarray:
         out = np.empty((n, self.shape[1]), dtype=np.float32)
-        view, place = memoryview(out).cast("B") if out.size else b"", self._offset + 4 * start * self.shape[1]
+        view, place = out.reshape(-1).view(np.uint8).data, self._offset + 4 * start * self.shape[1]
         done = 0
         while done < out.nbytes:
             got = os.preadv(self._file, [view[done:]], place + done)

@@ -58,9 +58,11 @@ def write_part(counts_path: Path, tables: Path, rows: np.ndarray, name: str, pre
         for _, block in counts.blocks(rows):
             writer.append(block)
         obs = {"perturbation": perturbation.astype(str), "batch": cells["batch"].to_numpy(dtype=str)}
+        obs |= {"guide": cells["guide"].to_numpy(dtype=str)} if "guide" in cells else {}
         var = {column: genes[column].to_numpy(dtype=str) for column in ("ensembl_id", "symbol")}
         writer.finish(cells["cell_id"].to_numpy(dtype=str), obs, genes["gene_id"].to_numpy(dtype=str), var)
     row = {"name": name, "title": f"{facts.get('title') or facts['name']}: held-out perturbations", "min_counts": 0}
     row |= {"perturbation_column": "perturbation", "control_label": control or None, "batch_column": "batch"}
+    row |= {"guide_column": "guide"} if "guide" in cells else {}
     row |= {column: facts.get(column) for column in KEPT}
     write_json(f"{prefix}.row.json", {column: value for column, value in row.items() if value not in (None, "")})

@@ -41,7 +41,7 @@ _MEMORY = 8  # of so many of its own cells is the probability of a class average
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ProbePlan:
     """How a probe is trained. cells: of each minibatch, over which the softmax is taken (0: all, the recipe itself).
     merged: updates made as one. ``note`` says it all."""
 
@@ -51,19 +51,19 @@ class Plan:
     note: str = ""
 
 
-def plan(protocol: str, n_train: int, d: int, n_classes: int, device: str = "cpu", exact: bool = False) -> Plan:
+def plan(protocol: str, n_train: int, d: int, n_classes: int, device: str = "cpu", exact: bool = False) -> ProbePlan:
     """The training that a protocol asks for, or what of it fits a CPU; nothing is cut on a GPU or if ``exact``."""
     schedule = (paper_schedule if protocol == "paper" else corrected_schedule)(n_train)
     note = f"{schedule.epochs} epochs of minibatches of {schedule.batch}"
     updates, size = schedule.epochs * n_steps(n_train, schedule), min(schedule.batch, n_train)
     if exact or device != "cpu" or updates * size * operations(d, n_classes) <= OPERATIONS:
-        return Plan(schedule=schedule, note=note)
+        return ProbePlan(schedule=schedule, note=note)
     merged = int(np.clip(updates // FEWEST_UPDATES, 1, MOST_MERGED))
     afforded = int(OPERATIONS / (updates // merged * operations(d, n_classes)))
     cells = min(size, max(FEWEST_CELLS, afforded))
     cut = f", cut to fit a CPU: softmax over {cells} cells of each"
     cut += f", {updates // merged} updates at {merged} times the rate for {updates}" if merged > 1 else ""
-    return Plan(schedule=schedule, cells=cells, merged=merged, note=note + cut)
+    return ProbePlan(schedule=schedule, cells=cells, merged=merged, note=note + cut)
 
 
 def operations(d: int, n_classes: int) -> float:
@@ -71,7 +71,7 @@ def operations(d: int, n_classes: int) -> float:
     return (4.0 * (d + 1) + _PER_LOGIT) * n_classes
 
 
-def fit(values: Source, code: np.ndarray, n_classes: int, how: Plan, seed: int, device: str = "cpu") -> Layer:
+def fit(values: Source, code: np.ndarray, n_classes: int, how: ProbePlan, seed: int, device: str = "cpu") -> Layer:
     """Train the probe as planned. values (n, d): a source of rows; code (n,): classes 0 .. n_classes - 1."""
     if not how.cells:
         return fit_linear(values, code, n_classes, how.schedule, seed, device=device)
@@ -119,7 +119,7 @@ def _expected(layer: np.ndarray, x: np.ndarray, y: np.ndarray, known: np.ndarray
 
 
 def _updates(
-    values: Source, code: np.ndarray, n_classes: int, how: Plan, random: np.random.Generator
+    values: Source, code: np.ndarray, n_classes: int, how: ProbePlan, random: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """For each update some cells of a minibatch, their classes, and the whole minibatch's mean of y x (n_classes, d + 1).
 

@@ -48,7 +48,7 @@ def _table(run: Run) -> dict:
 def _left_out(run: Run, calibrated: list[str]) -> str:
     """The tasks without a column, and why."""
     told = []
-    for task in [name for name in run.tasks if name not in calibrated]:
+    for task in [name for name in run.compared_tasks if name not in calibrated]:
         rows = run.headline[run.headline["task"] == task]
         whys = rows.loc[rows["status"] == "ok", "why_not_calibrated"]
         why = whys.mode().iloc[0] if len(whys) else "it has no score"

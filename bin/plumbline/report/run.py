@@ -66,6 +66,12 @@ class Run:
         found = set(self.comparisons["task"])
         return [task for task in tasks.records() if task in found] + sorted(found - set(tasks.names()))
 
+    @property
+    def compared_tasks(self) -> list[str]:
+        """Those of the tasks that compare models: not those that describe them."""
+        found = set(self.headline["task"])
+        return [task for task in self.tasks if task in found]
+
     def title(self, dataset: str) -> str:
         """A data set's title, or its name where it has none or shares it with another."""
         titles = {name: found["facts"].get("title") for name, found in self.about["datasets"].items()}

@@ -51,17 +51,17 @@ def postprocess(
         raise NotApplicable(f"post-processing {method!r} aligns on controls, and there are none")
     if vectors.shape[1] == 0:
         return vectors, info
-    own = _controls_of(controls, code, few)
-    fitted = _tvn(vectors, own) if method == "tvn" else _standardise(vectors, own, scale=method == "center_scale")
+    rows, own = np.flatnonzero(controls), _controls_of(controls, code, few)
+    fitted = _tvn(vectors, rows, own) if method == "tvn" else _standardise(vectors, rows, own, method == "center_scale")
     return vectors.mapped(fitted, code.astype(np.int32)), info
 
 
 def _controls_of(controls: np.ndarray, code: np.ndarray, few: np.ndarray) -> list[np.ndarray | None]:
-    """Row numbers of each batch's controls, None where they are too few; the last are all controls."""
+    """Row numbers of each batch's controls, None where they are too few."""
     rows = np.flatnonzero(controls)
     by_batch = rows[np.argsort(code[rows], kind="stable")]
     parts = np.split(by_batch, np.cumsum(np.bincount(code[rows], minlength=len(few)))[:-1])
-    return [*(None if fallback else part for part, fallback in zip(parts, few, strict=True)), rows]
+    return [None if fallback else part for part, fallback in zip(parts, few, strict=True)]
 
 
 def _blocks(vectors: Vectors, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -77,25 +77,26 @@ def _moments(vectors: Vectors, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return mean, np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)
 
 
-def _standardise(vectors: Vectors, own: list[np.ndarray | None], scale: bool) -> Standardise:
-    everywhere = _moments(vectors, own[-1])
-    found = [everywhere if rows is None else _moments(vectors, rows) for rows in own[:-1]]
+def _standardise(vectors: Vectors, rows: np.ndarray, own: list[np.ndarray | None], scale: bool) -> Standardise:
+    everywhere = _moments(vectors, rows)
+    found = [everywhere if part is None else _moments(vectors, part) for part in own]
     mean, deviation = (np.array(part) for part in zip(*found, strict=True))
     return Standardise(mean, deviation if scale else None)
 
 
-def _tvn(vectors: Vectors, own: list[np.ndarray | None]) -> Whiten:
+def _tvn(vectors: Vectors, rows: np.ndarray, own: list[np.ndarray | None]) -> Whiten:
     """Typical variation normalisation: z-score on controls, all principal axes of the controls, z-score on controls again,
     then a batch's cells times (covariance of its controls + 0.5 I)^(-1/2). The four steps are one affine map per batch."""
-    mean, deviation = _moments(vectors, own[-1])
-    total = _covariance(vectors, own[-1], mean, ddof=0)
+    mean, deviation = _moments(vectors, rows)
+    total = _covariance(vectors, rows, mean, ddof=0)
     variance, axes = np.linalg.eigh(total / np.outer(deviation, deviation))
     variance, axes = variance[::-1], axes[:, ::-1]
     # axes in which the controls do not vary keep their scale: dividing by their rounding noise would blow it up
     varies = variance > 1e-10 * max(variance[0], np.finfo(float).tiny)
     whiten = axes / deviation[:, None] / np.sqrt(np.where(varies, variance, 1.0))
-    everywhere = _whole(total * len(own[-1]) / max(len(own[-1]) - 1, 1), whiten)
-    of_batch = [everywhere if rows is None else _of_batch(vectors, rows, whiten) for rows in own[:-1]]
+    lacking = any(part is None for part in own)
+    everywhere = _whole(total * len(rows) / max(len(rows) - 1, 1), whiten) if lacking else None
+    of_batch = [everywhere if part is None else _of_batch(vectors, part, whiten) for part in own]
     return Whiten(mean, whiten.astype(np.float32), of_batch)
 
 

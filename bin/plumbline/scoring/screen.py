@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from plumbline.data.splits import Split
-from plumbline.scoring.vectors import Source, Vectors
+from plumbline.scoring.vectors import RowSource, Vectors
 
 
 @dataclass(frozen=True)
 class Screen:
     """Cells of a data set with the gene table and the facts.
 
-    cell_id, perturbation, batch: strings, as objects where they come from a file; is_control: bool. All (n_cells,).
+    cell_id, perturbation, batch: strings, as objects where they come from a file; is_control: bool. All (n_cells,). guide: the
+    same, '' for cells of which none is known; None where it is known of no cell.
     """
 
     cell_id: np.ndarray
@@ -26,11 +27,12 @@ class Screen:
     batch: np.ndarray
     genes: pd.DataFrame
     facts: dict
+    guide: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Screen":
         """A subset of the cells; genes and facts stay."""
         parts = {name: getattr(self, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch")}
-        return replace(self, **parts)
+        return replace(self, **parts, guide=None if self.guide is None else self.guide[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ class Subject:
         object.__setattr__(self, "embedding", Vectors.of(self.embedding))
 
     @staticmethod
-    def of_embedded(values: Vectors | Source, screen: Screen, **more: Any) -> "Subject":
+    def of_embedded(values: Vectors | RowSource, screen: Screen, **more: Any) -> "Subject":
         """The cells of ``screen`` that the model could embed: rows of ``values`` (n_cells, d) that are not NaN."""
         vectors, embedded = Vectors.of(values), np.ones(len(screen.cell_id), dtype=bool)
         for positions, block in vectors.blocks():
@@ -113,8 +115,12 @@ class View:
 
 def read_screen(tables: Path | str) -> Screen:
     """Read the tables folder that PREPARE writes (cells.parquet, genes.parquet, dataset.json); never the counts."""
+    from pyarrow.parquet import read_schema
+
     tables = Path(tables)
-    cells = pd.read_parquet(tables / "cells.parquet", columns=["cell_id", "perturbation", "is_control", "batch"])
+    columns = ["cell_id", "perturbation", "is_control", "batch", "guide"]
+    known = [name for name in read_schema(tables / "cells.parquet").names if name in columns]
+    cells = pd.read_parquet(tables / "cells.parquet", columns=known)
     return Screen(
         cell_id=cells["cell_id"].to_numpy(dtype=object),
         perturbation=_labels(cells["perturbation"]),
@@ -122,6 +128,7 @@ def read_screen(tables: Path | str) -> Screen:
         batch=_labels(cells["batch"]),
         genes=pd.read_parquet(tables / "genes.parquet"),
         facts=json.loads((tables / "dataset.json").read_text()),
+        guide=_labels(cells["guide"]) if "guide" in cells else None,
     )
 
 

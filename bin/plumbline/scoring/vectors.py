@@ -15,7 +15,7 @@ BLOCK_BYTES = 2**26  # rows of one block
 HELD_BYTES = 2**27  # an embedding up to this size is held in memory, as is each post-processing of it
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Where rows come from: an array, or one that lies in a file. float32 (n, d)."""
 
     @property
@@ -41,7 +41,7 @@ class Vectors:
     for the batch codes ``batch``, one per row. columns: the dimensions that are looked at.
     """
 
-    source: Source
+    source: RowSource
     rows: np.ndarray | None = None
     transform: Transform | None = None
     batch: np.ndarray | None = None
@@ -50,7 +50,7 @@ class Vectors:
     ndim = 2
 
     @staticmethod
-    def of(values: "Vectors | Source") -> "Vectors":
+    def of(values: "Vectors | RowSource") -> "Vectors":
         """The same vectors of an array, or of one in a file; those of a small file are read here."""
         if isinstance(values, Vectors):
             return values

@@ -107,10 +107,16 @@ def known_metric(name: str) -> Metric:
     return tasks.metrics().get(name) or Metric(name=name, title=name, lowest=-np.inf, highest=np.inf)
 
 
-def main_metric(task: str, facts: dict) -> str:
-    """The metric that ranks models on a data set; '' for a task this version does not have."""
+def describes(task: str) -> bool:
+    """Whether a task describes models and does not compare them."""
     record = known_task(task)
-    return record.main(facts) if record else ""
+    return record is not None and record.describes
+
+
+def main_metric(task: str, facts: dict) -> str:
+    """The metric that ranks models on a data set; '' for a task that does not rank them, or that this version does not have."""
+    record = known_task(task)
+    return record.main(facts) if record and not describes(task) else ""
 
 
 class ItemFiles:
@@ -131,7 +137,7 @@ class ItemFiles:
         found = {}
         for path in self.paths.get((dataset, variant, fit_on, task), []):
             frame = _chosen_items(path, metric, protocol)
-            found |= {int(seed): _items(part) for seed, part in frame.groupby("seed")}
+            found |= {int(seed): items_of(part) for seed, part in frame.groupby("seed")}
         return found
 
 
@@ -156,7 +162,8 @@ def _read_items(path: Path, wanted: list[tuple]) -> pd.DataFrame:
     return pd.read_parquet(path, columns=columns, filters=[*wanted, ("postprocess", "in", list(CHOSEN.values()))])
 
 
-def _items(frame: pd.DataFrame) -> Items:
+def items_of(frame: pd.DataFrame) -> Items:
+    """The items of one score: rows of the item table under one seed, protocol and post-processing."""
     kind, offset, scale = (frame[name].iloc[0] for name in ("unit_kind", "offset", "scale"))
     unit2 = frame["unit2"].to_numpy(dtype=str) if kind == "pair" else None
     sums = [frame[name].to_numpy(dtype=float) for name in ("numerator", "denominator")]

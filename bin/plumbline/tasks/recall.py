@@ -193,4 +193,5 @@ TASK = Task(
     main_metric="recall_mean",
     not_applicable=not_applicable,
     run=run,
+    centers_perturbed=True,
 )

@@ -10,7 +10,7 @@ from plumbline.data.splits import n_train
 from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc, placements
 from plumbline.metrics.neighbours import QUERIES
 from plumbline.metrics.probe import Layer, knn_k, knn_ranks
-from plumbline.metrics.probe_budget import Plan, fit, plan
+from plumbline.metrics.probe_budget import ProbePlan, fit, plan
 from plumbline.metrics.rows import Rows, Source, blocks, moments
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
@@ -99,7 +99,7 @@ def _linear(view: View, values: Source) -> list[Score]:
     ]
 
 
-def _probe(values: Source, code: np.ndarray, n_classes: int, how: Plan, view: View) -> Layer:
+def _probe(values: Source, code: np.ndarray, n_classes: int, how: ProbePlan, view: View) -> Layer:
     digest = hashlib.blake2b(np.ascontiguousarray(code).data, digest_size=32)
     for _, block in blocks(values):
         digest.update(np.ascontiguousarray(block).data)

@@ -21,7 +21,7 @@ process SUMMARISE {
     tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
 
     script:
-    def options = meta.subMap(['baseline', 'seed']) + ['n-boot': meta.n_boot, experiments: meta.experiments.join(',')]
+    def options = meta.subMap(['baseline', 'seed']) + ['n-boot': meta.n_boot, 'n-draws': meta.n_draws, 'decoder-budget': meta.decoder_budget, exact: meta.exact ?: null, experiments: meta.experiments.join(',')]
     """
     cat > arguments.json <<'ARGUMENTS'
     ${jsonArguments(options)}

@@ -1,4 +1,4 @@
-"""What a task loads: a run starts hundreds of processes, and most of a small one's time is imports."""
+"""EVALUATE as a process: what it loads (a run starts hundreds, most of a small one's time is imports), and its seeds apart."""
 
 import json
 import subprocess
@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plumbline import tasks
+from plumbline.benchmark.evaluation import Scoring, scored
 from plumbline.embedding.contract import write_embedding
 from plumbline.genes.relationships import known_pairs
+from plumbline.scoring.evaluation import score_rows
 
 BIN = Path(__file__).resolve().parents[2] / "bin"
 HEAVY = ("torch", "scipy.stats", "sklearn", "scanpy", "anndata", "faiss", "numba", "h5py", "matplotlib", "pandas")
@@ -61,3 +64,21 @@ def test_an_evaluation_loads_what_it_computes_with(task, computes_with, prepared
     command = ["evaluate_embedding.py", *map(str, arguments)]
     assert loaded(f"import sys, evaluate_embedding; sys.argv = {command!r}; evaluate_embedding.main()") <= computes_with
     assert set(pd.read_parquet(tmp_path / "out.scores.parquet")["status"]) >= {"ok"}
+
+
+@pytest.mark.parametrize("task", ["recall", "separability"])
+def test_seeds_scored_apart_are_the_rows_of_all_together(task, prepared):
+    """Large data sets get an EVALUATE per seed; without a split, `paper` is scored with the first alone."""
+    record = tasks.load(task)
+
+    def rows(seeds, protocols):
+        how = Scoring(seeds=seeds, protocols=protocols, n_draws=9)
+        found = scored(prepared / "e.npz", prepared / "tables", None, task, how)
+        return pd.DataFrame(score_rows(found, record, 9))
+
+    further = ["paper", "corrected"] if record.uses_split else ["corrected"]
+    apart = pd.concat([rows([42], ["paper", "corrected"]), rows([43], further)])
+    keys = ["protocol", "seed", "postprocess", "metric"]
+    together = rows([42, 43], ["paper", "corrected"])
+    assert (together["status"] == "ok").any()
+    pd.testing.assert_frame_equal(*(table.sort_values(keys, ignore_index=True) for table in (apart, together)))
