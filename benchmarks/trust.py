@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Do verdicts and intervals hold their level? Screens simulated in embedding space, scored by the tasks themselves.
+
+    python benchmarks/trust.py run --design few --repeats 400 --results DIR     (appends: an interrupted run goes on)
+    python benchmarks/trust.py table --results DIR > benchmarks/trust.md
+
+Every repeat is a new screen: new effects, batches, controls and cells. Two embeddings are equally good by construction: they
+share effects and batch shifts, and the noise of every cell is their own. Further ones have effects 5, 10 and 20 % larger.
+"""
+
+import argparse
+import pickle
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
+
+from plumbline import tasks
+from plumbline.data.simulate import choose_complexes
+from plumbline.data.splits import make_split
+from plumbline.genes.relationships import known_pairs
+from plumbline.scoring.evaluation import evaluate
+from plumbline.scoring.screen import Screen, Subject
+from plumbline.tasks import recall
+
+SEEDS = (42, 43)
+TASKS = ("magnitude", "consistency", "recall", "separability", "batch_effect")
+ADVANTAGES = (0.05, 0.10, 0.20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """A kind of screen. cells: per perturbation, on average; spread: sd of their logarithm. unbalanced: sd of the logarithm of
+    a batch's size. effect: length of a mean effect, in sd of a cell's noise; shared: the part of its variance that a
+    complex has in common. shift: sd of a batch's shift; twist: sd of what a batch adds to an effect, relative to it."""
+
+    n_perturbations: int = 40
+    cells: int = 15
+    spread: float = 0.2
+    n_batches: int = 8
+    unbalanced: float = 0.0
+    n_controls: int = 160
+    effect: float = 1.0
+    shared: float = 0.5
+    shift: float = 0.5
+    twist: float = 0.2
+    d: int = 16
+
+
+DESIGNS = {
+    "few": Design(),
+    "many": Design(n_perturbations=120, cells=10, n_batches=12, n_controls=240),
+    "unbalanced": Design(unbalanced=0.8, n_batches=12),
+    "weak": Design(effect=0.5, shared=0.2),
+    "strong": Design(effect=2.0, shared=0.8),
+    "spread": Design(n_perturbations=60, spread=0.9),
+}
+
+
+def simulate(design: Design, seed: int, advantages: tuple[float, ...] = ()) -> tuple[Screen, dict[str, np.ndarray]]:
+    """A screen, and the embeddings of its cells: 'a' and 'b', equally good, and one per advantage, to be compared with b."""
+    rng = np.random.default_rng(seed)
+    genes, complexes = perturbed_genes(design.n_perturbations)
+    code, batch = _cells(design, rng)
+    common = rng.normal(size=(complexes.max() + 1, design.d))[complexes]
+    own = rng.normal(size=(design.n_perturbations, design.d))
+    length = design.effect * np.exp(rng.normal(0, 0.5, design.n_perturbations)) / np.sqrt(design.d)
+    effect = (np.sqrt(design.shared) * common + np.sqrt(1 - design.shared) * own) * length[:, None]
+    shift = design.shift * rng.normal(size=(design.n_batches, design.d))
+    twist = design.twist * length[:, None, None] * rng.normal(size=(design.n_perturbations, design.n_batches, design.d))
+    moved = np.where((code >= 0)[:, None], effect[code] + twist[code, batch], 0)
+    noise = rng.normal(size=(2, len(code), design.d))
+    made = {"a": 0.0, "b": 0.0} | {f"+{100 * more:.0f} %": more for more in advantages}
+    z = {name: (shift[batch] + (1 + more) * moved + noise[int(name == "b")]).astype(np.float32) for name, more in made.items()}
+    return _screen(design, np.array([*genes, "control"])[code], code < 0, batch), z
+
+
+@cache
+def perturbed_genes(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Genes of n perturbations, the same in every repeat, and the number of the CORUM complex of each."""
+    chosen = list(choose_complexes(n, np.random.default_rng(0)).values())
+    return np.concatenate(chosen), np.repeat(np.arange(len(chosen)), list(map(len, chosen)))
+
+
+@cache
+def pairs_of_perturbed(source: str, n: int) -> np.ndarray:
+    """The known pairs with a perturbed gene: the task finds the same in them as in all, sooner."""
+    pairs = known_pairs(source)
+    return pairs[np.isin(pairs, perturbed_genes(n)[0]).any(axis=1)]
+
+
+def _cells(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Perturbation (n,), -1 for controls, and batch (n,) of every cell."""
+    size = design.cells * np.exp(rng.normal(0, design.spread, design.n_perturbations) - design.spread**2 / 2)
+    code = np.repeat(np.arange(-1, design.n_perturbations), [design.n_controls, *np.maximum(4, np.round(size)).astype(int)])
+    share = np.exp(rng.normal(0, design.unbalanced, design.n_batches))
+    return code, rng.choice(design.n_batches, len(code), p=share / share.sum())
+
+
+def _screen(design: Design, perturbation: np.ndarray, is_control: np.ndarray, batch: np.ndarray) -> Screen:
+    genes = pd.DataFrame({"gene_id": [""], "symbol": [""], "ensembl_id": [""]})
+    facts = {"n_perturbations": design.n_perturbations, "n_batches": design.n_batches, "has_batches": True,
+             "has_controls": True, "organism": "human", "perturbation_type": "CRISPRi"}  # fmt: skip
+    names = np.char.add("c", np.arange(len(batch)).astype(str))
+    return Screen(names, perturbation.astype(str), is_control, np.char.add("b", batch.astype(str)), genes, facts)
+
+
+def score(screen: Screen, z: dict[str, np.ndarray], names: tuple[str, ...] = TASKS, n_draws: int = 199) -> dict:
+    """embedding -> metric -> seed -> Score, under the protocol `corrected` with its chosen post-processing."""
+    recall.known_pairs = partial(pairs_of_perturbed, n=screen.facts["n_perturbations"])
+    splits = [make_split(screen.perturbation, screen.is_control, screen.batch, seed, "batch") for seed in SEEDS]
+    found: dict = {name: {} for name in z}
+    for name, values in z.items():
+        subject = Subject.of_embedded(values, screen, n_draws=n_draws)
+        for task in map(tasks.load, names):
+            for row in evaluate(subject, task, splits, ["corrected"]):
+                if row.postprocess == "selected" and row.score.items is not None:
+                    found[name].setdefault(row.score.metric, {})[row.seed] = row.score
+    return found
+
+
+def run(design: str, task: str, repeats: int, advantages: tuple[float, ...], results: Path, seconds: float) -> None:
+    """Append repeats to ``results``/DESIGN.TASK.pickle until there are so many, or the seconds have passed."""
+    results.mkdir(parents=True, exist_ok=True)
+    path, start = results / f"{design}.{task}.pickle", time.monotonic()
+    done = sum(1 for _ in read(path))
+    with path.open("ab") as file:
+        for repeat in range(done, repeats):
+            if time.monotonic() - start > seconds:
+                break
+            screen, z = simulate(DESIGNS[design], 1000 + repeat, advantages)
+            pickle.dump(score(screen, z, (task,)), file)
+            file.flush()
+
+
+def read(path: Path):
+    """The repeats of a results file."""
+    if path.exists():
+        with path.open("rb") as file:
+            while file.peek(1):
+                yield pickle.load(file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("verb", choices=("run", "table"))
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--designs", default=",".join(DESIGNS))
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--repeats", type=int, default=400)
+    parser.add_argument("--seconds", type=float, default=np.inf, help="stop after so long; the next run goes on")
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    for design in arguments.designs.split(","):
+        for task in arguments.tasks.split(","):
+            left = arguments.seconds - (time.monotonic() - start)
+            run(design, task, arguments.repeats, (), arguments.results, left)
+
+
+if __name__ == "__main__":
+    main()
