@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 from plumbline import tasks
 from plumbline.data.simulate import choose_complexes
 from plumbline.data.splits import make_split
-from plumbline.genes.relationships import known_pairs
+from plumbline.genes.relationships import complexes, known_pairs
 from plumbline.scoring.evaluation import evaluate
 from plumbline.scoring.screen import Screen, Subject
 from plumbline.tasks import recall
@@ -61,6 +61,13 @@ DESIGNS = {
     "strong": Design(effect=2.0, shared=0.8),
     "spread": Design(n_perturbations=60, spread=0.9),
 }
+
+
+@cache
+def complexes_of_perturbed(n: int) -> dict[str, list[str]]:
+    """The complexes with enough perturbed members to be scored."""
+    genes = set(perturbed_genes(n)[0])
+    return {name: members for name, members in complexes().items() if len(genes & set(members)) >= recall.MIN_MEMBERS}
 
 
 def simulate(design: Design, seed: int, advantages: tuple[float, ...] = ()) -> tuple[Screen, dict[str, np.ndarray]]:
@@ -114,6 +121,7 @@ def _screen(design: Design, perturbation: np.ndarray, is_control: np.ndarray, ba
 def score(screen: Screen, z: dict[str, np.ndarray], names: tuple[str, ...] = TASKS, n_draws: int = 199) -> dict:
     """embedding -> metric -> seed -> Score, under the protocol `corrected` with its chosen post-processing."""
     recall.known_pairs = partial(pairs_of_perturbed, n=screen.facts["n_perturbations"])
+    recall.complexes = partial(complexes_of_perturbed, n=screen.facts["n_perturbations"])
     splits = [make_split(screen.perturbation, screen.is_control, screen.batch, seed, "batch") for seed in SEEDS]
     found: dict = {name: {} for name in z}
     for name, values in z.items():
