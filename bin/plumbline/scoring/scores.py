@@ -27,6 +27,8 @@ class Items:
     unit (k,): names. For kind 'pair', ``unit2`` (k,) names the second gene and intervals resample genes, not pairs.
     numerator, denominator (k,): float64; the score is ``offset + scale * numerator.sum() / denominator.sum()``.
     extra: further columns of the item table, each (k,), such as 'p', 'q', 'n_cells', 'value'.
+    influence: what all units share, such as a group of controls: its name -> its influence on the score (how far the score
+    moves with that group's deviation from the mean of all controls). Groups are independent; intervals add their variance.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Items:
     offset: float = 0.0
     scale: float = 1.0
     extra: dict[str, np.ndarray] = field(default_factory=dict)
+    influence: dict[str, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
