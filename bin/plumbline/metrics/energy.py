@@ -6,6 +6,7 @@ included (Szekely & Rizzo 2013, J Stat Plan Inference 143:1249). It is >= 0, and
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from plumbline.metrics.groups import Groups, enough_relabellings, group_by
 MAX_CELLS = 500  # cells of a perturbation in the permutation test; more are sub-sampled
 MAX_CONTROLS = 300  # batch-matched controls in the permutation test; more are sub-sampled
 MIN_CELLS = 5  # a perturbation with fewer cells is not scored
+CONTROL_GROUPS = 40  # groups in which the influence of the controls is summed up
 _BLOCK = 1024
 
 
@@ -94,12 +96,17 @@ def permutation_test(
 
 @dataclass(frozen=True)
 class MatchedTest:
-    """Per perturbation (g,): the observed distance, its null (g, n_draws), cells and controls used; NaN if not scored."""
+    """Per perturbation (g,): the observed distance, its null (g, n_draws), cells and controls used; NaN if not scored.
+
+    pull (g, CONTROL_GROUPS): influence of each group of controls (``control_group``) on the observed distance: perturbations
+    that lie far from one sample of controls are not independent.
+    """
 
     observed: np.ndarray
     null: np.ndarray
     n_cells: np.ndarray
     n_controls: np.ndarray
+    pull: np.ndarray
 
 
 def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
@@ -127,8 +134,12 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
     pools = np.split(np.flatnonzero(control), np.cumsum(np.bincount(code[control], minlength=code.max() + 1))[:-1])
     cells = group_by(np.where(control, "", np.asarray(perturbation)[order]))
     result = MatchedTest(
-        np.full(len(names), np.nan), np.full((len(names), n_draws), np.nan), *np.zeros((2, len(names)), dtype=np.int64)
+        np.full(len(names), np.nan),
+        np.full((len(names), n_draws), np.nan),
+        *np.zeros((2, len(names)), dtype=np.int64),
+        np.zeros((len(names), CONTROL_GROUPS)),
     )
+    group = control_group(np.asarray(cell_id)[order], control)
 
     def test(item: int) -> None:
         start = seed_of(seed, str(names[item]))
@@ -141,10 +152,31 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
         rows = x[order[picked]].astype(np.float32)
         distances = _distances_within(rows - rows.mean(axis=0))
         result.observed[item], result.null[item] = permutation_test(distances, wanted, starts, n_draws, start)
+        others, pull = influence_of_controls(distances, wanted, starts)
+        result.pull[item] = np.bincount(group[picked[others]], pull, minlength=CONTROL_GROUPS)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(test, range(len(names))))
     return result
+
+
+def control_group(cell_id: np.ndarray, is_control: np.ndarray) -> np.ndarray:
+    """Number of the group (n,) of each control, from its id alone, so that every seed has the same; 0 for other cells."""
+    group = np.zeros(len(cell_id), dtype=np.int64)
+    group[is_control] = [crc32(str(name).encode()) % CONTROL_GROUPS for name in cell_id[is_control]]
+    return group
+
+
+def influence_of_controls(distances: np.ndarray, wanted: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the unmarked cells (controls; arguments as in ``permutation_test``) and the influence of each on the energy
+    distance: its derivative by the control's weight, relative to the mean of its stratum, over the number of controls."""
+    stratum = np.repeat(np.arange(len(wanted)), np.diff(starts))
+    marked = np.arange(len(distances)) - np.asarray(starts)[:-1][stratum] < wanted[stratum]
+    others = np.flatnonzero(~marked)
+    pull = 2 * (distances[others][:, marked].mean(axis=1) - distances[others][:, others].mean(axis=1))
+    size = np.maximum(np.bincount(stratum[others], minlength=len(wanted)), 1)
+    mean = np.bincount(stratum[others], pull, minlength=len(wanted)) / size
+    return others, (pull - mean[stratum[others]]) / len(others)
 
 
 def _match(

@@ -1,5 +1,7 @@
 """From a statistic and its null values to p values and to the share of significant perturbations."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -8,6 +10,7 @@ from plumbline.scoring.screen import Screen
 from plumbline.scoring.stats import bh
 
 ALPHA = 0.05
+STEEPEST = 0.6  # slope beyond which Benjamini-Hochberg's threshold is not followed
 MIN_NULL = 19  # unexpressed perturbations below which the paper's test is not made: of 2, noise passes both in 1 of 3 cases
 
 
@@ -57,11 +60,53 @@ def null_too_small(n: int, what: str) -> str:
     return f"{number} of unexpressed genes {what}: a null of fewer than {MIN_NULL} cannot hold false positives at 5 %"
 
 
-def significance(
-    metric: str, names: np.ndarray, p: np.ndarray, value: np.ndarray, n_cells: np.ndarray, reason: str = "", fdr: bool = False
+def significance(  # noqa: PLR0913 - what a perturbation's row shows, and how it is counted
+    metric: str,
+    names: np.ndarray,
+    p: np.ndarray,
+    value: np.ndarray,
+    n_cells: np.ndarray,
+    reason: str = "",
+    fdr: bool = False,
+    influence: Callable[[float], dict[str, float]] | None = None,
 ) -> Score:
-    """Percentage of perturbations with p <= 0.05, or with ``fdr`` with q <= 0.05 (Benjamini-Hochberg). All arrays (k,)."""
+    """Percentage of perturbations with p <= 0.05, or with ``fdr`` with q <= 0.05 (Benjamini-Hochberg). All arrays (k,).
+
+    influence: of what the perturbations share, by name, on the percentage with p up to a given threshold. With ``fdr`` the
+    threshold itself moves with every perturbation: their numerators are spread by that much, about the same mean.
+    """
     q = bh(p)
     hit = 100.0 * ((q if fdr else p) <= ALPHA)
+    threshold, steep = bh_threshold(p, q) if fdr else (ALPHA, 1.0)
+    shared = {name: steep * part for name, part in influence(threshold).items()} if influence else {}
     extra = {"p": p, "q": q, "value": value, "n_cells": n_cells}
-    return Score.of(metric, Items("perturbation", names, hit, np.ones(len(names)), extra=extra), reason=reason)
+    hit = hit.mean() + steep * (hit - hit.mean()) if len(hit) else hit
+    items = Items("perturbation", names, hit, np.ones(len(names)), extra=extra, influence=shared)
+    return Score.of(metric, items, reason=reason)
+
+
+def bh_threshold(p: np.ndarray, q: np.ndarray) -> tuple[float, float]:
+    """The largest p with q <= 0.05 (0.05 / k if there is none), and by how much Benjamini-Hochberg spreads the share F(t) below it.
+
+    The threshold t solves F(t) = t / 0.05; one more p below it raises it, and so lets in others: the influence of each p on
+    F(t) is 1 / (1 - e) times that at a fixed t, e being the slope of log F over log t, here taken from t / 3 to 3 t.
+    """
+    k, found = len(p), np.sort(p[q <= ALPHA])
+    if not len(found):
+        return ALPHA / max(k, 1), 1.0
+    at = np.searchsorted(np.sort(p), [found[-1] / 3, 3 * found[-1]], side="right")
+    slope = np.log((at[1] + 0.5) / (at[0] + 0.5)) / np.log(9)
+    return float(found[-1]), 1 / (1 - min(slope, STEEPEST))
+
+
+def influence_on_share(observed: np.ndarray, null: np.ndarray, pull: np.ndarray, threshold: float) -> dict[str, float]:
+    """Influence of groups of controls on the percentage of perturbations with p <= threshold.
+
+    observed (k,); null (k, K); pull (k, groups): influence of each group on ``observed``. A group counts where it can turn the
+    test: in units of the null's standard deviation, a normal kernel of width 1 about the null's (1 - threshold) quantile.
+    """
+    spread = np.maximum(null.std(axis=1), np.finfo(float).tiny)
+    beyond = (observed - np.quantile(null, 1 - threshold, axis=1)) / spread
+    density = np.exp(-np.minimum(beyond**2, 200) / 2) / np.sqrt(2 * np.pi)
+    total = 100 * (density / spread) @ pull / max(len(observed), 1)
+    return {f"controls {group}": float(part) for group, part in enumerate(total) if part}
