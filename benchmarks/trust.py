@@ -60,6 +60,7 @@ DESIGNS = {
     "weak": Design(effect=0.5, shared=0.2),
     "strong": Design(effect=2.0, shared=0.8),
     "spread": Design(n_perturbations=60, spread=0.9),
+    "batches": Design(n_batches=40, n_controls=400, cells=20),
 }
 
 

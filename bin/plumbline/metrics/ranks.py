@@ -73,14 +73,15 @@ def significance(  # noqa: PLR0913 - what a perturbation's row shows, and how it
     """Percentage of perturbations with p <= 0.05, or with ``fdr`` with q <= 0.05 (Benjamini-Hochberg). All arrays (k,).
 
     influence: of what the perturbations share, by name, on the percentage with p up to a given threshold. With ``fdr`` the
-    threshold itself moves with every perturbation: their numerators are spread by that much, about the same mean.
+    threshold itself moves with every perturbation: that is an influence of its own.
     """
     q = bh(p)
     hit = 100.0 * ((q if fdr else p) <= ALPHA)
     threshold, steep = bh_threshold(p, q) if fdr else (ALPHA, 1.0)
     shared = {name: steep * part for name, part in influence(threshold).items()} if influence else {}
+    if steep > 1:
+        shared |= zip(names.tolist(), ((steep - 1) * (hit - hit.mean()) / len(hit)).tolist(), strict=True)
     extra = {"p": p, "q": q, "value": value, "n_cells": n_cells}
-    hit = hit.mean() + steep * (hit - hit.mean()) if len(hit) else hit
     items = Items("perturbation", names, hit, np.ones(len(names)), extra=extra, influence=shared)
     return Score.of(metric, items, reason=reason)
 

@@ -27,8 +27,9 @@ class Items:
     unit (k,): names. For kind 'pair', ``unit2`` (k,) names the second gene and intervals resample genes, not pairs.
     numerator, denominator (k,): float64; the score is ``offset + scale * numerator.sum() / denominator.sum()``.
     extra: further columns of the item table, each (k,), such as 'p', 'q', 'n_cells', 'value'.
-    influence: what all units share, such as a group of controls: its name -> its influence on the score (how far the score
-    moves with that group's deviation from the mean of all controls). Groups are independent; intervals add their variance.
+    influence: what units share, name -> influence on the score: a group of controls (how far the score moves with that group's
+    deviation from the mean of all controls), or a unit that moves the score beyond its own value, through a threshold or its
+    neighbours. Independent; intervals add their variance.
     """
 
     kind: str

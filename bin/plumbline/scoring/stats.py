@@ -89,7 +89,7 @@ def draws(parts: Sequence[Items], n_boot: int = 1000, seed: int = 0) -> np.ndarr
     """Scores under ``n_boot`` resamplings of the units they share, (n_boot, len(parts)); nan where nothing is left to score.
 
     Units are drawn with replacement, and each of the groups in ``Items.influence`` moves the score by its influence times a
-    standard normal number, the same for every part (or, where it is a gene that is drawn, times how often it was less one).
+    standard normal number, the same for every part (or, where it names a unit, times how often that was drawn less one).
     For kind 'pair' genes are drawn, and a pair counts the mean of how often
     its two genes were, twice less one: the variance of the draws is the sum over genes of the squared influence of all pairs
     of a gene, in which every pair stands at both its genes (``counted_twice`` gives what is too much). ``parts`` are
@@ -101,15 +101,16 @@ def draws(parts: Sequence[Items], n_boot: int = 1000, seed: int = 0) -> np.ndarr
         raise ValueError("a unit of a score has a numerator or denominator that is not finite")
     rng, (genes, ends) = np.random.default_rng(seed), _genes(first)
     width = max(len(first.unit), len(genes))
-    names = [*genes, *sorted({name for part in parts for name in part.influence}.difference(genes.tolist()))]
+    own = genes.tolist() if len(genes) else np.asarray(first.unit).astype(str).tolist()
+    names = [*own, *sorted({name for part in parts for name in part.influence}.difference(own))]
     influence, noise = _influence(parts, names), np.random.default_rng([seed, 1])
     drawn = [np.zeros((0, len(parts)))]
-    for counts in _resample(rng, len(genes) or len(first.unit), n_boot, width):
+    for counts in _resample(rng, len(own), n_boot, width):
         totals = _weigh(counts, ends) @ sums
         numerator, denominator = totals[:, ::2], totals[:, 1::2]
         ratio = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
-        others = noise.standard_normal((len(counts), len(names) - len(genes)))
-        drawn.append(ratio + np.hstack([counts[:, : len(genes)] - 1, others]) @ influence)
+        others = noise.standard_normal((len(counts), len(names) - len(own)))
+        drawn.append(ratio + np.hstack([counts - 1, others]) @ influence)
     return np.concatenate(drawn)
 
 
