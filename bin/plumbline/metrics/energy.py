@@ -6,18 +6,17 @@ included (Szekely & Rizzo 2013, J Stat Plan Inference 143:1249). It is >= 0, and
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from zlib import crc32
 
 import numpy as np
 
 from plumbline.common.random import seed_of
 from plumbline.metrics.draws import draw_members
 from plumbline.metrics.groups import Groups, enough_relabellings, group_by
+from plumbline.metrics.influence import CONTROL_GROUPS, control_group, influence_of_controls
 
 MAX_CELLS = 500  # cells of a perturbation in the permutation test; more are sub-sampled
 MAX_CONTROLS = 300  # batch-matched controls in the permutation test; more are sub-sampled
 MIN_CELLS = 5  # a perturbation with fewer cells is not scored
-CONTROL_GROUPS = 40  # groups in which the influence of the controls is summed up
 _BLOCK = 1024
 
 
@@ -158,25 +157,6 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(test, range(len(names))))
     return result
-
-
-def control_group(cell_id: np.ndarray, is_control: np.ndarray) -> np.ndarray:
-    """Number of the group (n,) of each control, from its id alone, so that every seed has the same; 0 for other cells."""
-    group = np.zeros(len(cell_id), dtype=np.int64)
-    group[is_control] = [crc32(str(name).encode()) % CONTROL_GROUPS for name in cell_id[is_control]]
-    return group
-
-
-def influence_of_controls(distances: np.ndarray, wanted: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the unmarked cells (controls; arguments as in ``permutation_test``) and the influence of each on the energy
-    distance: its derivative by the control's weight, relative to the mean of its stratum, over the number of controls."""
-    stratum = np.repeat(np.arange(len(wanted)), np.diff(starts))
-    marked = np.arange(len(distances)) - np.asarray(starts)[:-1][stratum] < wanted[stratum]
-    others = np.flatnonzero(~marked)
-    pull = 2 * (distances[others][:, marked].mean(axis=1) - distances[others][:, others].mean(axis=1))
-    size = np.maximum(np.bincount(stratum[others], minlength=len(wanted)), 1)
-    mean = np.bincount(stratum[others], pull, minlength=len(wanted)) / size
-    return others, (pull - mean[stratum[others]]) / len(others)
 
 
 def _match(

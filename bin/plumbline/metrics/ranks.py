@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from plumbline.metrics.influence import bh_threshold
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import Screen
 from plumbline.scoring.stats import bh
 
 ALPHA = 0.05
-STEEPEST = 0.6  # slope beyond which Benjamini-Hochberg's threshold is not followed
 MIN_NULL = 19  # unexpressed perturbations below which the paper's test is not made: of 2, noise passes both in 1 of 3 cases
 
 
@@ -77,37 +77,10 @@ def significance(  # noqa: PLR0913 - what a perturbation's row shows, and how it
     """
     q = bh(p)
     hit = 100.0 * ((q if fdr else p) <= ALPHA)
-    threshold, steep = bh_threshold(p, q) if fdr else (ALPHA, 1.0)
+    threshold, steep = bh_threshold(p, q, ALPHA) if fdr else (ALPHA, 1.0)
     shared = {name: steep * part for name, part in influence(threshold).items()} if influence else {}
     if steep > 1:
         shared |= zip(names.tolist(), ((steep - 1) * (hit - hit.mean()) / len(hit)).tolist(), strict=True)
     extra = {"p": p, "q": q, "value": value, "n_cells": n_cells}
     items = Items("perturbation", names, hit, np.ones(len(names)), extra=extra, influence=shared)
     return Score.of(metric, items, reason=reason)
-
-
-def bh_threshold(p: np.ndarray, q: np.ndarray) -> tuple[float, float]:
-    """The largest p with q <= 0.05 (0.05 / k if there is none), and by how much Benjamini-Hochberg spreads the share F(t) below it.
-
-    The threshold t solves F(t) = t / 0.05; one more p below it raises it, and so lets in others: the influence of each p on
-    F(t) is 1 / (1 - e) times that at a fixed t, e being the slope of log F over log t, here taken from t / 3 to 3 t.
-    """
-    k, found = len(p), np.sort(p[q <= ALPHA])
-    if not len(found):
-        return ALPHA / max(k, 1), 1.0
-    at = np.searchsorted(np.sort(p), [found[-1] / 3, 3 * found[-1]], side="right")
-    slope = np.log((at[1] + 0.5) / (at[0] + 0.5)) / np.log(9)
-    return float(found[-1]), 1 / (1 - min(slope, STEEPEST))
-
-
-def influence_on_share(observed: np.ndarray, null: np.ndarray, pull: np.ndarray, threshold: float) -> dict[str, float]:
-    """Influence of groups of controls on the percentage of perturbations with p <= threshold.
-
-    observed (k,); null (k, K); pull (k, groups): influence of each group on ``observed``. A group counts where it can turn the
-    test: in units of the null's standard deviation, a normal kernel of width 1 about the null's (1 - threshold) quantile.
-    """
-    spread = np.maximum(null.std(axis=1), np.finfo(float).tiny)
-    beyond = (observed - np.quantile(null, 1 - threshold, axis=1)) / spread
-    density = np.exp(-np.minimum(beyond**2, 200) / 2) / np.sqrt(2 * np.pi)
-    total = 100 * (density / spread) @ pull / max(len(observed), 1)
-    return {f"controls {group}": float(part) for group, part in enumerate(total) if part}

@@ -12,6 +12,8 @@ import numpy as np
 KEYS = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "task_version", "metric"]
 COLUMNS = [*KEYS, "value", "ci_low", "ci_high", "n", "status", "reason", "code"]
 
+SHARED = "shared"  # unit_kind of the rows of an item table that hold what units share
+
 
 def counted(n: int, noun: str) -> str:
     """'1 cell', '2 cells', '2 batches': a number and its noun, for reasons that people read."""

@@ -11,7 +11,8 @@ import numpy as np
 from plumbline.common.random import seed_of
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
-from plumbline.metrics.ranks import draw_p_value, influence_on_share, null_too_small, paper_p_value, significance, unexpressed_null
+from plumbline.metrics.influence import influence_on_share
+from plumbline.metrics.ranks import draw_p_value, null_too_small, paper_p_value, significance, unexpressed_null
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View

@@ -1,0 +1,46 @@
+"""A post-processing chosen on a few validation cells is chance in part: what that adds to the uncertainty of the score."""
+
+from dataclasses import replace
+from zlib import crc32
+
+import numpy as np
+
+from plumbline.scoring.scores import Score
+from plumbline.scoring.stats import canonical, draws
+
+DRAWS = 200
+
+
+def chances(scores: dict[str, Score], direction: int, seed: int) -> dict[str, float]:
+    """How often each method would be chosen, had other units been the validation part: 0..1, by the bootstrap.
+
+    scores: the validation score of each method, on the same units; those on other units than the best one's are left out.
+    """
+    known = {method: score for method, score in scores.items() if score.items is not None and np.isfinite(score.value)}
+    if not known:
+        return {}
+    best = max(known, key=lambda method: direction * known[method].value)
+    items = {method: canonical(score.items) for method, score in known.items()}
+    items = {method: one for method, one in items.items() if np.array_equal(one.unit, items[best].unit)}
+    drawn = direction * draws(list(items.values()), DRAWS, seed)
+    first = np.argmax(np.where(np.isfinite(drawn), drawn, -np.inf), axis=1)  # ties go to the simpler method
+    return dict(zip(items, np.bincount(first, minlength=len(items)) / DRAWS, strict=True))
+
+
+def with_choice(scores: list[Score], reported: dict[str, list[Score]], chance: dict[str, float], seed: int) -> list[Score]:
+    """``scores`` of the chosen method with the choice as something their units share: the standard deviation of the score over
+    methods, each weighted with its chance. The choice is an embedding's own, so that its name is one that no other has."""
+    name = f"choice {seed} {crc32(repr([score.value for score in scores]).encode()):08x}"
+    return [_with_choice(score, reported, chance, name) for score in scores]
+
+
+def _with_choice(score: Score, reported: dict[str, list[Score]], chance: dict[str, float], name: str) -> Score:
+    values = {method: one.value for method, found in reported.items() for one in found if one.metric == score.metric}
+    known = [method for method in chance if np.isfinite(values.get(method, np.nan))]
+    weight = np.array([chance[method] for method in known])
+    if score.items is None or not weight.sum():
+        return score
+    value = np.array([values[method] for method in known])
+    spread = float(np.sqrt(weight @ (value - weight @ value / weight.sum()) ** 2 / weight.sum()))
+    influence = {**score.items.influence, name: spread} if spread else score.items.influence
+    return replace(score, items=replace(score.items, influence=influence))
