@@ -30,8 +30,9 @@ def influence_of_controls(distances: np.ndarray, wanted: np.ndarray, starts: np.
 def bh_threshold(p: np.ndarray, q: np.ndarray, alpha: float) -> tuple[float, float]:
     """The largest p with q <= alpha (alpha / k if there is none), and how much wider the share F(t) of p up to it spreads.
 
-    Benjamini-Hochberg's threshold t solves F(t) = t / alpha; one more p below it raises it, and so lets in others: the influence of each p on
-    F(t) is 1 / (1 - e) times that at a fixed t, e being the slope of log F over log t, here taken from t / 3 to 3 t.
+    Benjamini-Hochberg's threshold t solves F(t) = t / alpha; one more p below it raises it, and so lets in others: the
+    influence of each p on F(t) is 1 / (1 - e) times that at a fixed t, e being the slope of log F over log t, here taken from
+    t / 3 to 3 t.
     """
     k, found = len(p), np.sort(p[q <= alpha])
     if not len(found):

@@ -78,8 +78,8 @@ class Band:
         """Influence (p,) of each entity, through the limits, on the share of the ``known`` cosines in the tails.
 
         The tails hold a fixed share of all pairs, so that an entity with many pairs in them leaves fewer places to others:
-        minus its excess of pairs over the mean, as a share of all pairs, times the density at the limits of known relative to all
-        pairs.
+        minus its excess of pairs over the mean, as a share of all pairs, times the density of the known pairs at the limits,
+        relative to that of all.
         """
         count = sum(np.bincount(end, minlength=self.p) for end in self.pairs)
         fewer, more = (recalled(known, limits).mean() for limits in self.around)

@@ -140,7 +140,7 @@ def score_rows(rows: list[Row], task: Task, n_boot: int) -> Iterator[dict]:
 
 
 def item_frames(rows: list[Row]) -> Iterator[pd.DataFrame]:
-    """The rows of the item table: what each score is made of, and (unit_kind 'shared') what moves all units, in ``influence``."""
+    """The rows of the item table: what each score is made of, and (unit_kind 'shared') what units share."""
     for row in rows:
         items = row.score.items
         if items is None:

@@ -88,35 +88,44 @@ def difference_of_draws(
 def draws(parts: Sequence[Items], n_boot: int = 1000, seed: int = 0) -> np.ndarray:
     """Scores under ``n_boot`` resamplings of the units they share, (n_boot, len(parts)); nan where nothing is left to score.
 
-    Units are drawn with replacement, and each of the groups in ``Items.influence`` moves the score by its influence times a
-    standard normal number, the same for every part (or, where it names a unit, times how often that was drawn less one).
-    For kind 'pair' genes are drawn, and a pair counts the mean of how often
-    its two genes were, twice less one: the variance of the draws is the sum over genes of the squared influence of all pairs
-    of a gene, in which every pair stands at both its genes (``counted_twice`` gives what is too much). ``parts`` are
-    canonical and stand on the same units.
+    Units are drawn with replacement; what ``Items.influence`` names moves the score by its influence times a standard normal
+    number, the same for every part, or, where it names a unit, times how often that was drawn less one. For kind 'pair' genes
+    are drawn, and a score moves by the influence of all pairs of a gene, in which every pair stands at both its genes
+    (``counted_twice`` gives what is too much). ``parts`` are canonical and stand on the same units.
     """
     first = parts[0]
     sums = np.column_stack([column for part in parts for column in (part.numerator, part.denominator)])
     if not np.isfinite(sums).all():
         raise ValueError("a unit of a score has a numerator or denominator that is not finite")
-    rng, (genes, ends) = np.random.default_rng(seed), _genes(first)
-    width = max(len(first.unit), len(genes))
-    own = genes.tolist() if len(genes) else np.asarray(first.unit).astype(str).tolist()
-    names = [*own, *sorted({name for part in parts for name in part.influence}.difference(own))]
-    influence, noise = _influence(parts, names), np.random.default_rng([seed, 1])
+    genes, _ = _genes(first)
+    own = (genes if len(genes) else np.asarray(first.unit).astype(str)).tolist()
+    others = sorted({name for part in parts for name in part.influence}.difference(own))
+    influence = np.column_stack([_by_gene(part, own) if len(genes) else _influence(part, own) for part in parts])
+    influence = np.vstack([influence, np.column_stack([_influence(part, others) for part in parts])])
+    units, noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     drawn = [np.zeros((0, len(parts)))]
-    for counts in _resample(rng, len(own), n_boot, width):
-        totals = _weigh(counts, ends) @ sums
-        numerator, denominator = totals[:, ::2], totals[:, 1::2]
-        ratio = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
-        others = noise.standard_normal((len(counts), len(names) - len(own)))
-        drawn.append(ratio + np.hstack([counts - 1, others]) @ influence)
+    for counts in _resample(units, len(own), n_boot, len(own)):
+        score = np.array([part.value for part in parts]) if len(genes) else _ratios(counts @ sums)
+        moves = np.hstack([counts - 1, noise.standard_normal((len(counts), len(others)))])
+        drawn.append(score + moves @ influence)
     return np.concatenate(drawn)
 
 
-def _influence(parts: Sequence[Items], names: Sequence[str]) -> np.ndarray:
-    """Influence (len(names), len(parts)) of what units share on each score; 0 for what a score does not name."""
-    return np.array([[part.influence.get(name, 0.0) for part in parts] for name in names]).reshape(len(names), len(parts))
+def _ratios(totals: np.ndarray) -> np.ndarray:
+    """Numerators (columns 0, 2, ...) over denominators (columns 1, 3, ...); nan where that is 0."""
+    numerator, denominator = totals[:, ::2], totals[:, 1::2]
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
+
+
+def _influence(items: Items, names: Sequence[str]) -> np.ndarray:
+    """Influence (len(names),) on a score of what its units share; 0 for what it does not name."""
+    return np.array([items.influence.get(name, 0.0) for name in names], dtype=float)
+
+
+def _by_gene(items: Items, genes: Sequence[str]) -> np.ndarray:
+    """Influence (len(genes),) of each gene on a score of pairs: that of all its pairs, and what ``Items.influence`` adds."""
+    _, ends = _genes(items)
+    return sum(np.bincount(end, _deviation(items), minlength=len(genes)) for end in ends) + _influence(items, genes)
 
 
 def counted_twice(a: Items, b: Items | None = None) -> float:
@@ -128,10 +137,10 @@ def counted_twice(a: Items, b: Items | None = None) -> float:
     """
     if a.unit2 is None:
         return 0.0
-    alone = _deviation(a) - (0.0 if b is None else _deviation(b))
-    genes, ends = _genes(a)
-    by_gene = sum(np.bincount(end, alone, minlength=len(genes)) for end in ends) + _influence([a], genes)[:, 0]
-    by_gene -= 0.0 if b is None else _influence([b], genes)[:, 0]
+    genes, _ = _genes(a)
+    alone, by_gene = _deviation(a), _by_gene(a, genes.tolist())
+    if b is not None:
+        alone, by_gene = alone - _deviation(b), by_gene - _by_gene(b, genes.tolist())
     total, single = float(by_gene @ by_gene), float(alone @ alone)
     return min(single / total, 1 - single / total) if total > single else 0.0
 
@@ -236,10 +245,6 @@ def _resample(rng: np.random.Generator, k: int, n_boot: int, width: int) -> Iter
         rows = min(step, n_boot - start)
         drawn = rng.integers(0, k, (rows, k)) + k * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * k).reshape(rows, k).astype(float)
-
-
-def _weigh(counts: np.ndarray, ends: np.ndarray | None) -> np.ndarray:
-    return counts if ends is None else counts[:, ends[0]] + counts[:, ends[1]] - 1
 
 
 def _standard_error(drawn: np.ndarray, n: int) -> float:
