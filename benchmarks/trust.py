@@ -60,6 +60,7 @@ DESIGNS = {
     "weak": Design(effect=0.5, shared=0.2),
     "strong": Design(effect=2.0, shared=0.8),
     "spread": Design(n_perturbations=60, spread=0.9),
+    "no effect": Design(effect=0.0),
     "batches": Design(n_batches=40, n_controls=400, cells=20),
 }
 
@@ -134,10 +135,10 @@ def score(screen: Screen, z: dict[str, np.ndarray], names: tuple[str, ...] = TAS
     return found
 
 
-def run(design: str, task: str, repeats: int, advantages: tuple[float, ...], results: Path, seconds: float) -> None:
-    """Append repeats to ``results``/DESIGN.TASK.pickle until there are so many, or the seconds have passed."""
-    results.mkdir(parents=True, exist_ok=True)
-    path, start = results / f"{design}.{task}.pickle", time.monotonic()
+def run(path: Path, repeats: int, advantages: tuple[float, ...], seconds: float) -> None:
+    """Append repeats to ``path``, DESIGN.TASK.WHAT.pickle, until there are so many, or the seconds have passed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (design, task), start = path.name.split(".")[:2], time.monotonic()
     done = sum(1 for _ in read(path))
     with path.open("ab") as file:
         for repeat in range(done, repeats):
@@ -158,18 +159,21 @@ def read(path: Path):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=("run", "table"))
+    parser.add_argument("verb", choices=("run", "power", "table"), help="equals; equals and better ones; the tables of both")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--designs", default=",".join(DESIGNS))
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--repeats", type=int, default=400)
     parser.add_argument("--seconds", type=float, default=np.inf, help="stop after so long; the next run goes on")
     arguments = parser.parse_args()
-    start = time.monotonic()
+    if arguments.verb == "table":
+        print(table(arguments.results))
+        return
+    advantages, start = ADVANTAGES if arguments.verb == "power" else (), time.monotonic()
     for design in arguments.designs.split(","):
         for task in arguments.tasks.split(","):
-            left = arguments.seconds - (time.monotonic() - start)
-            run(design, task, arguments.repeats, (), arguments.results, left)
+            path = arguments.results / f"{design}.{task}.{arguments.verb}.pickle"
+            run(path, arguments.repeats, advantages, arguments.seconds - (time.monotonic() - start))
 
 
 if __name__ == "__main__":
