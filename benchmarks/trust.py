@@ -12,6 +12,7 @@ import argparse
 import pickle
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -27,10 +28,13 @@ from plumbline.data.splits import make_split
 from plumbline.genes.relationships import complexes, known_pairs
 from plumbline.scoring.evaluation import evaluate
 from plumbline.scoring.screen import Screen, Subject
+from plumbline.summary.contest import Contest
 from plumbline.tasks import recall
 
 SEEDS = (42, 43)
 TASKS = ("magnitude", "consistency", "recall", "separability", "batch_effect")
+N_BOOT = 400
+GOALS = (("different", (3, 7)), ("coverage", (93, 97)))
 ADVANTAGES = (0.05, 0.10, 0.20)
 
 
@@ -155,6 +159,93 @@ def read(path: Path):
         with path.open("rb") as file:
             while file.peek(1):
                 yield pickle.load(file)
+
+
+def contests(path: Path) -> Iterator[dict[str, Contest]]:
+    """Of every repeat, metric -> the contest between its embeddings, as the summary makes it."""
+    for repeat in read(path):
+        metrics = set.intersection(*(set(scores) for scores in repeat.values()))
+        yield {
+            metric: Contest.of(
+                {name: {seed: one.items for seed, one in scores[metric].items()} for name, scores in repeat.items()}, N_BOOT
+            )
+            for metric in sorted(metrics)
+        }
+
+
+def levels(path: Path) -> pd.DataFrame:
+    """One row per metric and repeat: the values of two equals, their intervals, p of their difference, units."""
+    rows = []
+    for number, found in enumerate(contests(path)):
+        for metric, contest in found.items():
+            ends = {f"{end}_{name}": x for name in "ab" for end, x in zip(("low", "high"), contest.interval(name), strict=True)}
+            gap = contest.difference("a", "b")
+            values = {name: contest.pooled[name].value for name in "ab"}
+            rows.append({"repeat": number, "metric": metric, "p": gap.p, "units": gap.n_units, **values, **ends})
+    return pd.DataFrame(rows)
+
+
+def level(rows: pd.DataFrame) -> dict:
+    """Of one metric in one design: repeats, mean of the score, units, percent called different, coverage of the intervals."""
+    truth = rows[["a", "b"]].to_numpy().mean()
+    holds = [(rows[f"low_{name}"] <= truth) & (truth <= rows[f"high_{name}"]) for name in "ab"]
+    known, tested = np.isfinite(rows["low_a"]), rows["p"].dropna()
+    return {"repeats": len(rows), "mean": truth, "units": rows["units"].median(), "different": 100 * (tested <= 0.05).mean(),
+            "coverage": 100 * np.mean(np.concatenate([hold[known] for hold in holds]))}  # fmt: skip
+
+
+def told(path: Path) -> pd.DataFrame:
+    """Metric x advantage: in how many percent of repeats (n) an embedding with larger effects is told to be better."""
+    rows = []
+    for found in contests(path):
+        for metric, contest in found.items():
+            for name in contest.parts.keys() - {"a", "b"}:
+                gap = contest.difference(name, "b")
+                rows.append({"metric": metric, "advantage": name, "told": 100 * (gap.p <= 0.05 and gap.value > 0)})
+    return pd.DataFrame(rows).pivot_table(index="metric", columns="advantage", values="told", aggfunc=["mean", "size"])
+
+
+def error(share: float, n: int) -> float:
+    """Standard error of a percentage."""
+    return 100 * np.sqrt(max(share, 100 / n) / 100 * (1 - min(share, 100 - 100 / n) / 100) / n)
+
+
+def table(results: Path) -> str:
+    """Both tables in Markdown. An asterisk: more than two standard errors outside of the goal."""
+    head = ["metric", "design", "repeats", "units", "mean score", "called different, %", "interval holds, %"]
+    lines, found = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"], []
+    for path in sorted(results.glob("*.run.pickle")):
+        rows, design = levels(path), path.name.split(".")[0]
+        found += [(metric, design, level(part)) for metric, part in rows.groupby("metric")] if len(rows) else []
+    order, designs = list(tasks.metrics()), list(DESIGNS)
+    for metric, design, row in sorted(found, key=lambda one: (order.index(one[0]), designs.index(one[1]))):
+        shares = " | ".join(with_error(row[name], row["repeats"], goal) for name, goal in GOALS)
+        lines.append(f"| `{metric}` | {design} | {row['repeats']} | {row['units']:.0f} | {row['mean']:.3g} | {shares} |")
+    for path in sorted(results.glob("*.power.pickle")):
+        lines += ["", *power_lines(path)] if path.stat().st_size else []
+    return "\n".join(lines)
+
+
+def power_lines(path: Path) -> list[str]:
+    """The table of one file of ``power``."""
+    power = told(path)
+    names = sorted(power["mean"].columns, key=lambda name: float(name.strip("+ %")))
+    lines = [f"Design `{path.name.split('.')[0]}`, percent of repeats in which larger effects are told to be better:", ""]
+    lines += [f"| metric | repeats | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for metric in power.index:
+        shares = " | ".join(f"{power['mean'].loc[metric, name]:.0f}" for name in names)
+        lines.append(f"| `{metric}` | {int(power['size'].loc[metric].max())} | {shares} |")
+    return lines
+
+
+def with_error(share: float, n: int, goal: tuple[float, float]) -> str:
+    """'5 ± 2', with an asterisk outside of the goal."""
+    return f"{share:.0f} ± {error(share, n):.0f}{'*' if outside(share, goal, n) else ''}"
+
+
+def outside(share: float, goal: tuple[float, float], n: int) -> bool:
+    """Whether a percentage lies more than two standard errors outside of its goal."""
+    return share < goal[0] - 2 * error(share, n) or share > goal[1] + 2 * error(share, n)
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ def compare(
         frame["candidate"] = ~frame["role"].isin(REFERENCES)
         frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
         frame["direction"] = known_metric(metric).direction
+        frame["uncalibrated"] = known_metric(metric).uncalibrated
         parts = {}
         for row in frame[frame["status"] == "ok"].itertuples():
             found = items.read(dataset, row.variant, row.fit_on, task, metric, protocol)

@@ -24,6 +24,8 @@ def decide(pairs: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _not_testable(a: pd.Series, b: pd.Series, pair) -> tuple[str, str]:
+    if a["uncalibrated"]:
+        return "not tested", f"intervals of this metric do not hold their level: {a['uncalibrated']}"
     if a["unit"] == "cell":
         return "too few units", "too few units to tell: cells of one perturbation are no repeats of the experiment"
     if pair.n_units < MIN_UNITS:
