@@ -31,14 +31,14 @@ def bh_threshold(p: np.ndarray, q: np.ndarray, alpha: float) -> tuple[float, flo
     """The largest p with q <= alpha (alpha / k if there is none), and how much wider the share F(t) of p up to it spreads.
 
     Benjamini-Hochberg's threshold t solves F(t) = t / alpha; one more p below it raises it, and so lets in others: the
-    influence of each p on F(t) is 1 / (1 - e) times that at a fixed t, e being the slope of log F over log t, here taken from
-    t / 3 to 3 t.
+    influence of each p on F(t) is 1 / (1 - e) times that at a fixed t, e being the slope of log F over log t, here taken from t
+    to 3 t, where there are p values in any case.
     """
     k, found = len(p), np.sort(p[q <= alpha])
     if not len(found):
         return alpha / max(k, 1), 1.0
-    at = np.searchsorted(np.sort(p), [found[-1] / 3, 3 * found[-1]], side="right")
-    slope = np.log((at[1] + 0.5) / (at[0] + 0.5)) / np.log(9)
+    at = np.searchsorted(np.sort(p), [found[-1], 3 * found[-1]], side="right")
+    slope = np.log(at[1] / at[0]) / np.log(3)
     return float(found[-1]), 1 / (1 - min(slope, STEEPEST))
 
 
