@@ -124,11 +124,13 @@ def _screen(design: Design, perturbation: np.ndarray, is_control: np.ndarray, ba
     return Screen(names, perturbation.astype(str), is_control, np.char.add("b", batch.astype(str)), genes, facts)
 
 
-def score(screen: Screen, z: dict[str, np.ndarray], names: tuple[str, ...] = TASKS, n_draws: int = 199) -> dict:
+def score(
+    screen: Screen, z: dict[str, np.ndarray], names: tuple[str, ...] = TASKS, n_draws: int = 199, seeds: tuple[int, ...] = SEEDS
+) -> dict:
     """embedding -> metric -> seed -> Score, under the protocol `corrected` with its chosen post-processing."""
     recall.known_pairs = partial(pairs_of_perturbed, n=screen.facts["n_perturbations"])
     recall.complexes = partial(complexes_of_perturbed, n=screen.facts["n_perturbations"])
-    splits = [make_split(screen.perturbation, screen.is_control, screen.batch, seed, "batch") for seed in SEEDS]
+    splits = [make_split(screen.perturbation, screen.is_control, screen.batch, seed, "batch") for seed in seeds]
     found: dict = {name: {} for name in z}
     for name, values in z.items():
         subject = Subject.of_embedded(values, screen, n_draws=n_draws)

@@ -1,12 +1,13 @@
 """A post-processing chosen on a few validation cells is chance in part: what that adds to the uncertainty of the score."""
 
 from dataclasses import replace
+from itertools import combinations
 from zlib import crc32
 
 import numpy as np
 
 from plumbline.scoring.scores import Score
-from plumbline.scoring.stats import canonical, draws
+from plumbline.scoring.stats import canonical, deviation, draws
 
 DRAWS = 200
 
@@ -28,19 +29,29 @@ def chances(scores: dict[str, Score], direction: int, seed: int) -> dict[str, fl
 
 
 def with_choice(scores: list[Score], reported: dict[str, list[Score]], chance: dict[str, float], seed: int) -> list[Score]:
-    """``scores`` of the chosen method with the choice as something their units share: the standard deviation of the score over
-    methods, each weighted with its chance. The choice is an embedding's own, so that its name is one that no other has."""
+    """``scores`` of the chosen method with the choice as something that their units share.
+
+    Its influence is the standard deviation of the score over two draws of a method, by their chances. The choice is an
+    embedding's own, so that its name is one that no other has.
+    """
     name = f"choice {seed} {crc32(repr([score.value for score in scores]).encode()):08x}"
     return [_with_choice(score, reported, chance, name) for score in scores]
 
 
 def _with_choice(score: Score, reported: dict[str, list[Score]], chance: dict[str, float], name: str) -> Score:
-    values = {method: one.value for method, found in reported.items() for one in found if one.metric == score.metric}
-    known = [method for method in chance if np.isfinite(values.get(method, np.nan))]
-    weight = np.array([chance[method] for method in known])
-    if score.items is None or not weight.sum():
+    if score.items is None:
         return score
-    value = np.array([values[method] for method in known])
-    spread = float(np.sqrt(weight @ (value - weight @ value / weight.sum()) ** 2 / weight.sum()))
-    influence = {**score.items.influence, name: spread} if spread else score.items.influence
+    found = {method: one for method, scores in reported.items() for one in scores if one.metric == score.metric}
+    known = [m for m in chance if chance[m] and found[m].items and np.array_equal(found[m].items.unit, score.items.unit)]
+    total = sum(chance[method] for method in known)
+    spread = sum(chance[a] * chance[b] * _apart(found[a], found[b]) for a, b in combinations(known, 2))
+    if not spread:
+        return score
+    influence = {**score.items.influence, name: float(np.sqrt(spread) / total)}
     return replace(score, items=replace(score.items, influence=influence))
+
+
+def _apart(a: Score, b: Score) -> float:
+    """Square of the difference of two scores, beyond what the noise of their units, which intervals hold already, makes it."""
+    noise = deviation(a.items) - deviation(b.items)
+    return max(0.0, (a.value - b.value) ** 2 - float(noise @ noise))

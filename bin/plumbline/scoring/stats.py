@@ -125,7 +125,7 @@ def _influence(items: Items, names: Sequence[str]) -> np.ndarray:
 def _by_gene(items: Items, genes: Sequence[str]) -> np.ndarray:
     """Influence (len(genes),) of each gene on a score of pairs: that of all its pairs, and what ``Items.influence`` adds."""
     _, ends = _genes(items)
-    return sum(np.bincount(end, _deviation(items), minlength=len(genes)) for end in ends) + _influence(items, genes)
+    return sum(np.bincount(end, deviation(items), minlength=len(genes)) for end in ends) + _influence(items, genes)
 
 
 def counted_twice(a: Items, b: Items | None = None) -> float:
@@ -138,17 +138,18 @@ def counted_twice(a: Items, b: Items | None = None) -> float:
     if a.unit2 is None:
         return 0.0
     genes, _ = _genes(a)
-    alone, by_gene = _deviation(a), _by_gene(a, genes.tolist())
+    alone, by_gene = deviation(a), _by_gene(a, genes.tolist())
     if b is not None:
-        alone, by_gene = alone - _deviation(b), by_gene - _by_gene(b, genes.tolist())
+        alone, by_gene = alone - deviation(b), by_gene - _by_gene(b, genes.tolist())
     total, single = float(by_gene @ by_gene), float(alone @ alone)
     return min(single / total, 1 - single / total) if total > single else 0.0
 
 
-def _deviation(items: Items) -> np.ndarray:
-    """Influence of each unit on the score."""
+def deviation(items: Items) -> np.ndarray:
+    """Influence (k,) of each unit on the score, which the units' own values make: they add up to 0."""
     total = items.denominator.sum()
-    return (items.numerator - items.value * items.denominator) / total if total else np.zeros(len(items.unit))
+    ratio = items.numerator.sum() / total if total else 0.0
+    return items.scale * (items.numerator - ratio * items.denominator) / (total or 1.0)
 
 
 def narrowed(value: float, drawn: np.ndarray, share: float) -> np.ndarray:
