@@ -9,11 +9,15 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import binom
 
+from plumbline import tasks
 from plumbline.metrics.influence import bh_threshold, control_group, influence_of_controls, influence_on_share
 from plumbline.scoring.choice import chances, with_choice
+from plumbline.scoring.evaluation import Row
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.stats import bh
+from plumbline.scoring.writing import write_rows
 from plumbline.summary.contest import Contest
+from plumbline.summary.tables import ItemFiles
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import trust
@@ -101,6 +105,21 @@ def test_the_choice_is_an_influence_of_the_embeddings_own():
     other = with_choice(reported["center"], reported, {"none": 0.5, "center": 0.5}, 42)[0]
     assert other.items.influence.keys() != found.items.influence.keys()
     assert not with_choice(reported["none"], reported, {"none": 1.0}, 42)[0].items.influence
+
+
+def test_what_units_share_travels_through_the_item_table(tmp_path):
+    score = _score(np.linspace(0.2, 0.8, 10), "magnitude_pct")
+    shared = replace(score, items=replace(score.items, influence={"controls 3": 0.5, "p1": -0.25}))
+    rows = [Row(42, "corrected", "selected", shared), Row(43, "corrected", "selected", score)]
+    about = {"dataset": "d", "model": "m", "variant": "v", "fit_on": "none", "code": ""}
+    write_rows(rows, tasks.load("magnitude"), about, 100, {}, (tmp_path / "s.parquet", tmp_path / "i.parquet"))
+    (tmp_path / "s.parquet").unlink()
+    found = ItemFiles(tmp_path).read("d", "v", "none", "magnitude", "magnitude_pct", "corrected")
+    assert found[42].influence == {"controls 3": 0.5, "p1": -0.25}
+    assert found[43].influence == {}
+    for one in found.values():
+        assert one.unit.tolist() == score.items.unit.tolist()
+        assert one.value == pytest.approx(score.value)
 
 
 @pytest.fixture(scope="module")
