@@ -2,8 +2,9 @@
 """Fetch the checkpoints of foundation models, by their ids in assets/models.csv, to a folder of weights.
 
 Files keep the layout of their source, DIR/<model>/<path>, so that --weights DIR serves every model, and DIR, put on a web
-server, serves as --mirror. Cut transfers go on where they stopped; what is known of size and sha256 is verified. Weights for
-non-commercial use are fetched after --accept-licence alone.
+server, serves as --mirror. Cut transfers go on where they stopped; what is known of size and sha256 is verified,
+and a sha256 that nobody published is recorded on the first fetch (SHA256SUMS). Weights for non-commercial use are fetched
+after --accept-licence alone.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from plumbline.common.errors import UserError, run_script
 from plumbline.embedding.checkpoints import Checkpoint, known_checkpoint
+from plumbline.embedding.recorded import SUMS, record
 
 MARK = ".unpacked"  # beside an archive whose content has been unpacked
 
@@ -64,7 +66,10 @@ def fetch(checkpoint: Checkpoint, output: Path, mirror: str | None, pause: float
                 verify(path, url, sha256=file.sha256 or None, size=file.size or None)
             else:
                 download(url, path, sha256=file.sha256 or None, size=file.size or None, pause=pause)
-            print(f"{path}  {'sha256 verified' if file.sha256 else 'sha256 not known'}", file=sys.stderr)
+            if not file.sha256:
+                record(output / checkpoint.folder, path)
+            told = "sha256 verified" if file.sha256 else f"sha256 not published: recorded in {SUMS}"
+            print(f"{path}  {told}", file=sys.stderr)
             unpack(path)
     except UserError as error:
         raise UserError(f"{error}\n{recipe(checkpoint, output, mirror)}") from error

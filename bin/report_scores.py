@@ -27,6 +27,7 @@ def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
     from plumbline.report.order import section_order
     from plumbline.report.published import published_sections
     from plumbline.report.run import read_run
+    from plumbline.report.seen import seen_section
     from plumbline.report.sentences import summary_text
     from plumbline.report.task_sections import task_sections
     from plumbline.report.verdicts import verdict_section
@@ -35,7 +36,14 @@ def report(summary: Path, experiments: Path | None, outdir: Path) -> None:
     sections = [verdict_section(run), *leaderboard_sections(run)]
     sections += [part for task in run.tasks for part in task_sections(run, task)]
     sections += experiment_sections(run, experiments)
-    sections += [*published_sections(run), *data_section(run), *cost_sections(run), *absent_section(run), methods_section(run)]
+    sections += [
+        *published_sections(run),
+        *seen_section(run),
+        *data_section(run),
+        *cost_sections(run),
+        *absent_section(run),
+        methods_section(run),
+    ]
     for part in sections:
         with whole_file(outdir / f"{part['id']}_mqc.json") as temporary:
             temporary.write_text(json.dumps(part, ensure_ascii=False, allow_nan=False))

@@ -182,7 +182,7 @@ MEANS = "dissociated_mean_script.npy"
     ("untrained.ckpt", lambda path: torch.save(Call(), path), "truncated or damaged|not a checkpoint"),
     ("untrained.ckpt", lambda path: torch.save({"state_dict": {}}, path), "no Nicheformer checkpoint"),
     ("model.h5ad", Path.unlink, "does not exist"),
-    ("model.h5ad", lambda path: path.write_bytes(path.read_bytes()[:900]), "truncated or no h5ad"),
+    ("model.h5ad", lambda path: path.write_bytes(path.read_bytes()[:900]), "cannot be read"),
     (MEANS, Path.unlink, "does not exist"),
     (MEANS, lambda path: path.write_bytes(path.read_bytes()[:90]), "truncated or no array"),
     (MEANS, lambda path: np.save(path, np.array([Call()] * 20, dtype=object), allow_pickle=True), "truncated or no array"),

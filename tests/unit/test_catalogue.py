@@ -21,6 +21,7 @@ from plumbline.common.errors import UserError
 from plumbline.common.files import sha256
 from plumbline.data import fetching as datasets
 from plumbline.data.catalogue import CHOICES, Dataset, find, read_catalogue, resolve
+from plumbline.data.harmonise import prepare
 from plumbline.data.simulate import Design
 
 
@@ -203,3 +204,13 @@ def test_the_simulated_screen_of_the_catalogue(tmp_path, monkeypatch, capsys):
     fetch_dataset.main()
     assert ad.read_h5ad(tmp_path / "mine.h5ad").n_vars == 200
     assert sha256(tmp_path / "mine.h5ad") in capsys.readouterr().out
+
+
+def test_the_sheet_may_say_which_file_it_means(tmp_path):
+    row = {"name": "mine", "perturbation_column": "gene"}
+    with pytest.raises(UserError, match="64 hexadecimal digits"):
+        resolve(row | {"sha256": "abc"}, {})
+    assert resolve(row, {"mine": row | {"sha256": "a" * 64}}).sha256 == ""  # that of an archive
+    (tmp_path / "x.h5ad").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"x.h5ad has the sha256 2d71.*but the sheet says a{64}"):
+        prepare(resolve(row | {"sha256": "a" * 64}, {}), tmp_path / "x.h5ad", None, [42], tmp_path / "out")

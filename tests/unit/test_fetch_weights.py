@@ -12,7 +12,7 @@ import pytest
 
 import fetch_weights
 from plumbline.common.errors import UserError
-from plumbline.embedding import checkpoints
+from plumbline.embedding import checkpoints, weights
 
 BIG = bytes(range(256)) * 4096
 WEIGHTS = ("weights_source", "weights_revision", "weights_files", "weights_sha256", "weights_bytes", "weights_licence")
@@ -248,3 +248,18 @@ def test_the_rows_of_the_repository_are_complete(root: Path) -> None:
             assert len(file.sha256) in (0, 64), file
             assert not Path(file.path).is_absolute()
             assert ".." not in file.path
+
+
+def test_a_hash_that_nobody_published_is_recorded_and_verified_ever_after(server, known, tmp_path) -> None:
+    server.files = {"/a.bin": b"first"}
+    known(m={"weights_files": "a.bin"})
+    fetch_weights.fetch(checkpoints.known_checkpoint("m"), tmp_path, None)
+    path = tmp_path / "modl" / "a.bin"
+    assert (tmp_path / "modl" / "SHA256SUMS").read_text() == f"{sha(b'first')}  a.bin\n"
+    assert weights.verify(path, "m") == {"file": "a.bin", "sha256": sha(b"first"), "known": False, "recorded": True}
+    path.write_bytes(b"later")
+    with pytest.raises(UserError, match="first fetched"):
+        fetch_weights.fetch(checkpoints.known_checkpoint("m"), tmp_path, None)
+    with pytest.raises(UserError, match="first fetched"):
+        weights.verify(path, "m")
+    assert not weights.verify(path, "m", own=True)["known"]  # weights of one's own may change

@@ -1,6 +1,5 @@
 """Files as people have them: damaged, hostile, of another kind. Each is read rightly or refused in words."""
 
-import contextlib
 import gzip
 import io
 import os
@@ -20,6 +19,7 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 from made_input import prepare_run, refused, screen, tables  # noqa: F401 - the fixture "run"
+from mutated import put
 from test_ingest import BARCODES, FEATURES, write_10x_h5, write_10x_mtx
 
 from plumbline.common.errors import UserError
@@ -51,15 +51,6 @@ def replace(name: str, change):
         file[name].attrs.update(attributes)
 
     return damage
-
-
-def put(where: int, value):
-    def change(values: np.ndarray) -> np.ndarray:
-        values = values.copy()
-        values[where] = value
-        return values
-
-    return change
 
 
 def attribute(name: str, key: str, value):
@@ -125,75 +116,6 @@ def test_columns_that_name_absent_rows_are_refused(run, tmp_path, case):
     with h5py.File(tmp_path / "csc.h5ad", "r+") as file:
         replace("X/indices", CSC[case][0])(file)
     refused(run, tmp_path / "csc.h5ad", CSC[case][1], min_counts=0)
-
-
-MUTATIONS = {
-    "flipped": lambda whole, rng: put(rng.integers(0, len(whole), 4), rng.integers(256, size=4))(whole),
-    "zeroed": lambda whole, rng: put(slice(place := int(rng.integers(len(whole))), place + 64), 0)(whole),
-    "cut": lambda whole, rng: whole[: rng.integers(1, len(whole))],
-}
-
-
-@pytest.mark.parametrize("kind", MUTATIONS)
-def test_a_mutated_h5ad_is_read_or_refused(tmp_path, stored, kind, monkeypatch):
-    """No traceback, and no endless loop in the HDF5 library, which zeroed bytes lead to."""
-    monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.5)
-    whole, rng = np.frombuffer(stored.read_bytes(), np.uint8), np.random.default_rng(0)
-    for number in range(50):
-        path = tmp_path / f"{number}.h5ad"
-        path.write_bytes(MUTATIONS[kind](whole, rng).tobytes())
-        with contextlib.suppress(UserError):
-            source = open_source(path)
-            source.column("gene", "")
-            assert sum(block.shape[0] for _, block in source.blocks()) == 120
-
-
-def make_10x_h5(folder) -> tuple:
-    path = write_10x_h5(folder / "x.h5", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 3)
-    return path, lambda: open_source(path)
-
-
-def make_archive(folder) -> tuple:
-    path = folder / "x.zip"
-    write_10x_mtx(folder / "10x", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 3)
-    write_archive(path, {file.name: file.read_bytes() for file in (folder / "10x").iterdir()})
-    return path, lambda: open_source(path)
-
-
-def make_text_matrix(folder) -> tuple:
-    path = write_10x_mtx(folder / "10x", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 2) / "matrix.mtx"
-    return path, lambda: open_source(path.parent)
-
-
-def make_cell_table(folder, name: str = "c.csv") -> tuple:
-    counts = write_10x_h5(folder / "x.h5", sp.csr_matrix(np.eye(30, 12, dtype=np.int32)), 3)
-    table = pd.DataFrame({"cell": BARCODES, "guide": [f"g{n}" for n in range(30)]})
-    table.to_parquet(folder / name) if name.endswith("parquet") else table.to_csv(folder / name, index=False)
-    return folder / name, lambda: open_source(counts, cells=folder / name)
-
-
-FORMATS = {
-    "10x h5": make_10x_h5,
-    "archive": make_archive,
-    "mtx": make_text_matrix,
-    "csv": make_cell_table,
-    "csv.gz": lambda folder: make_cell_table(folder, "c.csv.gz"),
-    "parquet": lambda folder: make_cell_table(folder, "c.parquet"),
-}
-
-
-@pytest.mark.parametrize("kind", MUTATIONS)
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_mutated_input_is_read_or_refused(tmp_path, name, kind, monkeypatch):
-    monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.5)
-    path, open_it = FORMATS[name](tmp_path)
-    whole, rng = np.frombuffer(path.read_bytes(), np.uint8), np.random.default_rng(0)
-    for _ in range(20):
-        path.write_bytes(MUTATIONS[kind](whole, rng).tobytes())
-        with contextlib.suppress(UserError):
-            source = open_it()
-            source.column(source.columns[0], "")
-            assert sum(block.shape[0] for _, block in source.blocks()) == 30
 
 
 def test_a_file_that_never_opens_is_given_up(stored, monkeypatch):

@@ -7,6 +7,7 @@ import json
 import os
 import struct
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from plumbline.common.errors import UserError
 COMPLETE = "Is the file complete? Compare its size and checksum, or copy it again."
 # what h5py, numpy, pandas, pyarrow, json, gzip, tarfile and zipfile raise on content that is not what it should be
 _BUILT_IN = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError, MemoryError)
-UNREADABLE = (*_BUILT_IN, struct.error, zlib.error, zipfile.BadZipFile, tarfile.TarError, csv.Error)
+_TEXT = (SyntaxError, tokenize.TokenError)  # numpy reads the head of its files as Python reads a literal
+UNREADABLE = (*_BUILT_IN, *_TEXT, struct.error, zlib.error, zipfile.BadZipFile, tarfile.TarError, csv.Error)
 
 
 @contextmanager

@@ -19,6 +19,9 @@ CHOICES = {
 NONE = ("", "none")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a data set; it becomes part of file names
 
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -26,7 +29,8 @@ class Dataset:
 
     batch_column is '' where the data set has none; control_label is '' or 'none' then, unless its cells are labelled so (the
     exact label wins, cells.py); min_counts: cells with at most so many counts are dropped; unexpressed_threshold: perturbed
-    genes below it (on unexpressed_scale) form the null of the `paper` protocol.
+    genes below it (on unexpressed_scale) form the null of the `paper` protocol. public_since: month in which the data became
+    public at the earliest (YYYY-MM), '' where nobody said. sha256: of the input file, to be verified; '' verifies nothing.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Dataset:
     unexpressed_scale: str = "mean_count"
     title: str = ""
     published_as: str = ""
+    public_since: str = ""
+    sha256: str = ""
 
     @property
     def control_labels(self) -> list[str]:
@@ -84,7 +90,8 @@ def resolve(row: dict, catalogue: dict[str, dict[str, str]]) -> Dataset:
     name = given.get("name", "")
     if not NAME.fullmatch(name):
         raise UserError(f"data set name {name!r}: use letters, digits, '_', '.' and '-', beginning with a letter or digit.")
-    listed = {key: value for key, value in catalogue.get(name, {}).items() if key in known and value}
+    # the catalogue's own sha256 is that of what is downloaded, which may be an archive of the input
+    listed = {key: value for key, value in catalogue.get(name, {}).items() if key in known and value and key != "sha256"}
     values = listed | given
     if not values.get("perturbation_column"):
         raise UserError(f"data set {name!r} is not in the catalogue, so the sheet must give its perturbation_column.")
@@ -103,6 +110,10 @@ def _plain(column: str, value: object) -> str:
 def _typed(name: str, column: str, value: str) -> str | float:
     if column in CHOICES and value not in CHOICES[column]:
         raise UserError(f"data set {name!r}: {column} is {value!r}.{did_you_mean(value, list(CHOICES[column]))}")
+    if column == "sha256" and not SHA256.fullmatch(value):
+        raise UserError(f"data set {name!r}: sha256 is {value!r}, but must be 64 hexadecimal digits (sha256sum FILE).")
+    if column == "public_since" and not MONTH.fullmatch(value):
+        raise UserError(f"data set {name!r}: public_since is {value!r}, but must be a month such as 2024-07.")
     if column not in ("min_counts", "unexpressed_threshold"):
         return value
     try:

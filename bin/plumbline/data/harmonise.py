@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from plumbline.common.errors import UserError
 from plumbline.common.usage import usage
 from plumbline.data.catalogue import Dataset
 from plumbline.data.cells import harmonise_cells
@@ -21,11 +22,16 @@ from plumbline.data.tables import cell_table, facts, gene_table, split_table, wr
 
 def prepare(dataset: Dataset, path: Path, annotations: Path | None, seeds: list[int], folder: Path) -> dict:
     """Write counts.h5ad and tables/ of one data set into ``folder``; return the facts (dataset.json)."""
-    start = time.monotonic()
+    start, digest = time.monotonic(), input_sha256(path)
+    if dataset.sha256 and dataset.sha256 != digest:
+        raise UserError(
+            f"{path.name} has the sha256 {digest}, but the sheet says {dataset.sha256}. Is it another version, or was it cut "
+            "in transfer? Fetch it again, or correct the sheet."
+        )
     source = open_source(path, dataset.layer, annotations or dataset.cell_table or None)
     prepared = harmonise(source, dataset, seeds, folder / "counts.h5ad")
     report = data_report(prepared)
-    about = facts(prepared, report, input_sha256(path))
+    about = facts(prepared, report, digest)
     write_tables(folder / "tables", prepared, about, report | {"usage": usage(start)})
     return about
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from plumbline.common.errors import UserError
 from plumbline.common.files import sha256
 from plumbline.embedding.checkpoints import fetch_hint, known_checkpoints
+from plumbline.embedding.damage import check_members
+from plumbline.embedding.recorded import check
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +67,9 @@ def load_tensors(path: Path, variant: str) -> dict[str, "torch.Tensor"]:
     """
     open_file(path, variant).close()
     try:
-        tensors = _load(path)
+        tensors = _load(path, variant)
+    except UserError:
+        raise
     except Exception as error:  # each library has its own exceptions for a damaged file
         if "Weights only load failed" in str(error) and "Unsupported global" in str(error):
             raise UserError(f"{path} holds Python objects besides tensors; it is not loaded. {fetch_hint(variant)}") from error
@@ -76,7 +80,7 @@ def load_tensors(path: Path, variant: str) -> dict[str, "torch.Tensor"]:
     return tensors
 
 
-def _load(path: Path) -> object:
+def _load(path: Path, variant: str) -> object:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -84,6 +88,8 @@ def _load(path: Path) -> object:
     import torch
 
     mapped = zipfile.is_zipfile(path)  # the format of torch < 1.6 cannot be mapped
+    if mapped:
+        check_members(path, variant)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
@@ -174,7 +180,8 @@ def verify(path: Path, variant: str, own: bool = False) -> dict:
 
     known: models.csv lists exactly this file for this variant. A file of the listed size with another hash is damaged:
     UserError, unless ``own`` (setting checkpoint=own) says that it holds weights of one's own. A file of another size is
-    another checkpoint (a truncated one fails to load) and is recorded as not known.
+    another checkpoint (a truncated one fails to load) and is recorded as not known; ``recorded: True`` then tells that
+    ./plumb fetch noted this very hash when it first fetched the file (another one noted there is a UserError).
     """
     open_file(path, variant).close()
     found, size = sha256(path), Path(path).stat().st_size
@@ -188,4 +195,5 @@ def verify(path: Path, variant: str, own: bool = False) -> dict:
             f"{path} has the size of the checkpoint of {variant} but sha256 {found} instead of {listed[0].sha256}: it is "
             f"damaged. {fetch_hint(variant)} (weights of your own in the same format: --set checkpoint=own)"
         )
-    return {"file": Path(path).name, "sha256": found, "known": known}
+    recorded = {"recorded": True} if not (known or own) and check(path, found) else {}
+    return {"file": Path(path).name, "sha256": found, "known": known, **recorded}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from plumbline.common.errors import NotApplicable, UserError
-from plumbline.common.files import sha256
+from plumbline.common.files import UNREADABLE, sha256
 from plumbline.counts.reading import Counts
 from plumbline.embedding.options import Options, Result
 from plumbline.genes.orthologs import MOUSE
@@ -84,7 +84,7 @@ def read_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         names, vectors = _read(path)
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} holds no gene vectors ({error}). See docs/adding_a_model.md for the formats.") from error
     if vectors.ndim != 2 or len(vectors) != len(names) or not vectors.size or not np.isfinite(vectors).all():
         raise UserError(f"{path}: {len(names)} genes and an array {vectors.shape}; expected one finite vector a gene.")

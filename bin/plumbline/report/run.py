@@ -11,7 +11,7 @@ from plumbline.common.errors import UserError
 from plumbline.scoring.protocol import REFERENCES
 
 _TEXT = ["experiment", "dataset", "task", "metric", "model", "variant", "fit_on", "reason", "chosen", "role", "status",
-         "verdict", "step", "name"]  # fmt: skip
+         "verdict", "step", "name", "seen", "seen_source"]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options
 from plumbline.embedding.weights import fetch_hint, fill, find_folder, load_tensors, open_file
 from plumbline.models.cellplm.network import LATENTS, Network
@@ -50,12 +51,10 @@ def find_checkpoint(options: Options) -> tuple[Path, dict]:
 
 def read_config(path: Path, variant: str) -> dict:
     """A checkpoint's configuration, checked to describe the model implemented here."""
-    try:
+    with understood(path, "is no CellPLM configuration", variant):
         with open_file(path, variant) as stream:
             config = json.load(stream)
         needed = {name: config[name] for name in ("enc_hid", "enc_layers", "post_latent_dim", "gene_list", "latent_mod")}
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path} is no CellPLM configuration ({error!r}). {fetch_hint(variant)}") from error
     other = [f"{name}={config[name]}" for name, value in FIXED.items() if config.get(name, value) != value]
     if other or needed["latent_mod"] not in LATENTS:
         what = ", ".join(other) or f"latent_mod={needed['latent_mod']}"

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from plumbline.common.errors import UserError
+from plumbline.embedding.damage import understood
 from plumbline.embedding.weights import fetch_hint, fill, load_tensors, open_file
 from plumbline.models.geneformer.tokens import Tokenizer
 from plumbline.models.runtime.batches import Ragged
@@ -44,16 +45,13 @@ class Architecture:
 def read_config(folder: Path, variant: str) -> Architecture:
     """config.json of a model folder. Raises UserError if it describes anything but the BERT that Geneformer is."""
     file = folder / "config.json"
-    with open_file(file, variant) as stream:
-        try:
-            config = json.load(stream)
-            for name, wanted in {"hidden_act": "relu", "position_embedding_type": "absolute"}.items():
-                if config.get(name, wanted) != wanted:
-                    raise UserError(f"{file}: {name} is {config[name]!r}; Geneformer's is {wanted!r}.")
-            names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-            sizes = [int(config[name]) for name in (*names, "max_position_embeddings", "vocab_size", "type_vocab_size")]
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{file} is no configuration of a BERT model ({error}). {fetch_hint(variant)}") from error
+    with open_file(file, variant) as stream, understood(file, "is no configuration of a BERT model", variant):
+        config = json.load(stream)
+        for name, wanted in {"hidden_act": "relu", "position_embedding_type": "absolute"}.items():
+            if config.get(name, wanted) != wanted:
+                raise UserError(f"{file}: {name} is {config[name]!r}; Geneformer's is {wanted!r}.")
+        names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+        sizes = [int(config[name]) for name in (*names, "max_position_embeddings", "vocab_size", "type_vocab_size")]
     return Architecture(*sizes, float(config.get("layer_norm_eps", 1e-12)))
 
 

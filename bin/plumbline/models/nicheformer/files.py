@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
 from plumbline.common.errors import UserError
 from plumbline.counts.frames import read_index
+from plumbline.counts.hdf5 import open_hdf5
 from plumbline.embedding.checkpoints import fetch_hint
+from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options
 from plumbline.embedding.training_checkpoints import load_checkpoint
 from plumbline.embedding.weights import find_folder, open_file
@@ -60,13 +61,11 @@ def find_files(options: Options, technology: str) -> Files:
 def read_checkpoint(file: Path, variant: str) -> tuple[Config, dict[str, torch.Tensor]]:
     """(hyper-parameters, tensors). Raises UserError where a size is missing, or positions are not learned."""
     loaded = load_checkpoint(file, variant)
-    try:
+    with understood(file, "is no Nicheformer checkpoint", variant):
         told, state = loaded["hyper_parameters"], loaded["state_dict"]
         sizes = {ours: int(told[theirs]) for ours, theirs in SIZES.items()}
         meta = tuple(name for name in META if told.get(name, False))
         config = Config(**sizes, n_tokens=int(told["n_tokens"]), meta=meta)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{file} is no Nicheformer checkpoint (no usable {error}). {fetch_hint(variant)}") from error
     if not told.get("learnable_pe", True) or not isinstance(state, dict):
         raise UserError(f"{file}: only models with learned positions are known. {fetch_hint(variant)}")
     return config, state
@@ -75,11 +74,8 @@ def read_checkpoint(file: Path, variant: str) -> tuple[Config, dict[str, torch.T
 def read_genes(file: Path, variant: str) -> list[str]:
     """The Ensembl ids of the model's genes, in the order of their tokens."""
     open_file(file, variant).close()
-    try:
-        with h5py.File(file, "r") as opened:
-            ids = read_index(opened["var"]).tolist()
-    except (OSError, KeyError) as error:
-        raise UserError(f"{file} is truncated or no h5ad ({error}). {fetch_hint(variant)}") from error
+    with understood(file, "is truncated or no h5ad", variant), open_hdf5(file) as opened:
+        ids = read_index(opened["var"]).tolist()
     if not ids or len(set(ids)) < len(ids):
         raise UserError(f"{file} does not name its genes by distinct ids. {fetch_hint(variant)}")
     return ids
@@ -88,10 +84,8 @@ def read_genes(file: Path, variant: str) -> list[str]:
 def read_means(file: Path, n_genes: int, variant: str) -> np.ndarray:
     """The mean (n_genes,) of every gene over the cells of a technology that express it; NaN where none does."""
     open_file(file, variant).close()
-    try:
+    with understood(file, "is truncated or no array of numbers", variant):
         means = np.load(file, allow_pickle=False).astype(np.float64)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{file} is truncated or no array of numbers ({error}). {fetch_hint(variant)}") from error
     if means.shape != (n_genes,):
         raise UserError(f"{file} has shape {means.shape} for {n_genes} genes of {GENES}. {fetch_hint(variant)}")
     return means

@@ -9,6 +9,7 @@ import yaml
 
 from plumbline.common.errors import UserError
 from plumbline.embedding.checkpoints import fetch_hint
+from plumbline.embedding.damage import understood
 from plumbline.embedding.training_checkpoints import load_checkpoint
 from plumbline.embedding.weights import open_file
 
@@ -56,15 +57,11 @@ class Genes:
 def read_config(folder: Path, variant: str) -> Config:
     """config.yaml. Raises UserError where it lacks a size, or names an encoding or a layer that is not known."""
     file = folder / "config.yaml"
-    with open_file(file, variant) as stream:
-        try:
-            described = yaml.safe_load(stream)
-            network = described["model"]
-            chosen = {name: network.get(name) or known[0] for name, known in CHOICES.items()}
-            config = _config(network, described["datamodule"]["dataset"]["train"], chosen)
-        except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{file} is no description of an scConcept model ({reason}). {fetch_hint(variant)}") from error
+    with open_file(file, variant) as stream, understood(file, "is no description of an scConcept model", variant):
+        described = yaml.safe_load(stream)
+        network = described["model"]
+        chosen = {name: network.get(name) or known[0] for name, known in CHOICES.items()}
+        config = _config(network, described["datamodule"]["dataset"]["train"], chosen)
     for name, value in chosen.items():
         if value not in CHOICES[name]:
             raise UserError(f"{file}: {name} is {value!r}; known are {', '.join(CHOICES[name])}. {fetch_hint(variant)}")
@@ -97,13 +94,10 @@ def read_genes(folder: Path, species: str, variant: str) -> Genes:
     file = folder / "gene_mappings" / f"{species}.csv"
     open_file(file, variant).close()
     token, id_of = {}, {}
-    try:
-        with open(file, newline="") as stream:
-            for row in csv.DictReader(stream):
-                token[row["gene_id"]] = int(row["token"])
-                id_of.setdefault(str(row["gene_name"]).casefold(), row["gene_id"])
-    except (KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is no table of gene_id, gene_name, token ({error!r}). {fetch_hint(variant)}") from error
+    with understood(file, "is no table of gene_id, gene_name, token", variant), open(file, newline="") as stream:
+        for row in csv.DictReader(stream):
+            token[row["gene_id"]] = int(row["token"])
+            id_of.setdefault(str(row["gene_name"]).casefold(), row["gene_id"])
     if (token.pop("<cls>", None), token.pop("<pad>", None)) != (CLS, PAD) or not token:
         raise UserError(f"{file} does not begin with <cls> 0 and <pad> 1, or is cut. {fetch_hint(variant)}")
     return Genes(token=token, id_of=id_of | {"": ""})

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from plumbline.common.errors import UserError
+from plumbline.embedding.damage import understood
 from plumbline.embedding.weights import fetch_hint, fill, load_tensors
 from plumbline.models.scfoundation.network import Architecture, Network
 from plumbline.models.shared.folders import weights_root
@@ -39,11 +40,9 @@ def read_part(file: Path, key: str, variant: str) -> Part:
     if not isinstance(models, dict) or key not in models:
         names = ", ".join(map(str, models)) if isinstance(models, dict) else type(models).__name__
         raise UserError(f"{file} has no model {key!r} (found: {names}). {fetch_hint(variant)}")
-    try:
+    with understood(file, f"{key} is not an scFoundation model", variant):
         tensors = {name.removeprefix("model."): tensor for name, tensor in models[key]["state_dict"].items()}
         shape = _architecture(models[key]["config"], tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(f"{file}: {key} is not an scFoundation model ({error!r}). {fetch_hint(variant)}") from error
     return Part(shape, tensors)
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from plumbline.common.errors import UserError
 from plumbline.embedding.checkpoints import fetch_hint, known_checkpoints
+from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options
 from plumbline.embedding.weights import fill, load_tensors, open_file
 from plumbline.models.runtime.batches import Ragged
@@ -109,13 +110,10 @@ def find_folder(options: Options) -> Path:
 def read_args(folder: Path, variant: str) -> Architecture:
     """args.json. Raises UserError if it lacks a size or names another padding token than <pad>."""
     file = folder / "args.json"
-    with open_file(file, variant) as stream:
-        try:
-            args = json.load(stream)
-            sizes = [int(args[name]) for name in ("embsize", "nheads", "d_hid", "nlayers")]
-            pad_value, pad_token = float(args["pad_value"]), args["pad_token"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is no description of an scGPT model ({error!r}). {fetch_hint(variant)}") from error
+    with open_file(file, variant) as stream, understood(file, "is no description of an scGPT model", variant):
+        args = json.load(stream)
+        sizes = [int(args[name]) for name in ("embsize", "nheads", "d_hid", "nlayers")]
+        pad_value, pad_token = float(args["pad_value"]), args["pad_token"]
     if pad_token != "<pad>":
         raise UserError(f"{file}: the padding token is {pad_token!r}; only '<pad>' is known.")
     return Architecture(*sizes, pad_value)

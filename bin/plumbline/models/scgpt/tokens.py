@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError
+from plumbline.embedding.damage import understood
 from plumbline.embedding.weights import fetch_hint, open_file, whole_numbers
 from plumbline.models.runtime.batches import Ragged
 from plumbline.models.shared.chance import Chance
@@ -21,11 +22,8 @@ N_BINS = 51  # fixed in the authors' code, whatever args.json says: bins 1..50, 
 
 def load_vocabulary(file: Path, variant: str) -> dict[str, int]:
     """vocab.json: symbol -> token id, with the special tokens appended, in the order of ``SPECIALS``, where it lacks them."""
-    with open_file(file, variant) as stream:
-        try:
-            vocabulary = whole_numbers({str(name): number for name, number in json.load(stream).items()}, file, variant)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise UserError(f"{file} is no vocabulary ({error}). {fetch_hint(variant)}") from error
+    with open_file(file, variant) as stream, understood(file, "is no vocabulary", variant):
+        vocabulary = whole_numbers({str(name): number for name, number in json.load(stream).items()}, file, variant)
     for name in SPECIALS:
         vocabulary.setdefault(name, len(vocabulary))
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from plumbline.common.errors import UserError
+from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options
 from plumbline.embedding.weights import fetch_hint, fill, load_tensors, open_file
 from plumbline.models.runtime.batches import Ragged
@@ -70,13 +71,11 @@ def load_network(folder: Path, n_genes: int, variant: str) -> Network:
     """The authors' encoder.ckpt; its sizes are read from the tensors. Raises UserError unless it reads ``n_genes`` genes."""
     _refuse_residual(folder / "hyperparameters.json", variant)
     file = folder / FILE
-    try:
+    with understood(file, "is not a SCimilarity encoder", variant):
         tensors = dict(load_tensors(file, variant)["state_dict"])
         if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
             raise ValueError("state_dict holds more than tensors")
         sizes = _sizes(tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} is not a SCimilarity encoder ({error!r}). {fetch_hint(variant)}") from error
     if sizes[0] != n_genes:
         raise UserError(f"{file} reads {sizes[0]} genes, but {GENES} names {n_genes}. {fetch_hint(variant)}")
     with torch.device("meta"):
@@ -98,11 +97,8 @@ def _refuse_residual(file: Path, variant: str) -> None:
     """Raises UserError if the model was trained with residual connections, which no tensor shows and no published one has."""
     if not file.is_file():
         return
-    with open_file(file, variant) as stream:
-        try:
-            residual = json.load(stream).get("residual", False)
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"{file} is not a table of settings ({error!r}). {fetch_hint(variant)}") from error
+    with open_file(file, variant) as stream, understood(file, "is not a table of settings", variant):
+        residual = json.load(stream).get("residual", False)
     if residual:
         raise UserError(f"{file} describes a model with residual connections, which is not implemented.")
 

@@ -8,6 +8,7 @@ import yaml
 
 from plumbline.common.errors import UserError
 from plumbline.embedding.checkpoints import fetch_hint
+from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options
 from plumbline.embedding.training_checkpoints import load_checkpoint
 from plumbline.embedding.weights import find_folder, load_tensors
@@ -57,7 +58,7 @@ def read_checkpoint(file: Path, variant: str) -> tuple[Config, dict]:
     if not isinstance(told, dict) or not isinstance(loaded.get("state_dict"), dict):
         raise UserError(f"{file} is no STATE checkpoint: it lacks state_dict or hyper_parameters. {fetch_hint(variant)}")
     described = read_yaml(file.with_name(CONFIG), loaded.get("cfg_yaml"), variant)
-    try:
+    with understood(file.parent, "describes no STATE model", variant):
         data, model = described["dataset"], described["model"]
         current = described["embeddings"][described["embeddings"]["current"]]
         config = Config(
@@ -69,17 +70,13 @@ def read_checkpoint(file: Path, variant: str) -> tuple[Config, dict]:
             draws=(int(data["P"]), int(data["N"]), int(data["S"])),
             batch=int(model["batch_size"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file.parent} describes no STATE model (no usable {error}). {fetch_hint(variant)}") from error
     return config, loaded
 
 
 def read_yaml(file: Path, text: object, variant: str) -> dict:
     """config.yaml or, where there is none, the text that newer checkpoints hold."""
-    try:
+    with understood(file, "is no yaml", variant):
         described = yaml.safe_load(file.read_text() if file.is_file() else str(text or ""))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is no yaml ({str(error).splitlines()[0]}). {fetch_hint(variant)}") from error
     if not isinstance(described, dict):
         raise UserError(f"{file} does not exist or is empty. {fetch_hint(variant)}")
     return described

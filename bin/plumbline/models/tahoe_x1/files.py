@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from plumbline.common.errors import UserError
+from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options
 from plumbline.embedding.weights import fetch_hint, load_tensors, open_file
 from plumbline.models.shared.folders import weights_root
@@ -82,7 +83,7 @@ def read_architecture(folder: Path, variant: str) -> Architecture:
     """model_config.yml. Raises UserError if it lacks a size or describes a network that is not implemented here."""
     file = folder / CONFIG
     config = _read_yaml(file, variant)
-    try:
+    with understood(file, "does not describe a Tahoe-x1", variant):
         values = config["expression_encoder"]
         shape = Architecture(
             width=int(config["d_model"]),
@@ -100,8 +101,6 @@ def read_architecture(folder: Path, variant: str) -> Architecture:
             raise ValueError(f"activations {shape.activation}, {shape.value_activation}; known: {', '.join(ACTIVATIONS)}")
         if min(shape.width, shape.heads, shape.layers) < 1 or shape.width % shape.heads:
             raise ValueError(f"width {shape.width}, heads {shape.heads}, layers {shape.layers}")
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(f"{file} does not describe a Tahoe-x1 ({error!r}). {fetch_hint(variant)}") from error
     return shape
 
 
@@ -109,7 +108,7 @@ def read_encoding(folder: Path, variant: str) -> Encoding:
     """collator_config.yml and vocab.json. Raises UserError if one is damaged or asks for what is not implemented here."""
     file = folder / COLLATOR
     config = _read_yaml(file, variant)
-    try:
+    with understood(file, "does not describe the input of a Tahoe-x1", variant):
         _require(config, FIXED_COLLATOR)
         encoding = Encoding(
             vocabulary=_read_vocabulary(folder / VOCABULARY, variant),
@@ -122,8 +121,6 @@ def read_encoding(folder: Path, variant: str) -> Encoding:
             raise ValueError(f"num_bins {encoding.bins}, keep_first_n_tokens {encoding.keep_first}")
         if encoding.pad_token < 0 or not isfinite(encoding.pad_value):
             raise ValueError(f"pad_token_id {encoding.pad_token}, pad_value {encoding.pad_value}")
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(f"{file} does not describe the input of a Tahoe-x1 ({error!r}). {fetch_hint(variant)}") from error
     return encoding
 
 
@@ -136,34 +133,26 @@ def weights_file(folder: Path) -> Path:
 def read_tensors(file: Path, variant: str) -> dict[str, torch.Tensor]:
     """The tensors of a weights_file, without the prefix ``model.``. Raises UserError if it holds anything else."""
     tensors = load_tensors(file, variant)
-    try:
+    with understood(file, "is not a checkpoint of Tahoe-x1", variant):
         if file.name == OLD_WEIGHTS:
             tensors = tensors["state"]["model"]
         tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is not a checkpoint of Tahoe-x1 ({error!r}). {fetch_hint(variant)}") from error
     if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise UserError(f"{file} is not a checkpoint of Tahoe-x1: it holds more than tensors. {fetch_hint(variant)}")
     return tensors
 
 
 def _read_vocabulary(file: Path, variant: str) -> dict[str, int]:
-    with open_file(file, variant) as stream:
-        try:
-            vocabulary = {str(name): int(number) for name, number in json.load(stream).items()}
-        except (ValueError, AttributeError, TypeError, OverflowError) as error:
-            raise UserError(f"{file} is not a vocabulary ({error}). {fetch_hint(variant)}") from error
+    with open_file(file, variant) as stream, understood(file, "is not a vocabulary", variant):
+        vocabulary = {str(name): int(number) for name, number in json.load(stream).items()}
     if "<cls>" not in vocabulary or len(set(vocabulary.values())) != len(vocabulary) or min(vocabulary.values()) < 0:
         raise UserError(f"{file}: token ids must differ, not be negative, and <cls> must have one. {fetch_hint(variant)}")
     return vocabulary
 
 
 def _read_yaml(file: Path, variant: str) -> dict:
-    with open_file(file, variant) as stream:
-        try:
-            config = yaml.safe_load(stream)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise UserError(f"{file} is not YAML ({str(error).splitlines()[0]}). {fetch_hint(variant)}") from error
+    with open_file(file, variant) as stream, understood(file, "is not YAML", variant):
+        config = yaml.safe_load(stream)
     if not isinstance(config, dict):
         raise UserError(f"{file} holds a {type(config).__name__}, not settings. {fetch_hint(variant)}")
     return config

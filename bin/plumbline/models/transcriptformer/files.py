@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from plumbline.common.errors import UserError
+from plumbline.counts.hdf5 import open_hdf5
 from plumbline.embedding.checkpoints import fetch_hint
+from plumbline.embedding.damage import understood
 from plumbline.embedding.weights import open_file
 
 FOLDERS = {
@@ -56,12 +57,9 @@ class Config:
 def read_config(folder: Path, variant: str) -> Config:
     """config.json. Raises UserError where it lacks a size, or describes layers that this forward pass has not."""
     file = folder / "config.json"
-    with open_file(file, variant) as stream:
-        try:
-            described = json.load(stream)["model"]
-            config = _config(described["model_config"], described["data_config"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is no description of a TranscriptFormer ({error!r}). {fetch_hint(variant)}") from error
+    with open_file(file, variant) as stream, understood(file, "is no description of a TranscriptFormer", variant):
+        described = json.load(stream)["model"]
+        config = _config(described["model_config"], described["data_config"])
     lacking = [name for name in SPECIALS if name not in config.specials]
     activation = described["model_config"].get("activation", "gelu")
     if lacking or activation != "gelu":
@@ -94,27 +92,18 @@ def read_vocabulary(folder: Path, config: Config, variant: str) -> dict[str, int
 def read_ids(file: Path, variant: str) -> list[str]:
     """The Ensembl ids of a table of protein vectors."""
     open_file(file, variant).close()
-    try:
-        with h5py.File(file, "r") as table:
-            return table["keys"].asstr()[:].tolist()
-    except (OSError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{file} is truncated or no table of protein vectors ({error}). {fetch_hint(variant)}") from error
+    with understood(file, "is truncated or no table of protein vectors", variant), open_hdf5(file) as table:
+        return table["keys"].asstr()[:].tolist()
 
 
 def read_vectors(file: Path, ids: list[str], variant: str) -> np.ndarray:
     """The protein vectors (len(ids), width) of ``ids``."""
-    try:
-        with h5py.File(file, "r") as table:
-            return np.stack([table["arrays"][name][:] for name in ids]).astype(np.float32)
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{file} is truncated or lacks vectors ({error}). {fetch_hint(variant)}") from error
+    with understood(file, "is truncated or lacks vectors", variant), open_hdf5(file) as table:
+        return np.stack([table["arrays"][name][:] for name in ids]).astype(np.float32)
 
 
 def read_assays(folder: Path, variant: str) -> dict[str, int]:
     """assay_vocab.json: the name of a technology -> its number; 'unknown' is 0."""
     file = folder / "vocabs" / "assay_vocab.json"
-    with open_file(file, variant) as stream:
-        try:
-            return {str(name): int(number) for name, number in json.load(stream).items()}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise UserError(f"{file} is no vocabulary of assays ({error}). {fetch_hint(variant)}") from error
+    with open_file(file, variant) as stream, understood(file, "is no vocabulary of assays", variant):
+        return {str(name): int(number) for name, number in json.load(stream).items()}

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import Counts, require_counts
+from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options, Result
 from plumbline.embedding.weights import fetch_hint, fill, find_folder, load_tensors, verify
 from plumbline.models.runtime.batches import Ragged
@@ -168,12 +169,10 @@ def load_network(path: Path, variant: str) -> tuple[Network, torch.Tensor]:
     Raises UserError on a file that is damaged, no UCE checkpoint, or lacks a tensor.
     """
     tensors = load_tensors(path, variant)
-    try:
+    with understood(path, "is no UCE checkpoint", variant):
         table = tensors["pe_embedding.weight"]
         with torch.device("meta"):
             network = Network(tensors)
-    except (KeyError, IndexError, ValueError, AssertionError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is no UCE checkpoint (no usable {error}). {fetch_hint(variant)}") from error
     fill(network, tensors, path, variant, ignore=UNUSED)
     width = network.encoder[0].in_features
     if table.ndim != 2 or table.shape[1] != width:

@@ -16,6 +16,7 @@ from plumbline.common.errors import NotApplicable, UserError
 from plumbline.common.random import generator_of
 from plumbline.counts.reading import Counts
 from plumbline.data.facts import read_facts
+from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options
 from plumbline.embedding.weights import fetch_hint, load_dictionary, load_tensors, open_file, whole_numbers
 
@@ -130,13 +131,9 @@ def _positions(folder: Path, variant: str, species: str) -> tuple[dict[str, int]
 
     path = folder / "species_chrom.csv"
     open_file(path, variant).close()
-    try:
+    with understood(path, "is not a table with the columns gene_symbol, chromosome, start, species", variant):
         table = pd.read_csv(path, dtype={"chromosome": str})
         name = pd.Categorical(table["species"] + "_" + table["chromosome"])
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"{path} is not a table with the columns gene_symbol, chromosome, start, species ({error}). {fetch_hint(variant)}"
-        ) from error
     mine = table.assign(code=name.codes)[table["species"] == species].drop_duplicates("gene_symbol")
     return _column(mine, "code"), _column(mine, "start"), len(name.categories)
 
