@@ -10,10 +10,13 @@ a post-processing (none, centring, centre-scaling, typical variation normalisati
 part and reports the rest. Scores are means over split seeds ({seeds}). Intervals are 95 % percentile bootstrap intervals
 ({n_boot} resamples, expanded for few units as Hesterberg 2015; Student's t below 8 units)
 over perturbations, batches or genes, whichever the
-task treats as exchangeable; for pairs of genes, genes are resampled (Owen 2007). Models are compared with {baseline} on the
+task treats as exchangeable, and over what these share: controls, the threshold of Benjamini and Hochberg, the choice of a
+post-processing; for pairs of genes, genes are resampled and pairs with a gene in common are dependent (Aronow et al. 2015).
+Models are compared with {baseline} on the
 units that both have, with shared resampling weights; p values refer the difference over its bootstrap standard error to
 Student's t and are adjusted within a data set over all pairs of its models and its main metrics (Benjamini and Hochberg 1995);
-rank intervals rest on the same tests. Nothing was tested on fewer than 8 units, between two scores of which neither is above
+rank intervals rest on the same tests. Nothing was tested on fewer than 8 units, by a metric whose
+intervals do not hold their level on simulated screens, between two scores of which neither is above
 the floor, or where the ceiling is not above it. Calibrated score = (score − floor) / (ceiling − floor), the floor being chance
 or the best of the random, scrambled and untrained embeddings and the ceiling an embedding made of the labels or split halves of
 the data; it is left out where the ceiling is not clearly above the floor or a model passes it.</p>"""
@@ -23,7 +26,7 @@ REFERENCES = [
     "Celik S, et al. Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data. "
     "PLOS Comput Biol, doi:10.1371/journal.pcbi.1012463 (2024).",
     "Hesterberg TC. What teachers should know about the bootstrap. Am Stat 69:371 (2015).",
-    "Owen AB. The pigeonhole bootstrap. Ann Appl Stat 1:386 (2007).",
+    "Aronow PM, Samii C, Assenova VA. Cluster-robust variance estimation for dyadic data. Polit Anal 23:564 (2015).",
     "Benjamini Y, Hochberg Y. Controlling the false discovery rate. J R Stat Soc B 57:289 (1995).",
     "Ewels P, et al. MultiQC: summarize analysis results for multiple tools and samples in a single report. "
     "Bioinformatics 32:3047 (2016).",
