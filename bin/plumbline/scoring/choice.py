@@ -6,7 +6,7 @@ from zlib import crc32
 
 import numpy as np
 
-from plumbline.scoring.scores import Score
+from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.stats import canonical, deviation, draws
 
 DRAWS = 200
@@ -17,11 +17,10 @@ def chances(scores: dict[str, Score], direction: int, seed: int) -> dict[str, fl
 
     scores: the validation score of each method, on the same units; those on other units than the best one's are left out.
     """
-    known = {method: score for method, score in scores.items() if score.items is not None and np.isfinite(score.value)}
-    if not known:
+    items = {m: canonical(one.items) for m, one in scores.items() if one.items is not None and np.isfinite(one.value)}
+    if not items:
         return {}
-    best = max(known, key=lambda method: direction * known[method].value)
-    items = {method: canonical(score.items) for method, score in known.items()}
+    best = max(items, key=lambda method: direction * items[method].value)
     items = {method: one for method, one in items.items() if np.array_equal(one.unit, items[best].unit)}
     drawn = direction * draws(list(items.values()), DRAWS, seed)
     first = np.argmax(np.where(np.isfinite(drawn), drawn, -np.inf), axis=1)  # ties go to the simpler method
@@ -39,19 +38,20 @@ def with_choice(scores: list[Score], reported: dict[str, list[Score]], chance: d
 
 
 def _with_choice(score: Score, reported: dict[str, list[Score]], chance: dict[str, float], name: str) -> Score:
-    if score.items is None:
+    own = score.items
+    if own is None:
         return score
-    found = {method: one for method, scores in reported.items() for one in scores if one.metric == score.metric}
-    known = [m for m in chance if chance[m] and found[m].items and np.array_equal(found[m].items.unit, score.items.unit)]
+    found = {method: one.items for method, scores in reported.items() for one in scores if one.metric == score.metric}
+    known = {m: one for m, one in found.items() if chance.get(m) and one is not None and np.array_equal(one.unit, own.unit)}
     total = sum(chance[method] for method in known)
-    spread = sum(chance[a] * chance[b] * _apart(found[a], found[b]) for a, b in combinations(known, 2))
+    spread = sum(chance[a] * chance[b] * _apart(known[a], known[b]) for a, b in combinations(known, 2))
     if not spread:
         return score
-    influence = {**score.items.influence, name: float(np.sqrt(spread) / total)}
-    return replace(score, items=replace(score.items, influence=influence))
+    influence = {**own.influence, name: float(np.sqrt(spread) / total)}
+    return replace(score, items=replace(own, influence=influence))
 
 
-def _apart(a: Score, b: Score) -> float:
+def _apart(a: Items, b: Items) -> float:
     """Square of the difference of two scores, beyond what the noise of their units, which intervals hold already, makes it."""
-    noise = deviation(a.items) - deviation(b.items)
+    noise = deviation(a) - deviation(b)
     return max(0.0, (a.value - b.value) ** 2 - float(noise @ noise))

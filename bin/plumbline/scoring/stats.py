@@ -125,7 +125,9 @@ def _influence(items: Items, names: Sequence[str]) -> np.ndarray:
 def _by_gene(items: Items, genes: Sequence[str]) -> np.ndarray:
     """Influence (len(genes),) of each gene on a score of pairs: that of all its pairs, and what ``Items.influence`` adds."""
     _, ends = _genes(items)
-    return sum(np.bincount(end, deviation(items), minlength=len(genes)) for end in ends) + _influence(items, genes)
+    own = deviation(items)
+    pairs = [np.bincount(end, own, minlength=len(genes)) for end in ([] if ends is None else ends)]
+    return np.sum(pairs, axis=0) + _influence(items, genes)
 
 
 def counted_twice(a: Items, b: Items | None = None) -> float:
