@@ -151,3 +151,11 @@ def test_intervals_of_recall_are_not_far_too_wide(repeats):
     values = [found["recall_mean"].pooled["a"].value for found in repeats]
     widths = [np.diff(found["recall_mean"].interval("a"))[0] / 3.92 for found in repeats]
     assert np.mean(widths) / np.std(values, ddof=1) < 1.6
+
+
+def test_a_metric_that_does_not_hold_its_level_says_so_in_the_report():
+    from plumbline.report.task_sections import _uncalibrated
+
+    said = _uncalibrated(["consistency_pct", "consistency_fdr_pct"])
+    assert "percent of perturbations, q ≤ 0.05: 95 % intervals held the mean in 79" in said
+    assert _uncalibrated(["consistency_pct", "recall_mean"]) == ""
