@@ -245,11 +245,13 @@ def error(share: float, n: int) -> float:
 def table(results: Path) -> str:
     """Both tables in Markdown. An asterisk: more than two standard errors outside of the goal."""
     head = ["metric", "design", "repeats", "units", "mean score", "called different, %", "interval holds, %"]
-    lines = [*(f"| {name} | {described(design)} |" for name, design in DESIGNS.items()), ""]
+    paths = [path for path in sorted(results.glob("*.run.pickle")) if path.stat().st_size]
+    used = {path.name.split(".")[0] for path in paths}
+    lines = [*(f"| {name} | {described(design)} |" for name, design in DESIGNS.items() if name in used), ""]
     lines, found = [*lines, f"| {' | '.join(head)} |", "|---" * len(head) + "|"], []
-    for path in sorted(results.glob("*.run.pickle")):
+    for path in paths:
         rows, design = levels(path), path.name.split(".")[0]
-        found += [(metric, design, level(part)) for metric, part in rows.groupby("metric")] if len(rows) else []
+        found += [(metric, design, level(part)) for metric, part in rows.groupby("metric")]
     order, designs = list(tasks.metrics()), list(DESIGNS)
     for metric, design, row in sorted(found, key=lambda one: (order.index(one[0]), designs.index(one[1]))):
         shares = " | ".join(with_error(row[name], row["repeats"], goal) for name, goal in GOALS)
@@ -272,7 +274,10 @@ def power_lines(path: Path) -> list[str]:
     """The table of one file of ``power``."""
     power = told(path)
     names = sorted(power["mean"].columns, key=lambda name: float(name.strip("+ %")))
-    lines = [f"Design `{path.name.split('.')[0]}`, percent of repeats in which larger effects are told to be better:", ""]
+    lines = [
+        f"Design `{path.name.split('.')[0]}`, percent of repeats in which larger effects are said to be better (p <= 0.05):",
+        "",
+    ]
     lines += [f"| metric | repeats | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for metric in power.index:
         shares = " | ".join(f"{power['mean'].loc[metric, name]:.0f}" for name in names)
