@@ -275,7 +275,7 @@ def power_lines(path: Path) -> list[str]:
     power = told(path)
     names = sorted(power["mean"].columns, key=lambda name: float(name.strip("+ %")))
     lines = [
-        f"Design `{path.name.split('.')[0]}`, percent of repeats in which larger effects are said to be better (p <= 0.05):",
+        f"Design `{path.name.split('.')[0]}`, larger effects said to be better (p <= 0.05), percent of repeats:",
         "",
     ]
     lines += [f"| metric | repeats | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
