@@ -9,21 +9,23 @@ include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
 include { ESTIMATE } from './modules/local/estimate/main'
 include { EVALUATE } from './modules/local/evaluate/main'
+include { EVALUATE as EVALUATE_GPU } from './modules/local/evaluate/main'
 include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
+include { MAP } from './modules/local/map/main'
 include { MULTIQC } from './modules/nf-core/multiqc/main'
+include { PLAN } from './modules/local/plan/main'
 include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { failures } from './subworkflows/local/utils_failures/main'
-include { checkKnown ; embedRequests ; evaluateMeta ; expectedRuns ; planOf ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isMapped ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
 include { paramsHelp } from './subworkflows/local/utils_schema/main'
 
 workflow PLUMBLINE {
     take:
-    datasets // list of [ meta, file or [], cell table or [] ]: [ [id: 'kang', row: [...], seeds: '42,43', code: 'ab12..'], kang.h5ad, [] ]
+    datasets // list of [ meta, file or [], cell table or [] ]: [ [id: 'kang', row: [...], code: 'ab12..'], kang.h5ad, [] ]
     requests // list of [ meta, weights or [], uses ]: [ [id: 'kang.pca.42', dataset: 'kang', model: 'pca', ...], [], [[role: 'baseline', ...]] ]
     experiments // list: ['transfer']
     tasks // [main: ['recall', 'separability'], experiments: ['recall'], flags: [recall: [needs_counts: false, ...], ...]]
@@ -51,13 +53,19 @@ workflow PLUMBLINE {
     EXPERIMENTS(experiments, ch_given_data, opts.seeds, assets.resolve('catalogue.csv'))
     ch_prepared = ch_given_data.mix(EXPERIMENTS.out.prepared)
 
+    def records = tasks.flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
+    def plan_code = codeDigest(['plan_evaluation.py'] + records)
+    PLAN(ch_prepared.map { id, _counts, tables -> [[id: id, seeds: words(opts.seeds).join(','), code: plan_code], tables] })
+    // [ 'kang', [not_applicable: [recall: 'known relationships are ...'], ...] ]
+    ch_plans = PLAN.out.plan.map { meta, plan -> [meta.id, readObject(plan)] }
+
     // an embedding of one data set may be fitted on another: '' stands for none
     ch_sources = ch_prepared.map { id, counts, tables -> [id, [counts, tables]] }.mix(channel.of(['', []]))
     ch_requests = channel
         .fromList(requests)
         .map { meta, weights, _uses -> [meta.dataset, meta, weights] }
         .combine(ch_prepared, by: 0)
-        .map { _id, meta, weights, counts, tables -> [meta.source, meta, counts, tables, weights] }
+        .map { _id, meta, weights, counts, tables -> [meta.source, meta + factsOf(tables).subMap(['n_cells', 'n_genes']), counts, tables, weights] }
         .combine(ch_sources, by: 0)
         .map { _id, meta, counts, tables, weights, source -> [meta, counts, tables, weights, source] }
     EMBED(ch_requests)
@@ -65,34 +73,66 @@ workflow PLUMBLINE {
     def uses = requests.collectEntries { meta, _weights, wanted -> [meta.id, wanted] }
     // one digest per task, so that editing a task repeats that task alone
     def digests = tasks.main.collectEntries { task -> [task, codeDigest(['evaluate_embedding.py', "plumbline/tasks/${task}.py"])] }
+    // where the data set or the model already says that there is nothing to score, SUMMARISE writes the rows
     ch_evaluations = EMBED.out.embeddings
-        .map { meta, embedding, provenance -> [meta.dataset, meta, embedding, provenance] }
+        .map { meta, embedding, provenance -> [meta.dataset, meta, embedding, provenance, readObject(provenance)] }
+        .filter { _id, _meta, _embedding, _provenance, about -> about.status == 'ok' }
         .combine(ch_prepared, by: 0)
-        .flatMap { _id, meta, embedding, provenance, counts, tables ->
-            tasksFor(uses[meta.id], tasks).collect { task ->
-                [evaluateMeta(meta, task, digests[task], uses[meta.id], opts), embedding, provenance, tables, tasks.flags[task].needs_counts ? counts : []]
-            }
+        .combine(ch_plans, by: 0)
+        .flatMap { _id, meta, embedding, provenance, about, counts, tables, plan ->
+            tasksFor(uses[meta.id], tasks)
+                .findAll { task -> !plan.not_applicable[task] }
+                .collectMany { task ->
+                    evaluateMetas(meta, task, digests[task], uses[meta.id], opts, tasks.flags[task], about.n_dimensions).collect { evaluation ->
+                        [evaluation, embedding, provenance, tables, tasks.flags[task].needs_counts ? counts : []]
+                    }
+                }
         }
-    EVALUATE(ch_evaluations)
+    // aliased by where it runs, as EMBED is
+    ch_by_device = ch_evaluations.branch { meta, _embedding, _provenance, _tables, _counts ->
+        gpu: tasks.flags[meta.task].uses_device
+        cpu: true
+    }
+    EVALUATE(ch_by_device.cpu)
+    EVALUATE_GPU(ch_by_device.gpu)
+    ch_scores = EVALUATE.out.scores.mix(EVALUATE_GPU.out.scores)
 
-    def records = tasks.flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
     // known when all tasks have ended
-    ch_expected = EVALUATE.out.scores
+    ch_expected = ch_scores
         .toList()
-        .map { _scores -> groovy.json.JsonOutput.toJson(expectedRuns(requests, tasks, failures())) }
+        .map { _scores -> 'ended' }
+        .combine(ch_plans.toList().map { plans -> [plans.collectEntries()] })
+        .map { _ended, plans -> groovy.json.JsonOutput.toJson(expectedRuns(requests, tasks, plans, digests, opts)) }
         .collectFile(name: 'expected.json', newLine: true)
 
     SUMMARISE(
-        [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
-        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
-        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
+        [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, n_draws: opts.n_draws, decoder_budget: opts.decoder_budget, exact: opts.exact, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
+        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
+        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         ch_prepared.toSortedList { a, b -> a[0] <=> b[0] }.map { rows -> rows.collect { row -> row[2] } },
+        PLAN.out.plan.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
         ch_expected,
         assets.resolve('models.csv'),
         assets.resolve('published_scores.csv'),
     )
-    REPORT([code: codeDigest(['report_scores.py'] + records)], SUMMARISE.out.summary, EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]))
+
+    // [ [id: 'kang', code: 'ab12..'], [ pca.npz, scvi.npz ], [ pca.json, scvi.json ], tables ]
+    def map_code = codeDigest(['map_cells.py'])
+    ch_mapped = EMBED.out.embeddings
+        .filter { meta, _embedding, _provenance -> isMapped(meta, uses[meta.id], opts) }
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .flatMap { rows -> rows.groupBy { row -> row[0].dataset }.collect { id, part -> [id, part.collect { row -> row[1] }, part.collect { row -> row[2] }] } }
+        .combine(ch_prepared, by: 0)
+        .map { id, embeddings, provenance, _counts, tables -> [[id: id, code: map_code], embeddings, provenance, tables] }
+    MAP(ch_mapped)
+    REPORT(
+        [code: codeDigest(['report_scores.py'] + records)],
+        SUMMARISE.out.summary,
+        EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        MAP.out.tables.flatten().toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        assets.resolve('catalogue.csv'),
+    )
 
     ABOUT_RUN(opts)
     MULTIQC(

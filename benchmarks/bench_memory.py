@@ -27,7 +27,7 @@ def steps(folder: Path, cells: int, genes: int, threads: int):
     k = cells * 9 // 10 // n
     yield "simulate", ["simulate_screen.py", "--n-perturbations", n, "--cells-per-perturbation", k, "--n-genes", genes,
                        "--n-batches", 40, "--output", folder / "big.h5ad"]  # fmt: skip
-    prepare = ["--row", folder / "row.json", "--input", folder / "big.h5ad", "--seeds", "42", "--outdir", folder / "prepared"]
+    prepare = ["--row", folder / "row.json", "--input", folder / "big.h5ad", "--outdir", folder / "prepared"]
     yield "PREPARE", ["prepare_dataset.py", *prepare]
     data = ["--counts", folder / "prepared/counts.h5ad", "--tables", folder / "prepared/tables", "--threads", threads]
     yield "EMBED pca", ["embed_pca.py", *data, "--fit-on", "train", "--seed", 42, "--output", folder / "pca.npz"]

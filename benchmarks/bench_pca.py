@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""PCA of plumbline compared with scanpy and scikit-learn: seconds, peak memory and captured variance, in one run.
+"""PCA of plumbline compared with scanpy and scikit-learn: CPU seconds, peak memory, residual and captured variance, in one run.
 
 Every method runs in a process of its own on the same simulated counts file, log-normalises it, and computes the scores of
 all cells. Ratios are to plumbline: above 1, plumbline is faster or smaller. ``python benchmarks/bench_pca.py --quick``
+The residual is the largest of |C v - w v| / w_k over the k components, in float64 where the method gives its components
+(plumbline states it in the provenance). Results of one thread: benchmarks/pca.md.
 """
 
 import argparse
@@ -12,11 +14,10 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
-METHODS = ("plumbline", "scanpy", "truncated_svd", "incremental_pca")
+METHODS = ("plumbline", "scanpy", "scanpy_covariance", "truncated_svd", "incremental_pca")
 
 
 def simulate(path: Path, n_cells: int, n_genes: int, density: float, seed: int = 0) -> None:
@@ -69,30 +70,49 @@ def plumbline(path: Path, k: int, threads: int):
         threads=threads,
         settings={"n_components": str(k)},
     )
-    return pca.embed(open_counts(path), told).values
+    result = pca.embed(open_counts(path), told)
+    return result.values, lambda: result.extra["residual"]
 
 
-def scanpy(path: Path, k: int, _threads: int):
-    """scanpy.pp.pca of the sparse matrix (ARPACK, centred implicitly)."""
+def scanpy(path: Path, k: int, _threads: int, solver: str = "arpack"):
+    """scanpy.pp.pca of the sparse matrix, centred implicitly (randomized falls back to arpack on a sparse matrix)."""
     import scanpy as sc
 
     data = _lognormalised(path)
-    sc.pp.pca(data, n_comps=k)
-    return data.obsm["X_pca"]
+    sc.pp.pca(data, n_comps=k, svd_solver=solver)
+    return data.obsm["X_pca"], lambda: residual(data.X, data.varm["PCs"])
+
+
+def scanpy_covariance(path: Path, k: int, threads: int):
+    """The same through scikit-learn's covariance_eigh: the covariance as a dense matrix, all its eigenvectors by LAPACK."""
+    return scanpy(path, k, threads, "covariance_eigh")
 
 
 def truncated_svd(path: Path, k: int, _threads: int):
     """scikit-learn's TruncatedSVD (randomised, not centred: another result than PCA)."""
     from sklearn.decomposition import TruncatedSVD
 
-    return TruncatedSVD(k, random_state=0).fit_transform(_lognormalised(path).X)
+    return TruncatedSVD(k, random_state=0).fit_transform(_lognormalised(path).X), lambda: float("nan")
 
 
 def incremental_pca(path: Path, k: int, _threads: int):
     """scikit-learn's IncrementalPCA on dense blocks of 2,048 cells."""
     from sklearn.decomposition import IncrementalPCA
 
-    return IncrementalPCA(k, batch_size=2048).fit_transform(_lognormalised(path).X)
+    fitted = IncrementalPCA(k, batch_size=2048)
+    data = _lognormalised(path).X
+    return fitted.fit_transform(data), lambda: residual(data, fitted.components_.T)
+
+
+def residual(matrix, components) -> float:
+    """The largest |C v - w v| over the columns v of ``components`` (genes, k), relative to the smallest w; C the covariance."""
+    import numpy as np
+
+    vectors, mean = components.astype(np.float64), np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
+    scores = matrix @ vectors - mean @ vectors
+    images = matrix.T @ scores - np.outer(mean, scores.sum(axis=0))
+    values = (vectors * images).sum(axis=0)
+    return float(np.linalg.norm(images - vectors * values, axis=0).max() / values.min())
 
 
 def _lognormalised(path: Path):
@@ -109,19 +129,17 @@ def measure(method: str, path: Path, k: int, threads: int) -> None:
     """Run one method and print its numbers as JSON. Imports and compilation count: they are part of every run."""
     import numpy as np
 
-    start = time.monotonic()
-    scores = globals()[method](path, k, threads)
-    seconds = time.monotonic() - start
+    scores, find_residual = globals()[method](path, k, threads)
+    used = resource.getrusage(resource.RUSAGE_SELF)
     variance = float(np.asarray(scores, dtype=np.float64).var(axis=0, ddof=1).sum())
-    print(
-        json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "variance": variance})
-    )
+    numbers = {"seconds": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1e6, "variance": variance}
+    print(json.dumps(numbers | {"residual": float(find_residual())}))
 
 
 def compare(path: Path, methods: list[str], k: int, threads: int) -> None:
     """One process a method; a line of the table for each."""
     environment = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-    print("method\tseconds\tpeak_GB\tvariance\tslower_than_plumbline\tlarger_than_plumbline\tvariance_ratio")
+    print("method\tCPU_seconds\tpeak_GB\tresidual\tvariance\tslower_than_plumbline\tlarger_than_plumbline\tvariance_ratio")
     ours = None
     for method in methods:
         command = [sys.executable, __file__, "--measure", method, "--file", str(path), "-k", str(k), "--threads", str(threads)]
@@ -132,7 +150,8 @@ def compare(path: Path, methods: list[str], k: int, threads: int) -> None:
         got = json.loads(done.stdout.strip().splitlines()[-1])
         ours = ours or got
         ratios = [got[name] / ours[name] for name in ("seconds", "peak", "variance")]
-        cells = [f"{got['seconds']:.1f}", f"{got['peak']:.2f}", f"{got['variance']:.4f}", *(f"{r:.2f}" for r in ratios[:2])]
+        cells = [f"{got['seconds']:.1f}", f"{got['peak']:.2f}", f"{got['residual']:.0e}", f"{got['variance']:.4f}"]
+        cells += [f"{ratio:.2f}" for ratio in ratios[:2]]
         print("\t".join([method, *cells, f"{ratios[2]:.6f}"]), flush=True)
 
 

@@ -9,8 +9,6 @@ from plumbline.common.arguments import whole
 from plumbline.common.errors import UserError, run_script
 from plumbline.common.usage import duration
 
-HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
-
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -23,43 +21,26 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def sizes(plan: dict, inputs: Path | None, catalogue: dict) -> dict[str, int]:
-    """data set -> number of cells; 0 where nobody knows."""
-    from plumbline.data.ingest import open_source
-
-    found = {}
-    for dataset in plan["datasets"]:
-        name, path = dataset["name"], dataset.get("file")
-        if path:
-            found[name] = len(open_source(inputs / path, "X", None).cell_id)
-        else:
-            found[name] = int(catalogue.get(name, {}).get("n_cells") or 0)
-        found[f"{name}.heldout"] = round(HELD_OUT * found[name])
-    return found
-
-
-def work_of(plan: dict, cells: dict[str, int]):
-    """One row for each step, name and data set: how many tasks on how many cells."""
-    import pandas as pd
-
-    rows = [{"step": "PREPARE", "name": "", "dataset": dataset["name"]} for dataset in plan["datasets"]]
-    rows += [{"step": "EMBED", "name": run["variant"], "dataset": run["dataset"]} for run in plan["embed"]]
-    rows += [{"step": "EVALUATE", "name": run["task"], "dataset": run["dataset"]} for run in plan["evaluate"]]
-    table = pd.DataFrame(rows).assign(n_tasks=1)
-    table["n_cells"] = table["dataset"].map(cells).fillna(0)
-    return table.groupby(["step", "name", "dataset", "n_cells"], as_index=False)["n_tasks"].sum()
-
-
 def read_costs(path: Path):
+    """The recorded steps, processor and wall time as on this machine (if the table says how fast its machine was)."""
     import pandas as pd
 
-    from plumbline.experiments.cost import fit_costs
+    from plumbline.common.usage import machine_seconds
 
     steps = pd.read_csv(path, sep="\t", dtype={"name": str}, keep_default_na=False, na_values=[""]).fillna({"name": ""})
     missing = [name for name in ("step", "name", "n_cells", "seconds", "cpu_seconds") if name not in steps]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]}. Give the steps.tsv that a run left in its output folder.")
-    return fit_costs(steps)
+    if "machine_seconds" in steps:
+        factor = (machine_seconds() / steps["machine_seconds"]).fillna(1.0)
+        steps = steps.assign(seconds=steps["seconds"] * factor, cpu_seconds=steps["cpu_seconds"] * factor)
+    return steps
+
+
+def wall_seconds(found, cpus: int) -> float:
+    """Least time of the run: all processors busy, and no task shorter than it is alone."""
+    chain = [part["seconds"].div(part["n_tasks"]).max() for _, part in found.groupby("step")]
+    return max(found["cpu_seconds"].sum() / cpus, sum(chain))
 
 
 def text_of(found, unknown: list[str], cpus: int) -> str:
@@ -69,7 +50,8 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
         f"{row.n_tasks:>6} x {row.Index:<9}{duration(row.cpu_seconds):>9} of processor time" for row in by_step.itertuples()
     ]
     total, peak = found["cpu_seconds"].sum(), found["peak_memory_bytes"].max()
-    head = f"Estimate: {found['n_tasks'].sum()} tasks, {duration(total)} of processor time, about {duration(total / cpus)}"
+    wall = duration(wall_seconds(found, cpus))
+    head = f"Estimate: {found['n_tasks'].sum()} tasks, {duration(total)} of processor time, about {wall}"
     slowest = found.sort_values("cpu_seconds", ascending=False).head(3).to_dict("records")
     parts = ", ".join(f"{row['name']} on {row['dataset']} {duration(row['cpu_seconds'])}" for row in slowest)
     lines.append(f"Largest parts: {parts}. Largest memory of a task: {peak / 1e9:.1f} GB.")
@@ -81,10 +63,8 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
         )
     if unknown:
         lines.append(f"Not counted, because their size is not known before they are fetched: {', '.join(unknown)}.")
-    return (
-        "\n".join([f"{head} on {cpus} processors. Order-of-magnitude estimate; run times depend on the hardware.", *lines])
-        + "\n"
-    )
+    sure = "give or take a factor of two where the sizes are like those that were measured"
+    return "\n".join([f"{head} on {cpus} processors, {sure}.", *lines]) + "\n"
 
 
 def main() -> None:
@@ -92,13 +72,15 @@ def main() -> None:
     from plumbline.common.files import whole_file
     from plumbline.data.catalogue import read_catalogue
     from plumbline.embedding.variants import read_variants
-    from plumbline.experiments.cost import estimate
+    from plumbline.experiments.cost import estimate, fit_costs
+    from plumbline.experiments.planned import dataset_sizes, planned_tasks
 
     plan = json.loads(args.plan.read_text())
-    cells = sizes(plan, args.inputs, read_catalogue(args.catalogue))
-    module = {name: variant.model for name, variant in read_variants().items()}
-    found = estimate(read_costs(args.costs), work_of(plan, cells), module)
-    unknown = [dataset["name"] for dataset in plan["datasets"] if not cells[dataset["name"]]]
+    sizes = dataset_sizes(plan, args.inputs, read_catalogue(args.catalogue))
+    module = {run["variant"]: run["model"] for run in plan["embed"]} | {"external": "external"}
+    module |= {name: variant.model for name, variant in read_variants().items()}
+    found = estimate(fit_costs(read_costs(args.costs)), planned_tasks(plan, sizes), module)
+    unknown = [dataset["name"] for dataset in plan["datasets"] if not sizes[dataset["name"]]["n_cells"]]
     with whole_file(args.output) as temporary:
         temporary.write_text(text_of(found[found["n_cells"] > 0], unknown, args.cpus))
 

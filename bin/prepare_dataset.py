@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check and harmonise one data set: raw input -> counts.h5ad and tables/ (cells, genes, splits, facts, data report)."""
+"""Check and harmonise one data set: raw input -> counts.h5ad and tables/ (cells, genes, facts, data report)."""
 
 import argparse
 from pathlib import Path
@@ -21,7 +21,7 @@ def main() -> None:
             f"data set {dataset.name!r}: no input. Give --input FILE (fetch_dataset.py fetches what the catalogue has)."
         )
     with staged(arguments.outdir) as folder:
-        about = prepare(dataset, path, arguments.cell_table, read_seeds(arguments.seeds), folder)
+        about = prepare(dataset, path, arguments.cell_table, folder)
     print(f"{about['name']}: {about['n_cells']} cells x {about['n_genes']} genes, {about['n_perturbations']} perturbations, "
           f"{about['n_controls']} controls, {about['n_batches']} batches")  # fmt: skip
     for warning in about["warnings"]:
@@ -36,7 +36,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cell-table", type=Path, help="CSV, TSV or parquet of cell annotations; first column = cell id")
     parser.add_argument("--catalogue", type=Path, help="catalogue of public data sets (default: assets/catalogue.csv)")
-    parser.add_argument("--seeds", default="42,43,44,45,46", help="split seeds, comma separated")
     parser.add_argument("--outdir", type=Path, default=Path("."), help="where counts.h5ad and tables/ go")
     return parser.parse_args()
 
@@ -45,18 +44,6 @@ def read_row(path: Path) -> dict:
     from plumbline.common.files import read_json_object
 
     return read_json_object(path, "--row names a JSON object: the columns of one row of the sheet.")
-
-
-def read_seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(seed) for seed in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"--seeds {text}: expected whole numbers separated by commas, such as 42,43.") from error
-    if not all(0 <= seed < 2**32 for seed in seeds):
-        raise UserError(f"--seeds {text}: a seed lies between 0 and 4294967295.")
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {text}: a seed is given twice.")
-    return seeds
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--baseline", default="pca", help="the variant every model is compared with")
     parser.add_argument("--experiments", default="", help="experiments that were asked for, separated by commas")
     parser.add_argument("--data-reports", type=Path, help="folder with the tables of every data set")
+    # settings of EVALUATE, which about.json states
+    parser.add_argument("--n-draws", type=whole(1, 1_000_000), default=1000, help="size of permutation nulls")
+    parser.add_argument("--decoder-budget", type=whole(1), default=200, help="billions of operations of one decoder's training")
+    parser.add_argument("--exact", choices=("true", "false"), default="false", help="large data were not approximated")
+    parser.add_argument("--plans", type=Path, help="folder of what plan_evaluation.py wrote of every data set")
     parser.add_argument("--n-boot", type=whole(1, 1_000_000), default=1000, help="bootstrap resamples")
     parser.add_argument("--seed", type=whole(*SEEDS), default=0, help="seeds the resampling")
     parser.add_argument("--outdir", type=Path, required=True)
@@ -30,6 +35,7 @@ def summarise(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from plumbline.summary import tables
+    from plumbline.summary.absent import absent_rows
     from plumbline.summary.costs import costs
     from plumbline.summary.distributions import distributions
     from plumbline.summary.experiments import Comparison, absent_datasets, comparison_table
@@ -40,11 +46,11 @@ def summarise(args: argparse.Namespace) -> None:
     from plumbline.summary.writing import about, check_baseline, write_items, write_json_nan, write_table
 
     models, expected = tables.read_models(args.models), tables.read_expected(args.expected)
-    datasets, scores = tables.read_datasets(args.data_reports), tables.read_scores(args.scores)
+    datasets, scores = tables.read_datasets(args.data_reports, args.plans), tables.read_scores(args.scores)
     facts = {name: found["facts"] for name, found in datasets.items()}
     provenance = tables.read_provenance(args.provenance, expected)
     expected = expected.drop(absent_datasets(expected, datasets).index)
-    missing = tables.missing_rows(scores, expected, provenance)
+    missing = absent_rows(scores, expected, provenance)
     scores = pd.concat([part for part in (scores, missing) if len(part)] or [scores], ignore_index=True)
     check_baseline(scores, args.baseline)
     check_scores(scores)

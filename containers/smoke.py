@@ -11,7 +11,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 # packages that import under another name
-MODULES = {"faiss-cpu": "faiss", "pyyaml": "yaml", "scikit-learn": "sklearn", "scvi-tools": "scvi"}
+MODULES = {"faiss-cpu": "faiss", "pyyaml": "yaml", "scikit-learn": "sklearn", "scvi-tools": "scvi", "umap-learn": "umap"}
 
 
 def main(name: str) -> None:

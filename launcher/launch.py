@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,13 +15,17 @@ from launcher import environments, models
 from launcher.home import REPO, say
 from launcher.nextflow import Nextflow, nextflow
 from launcher.parameters import Parameters, value, without
+from launcher.progress import Progress
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOCKED = "Unable to acquire lock"
 
 
-def launch(arguments: list[str], before: Sequence[str] = (), **variables: str) -> int:
-    """`nextflow run` with the uv profile, unless an engine is used; ends with where the results are."""
+def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False, **variables: str) -> int:
+    """`nextflow run` with the uv profile, unless an engine is used; ends with where the results are.
+
+    tells: say where the run is in plain words, instead of a line per task.
+    """
     profiles = [name for name in (value(arguments, "-profile") or "").split(",") if name]
     program = nextflow()
     asked_for_help = "--help" in arguments
@@ -35,19 +40,24 @@ def launch(arguments: list[str], before: Sequence[str] = (), **variables: str) -
             extra = ["--env_dir", str(environments.make(wanted))]
     options = [*(["-profile", ",".join(profiles)] if profiles else []), *without(arguments, "-profile"), *extra]
     start = time.time()
-    command = [program.command, *before, "run", str(REPO), *_plain_lines(arguments), *options]
-    code = wait(command, program.environment | variables)
+    outdir = Path(parameters.get("outdir") or "results").absolute()
+    progress = Progress(outdir) if tells and not _chosen_log(arguments) else None
+    command = [program.command, *before, "run", str(REPO), *_plain_lines(arguments, progress is not None), *options]
+    code = wait(command, program.environment | variables, progress)
     if code:
         _explain_lock(Path(value(list(before), "-log") or ".nextflow.log"), start)
     if not asked_for_help and "--estimate_only" not in arguments:
-        _say_where(Path(parameters.get("outdir") or "results").absolute(), code, start)
+        _say_where(outdir, code, start)
     return code
 
 
-def _plain_lines(arguments: list[str]) -> list[str]:
+def _chosen_log(arguments: list[str]) -> bool:
+    return "NXF_ANSI_LOG" in os.environ or value(arguments, "-ansi-log") is not None
+
+
+def _plain_lines(arguments: list[str], tells: bool) -> list[str]:
     """Nextflow redraws its table of tasks; without a terminal, each drawing would be further lines."""
-    chosen = "NXF_ANSI_LOG" in os.environ or value(arguments, "-ansi-log") is not None
-    return [] if chosen or sys.stdout.isatty() else ["-ansi-log", "false"]
+    return [] if _chosen_log(arguments) or (sys.stdout.isatty() and not tells) else ["-ansi-log", "false"]
 
 
 def _say_where(outdir: Path, code: int, start: float) -> None:
@@ -89,8 +99,11 @@ def _refused(program: Nextflow, arguments: list[str], profiles: list[str]) -> in
     return done.returncode
 
 
-def wait(command: list[str], variables: dict[str, str]) -> int:
-    """Run to the end and pass on the exit code. A signal that ends plumb ends the child, which cleans up first."""
+def wait(command: list[str], variables: dict[str, str], progress: Progress | None = None) -> int:
+    """Run to the end and pass on the exit code. A signal that ends plumb ends the child, which cleans up first.
+
+    progress: gets the lines that the command prints.
+    """
     children: list[subprocess.Popen] = []
     received: list[int] = []
 
@@ -105,13 +118,33 @@ def wait(command: list[str], variables: dict[str, str]) -> int:
         # nohup, and jobs in the background of a script, ignore some
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, pass_on)
-    with subprocess.Popen(command, env=os.environ | variables, preexec_fn=_end_with_parent) as child:
+    pipe = subprocess.PIPE if progress else None
+    with subprocess.Popen(command, env=os.environ | variables, preexec_fn=_end_with_parent, stdout=pipe) as child:
         children.append(child)
+        if progress and child.stdout:
+            _hand_over(child.stdout.fileno(), progress)
         code = child.wait()
     if received:
         say(f"stopped by {signal.Signals(received[0]).name}; what was finished is kept")
         return 128 + received[0]
     return code if code >= 0 else 128 - code
+
+
+def _hand_over(pipe: int, progress: Progress) -> None:
+    """Give each line from a pipe to ``progress``, and let it speak once per second, until the pipe is closed."""
+    rest = b""
+    while True:
+        if select.select([pipe], [], [], 1.0)[0]:
+            read = os.read(pipe, 65_536)
+            *lines, rest = (rest + read).split(b"\n")
+            for line in lines:
+                progress.line(line.decode(errors="replace"))
+            if not read:
+                break
+        progress.tick()
+    if rest:
+        progress.line(rest.decode(errors="replace"))
+    progress.close()
 
 
 def _ctrl_c_reaches_all() -> bool:

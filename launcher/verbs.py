@@ -19,6 +19,18 @@ from plumbline.embedding.variants import read_rows
 DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation data?"
 EPILOG = """Set-up happens by itself, in $PLUMBLINE_HOME (now: {home}); it can be interrupted, repeated, and undone by deleting
 that folder. `nextflow run {repo} -profile docker --input ...` is the same pipeline without ./plumb."""
+# verb -> script of bin/, whose arguments and --help are its own (docs/sharing_results.md)
+SHARING = {
+    "submit": ("submit_run.py", "write the results of a run as bundles that can be shared and verified"),
+    "verify": ("verify_bundle.py", "score the embedding of a bundle again, and compare metric by metric"),
+    "compare": ("compare_runs.py", "what differs between two runs or bundles, and whether it is more than noise"),
+    "leaderboard": ("make_leaderboard.py", "one web page of many bundles"),
+    "splits": ("share_splits.py", "export or import the splits of a data set"),
+}
+
+STORY = """What the demo shows: planted_pathways is no model. It was made from the truth of the simulated screen and knows the
+complex of a perturbed gene, not the gene itself. So it beats PCA at known biology and loses at telling perturbations apart;
+the report finds both. Next: one gene (./plumb show GENE --run DIR), or your own data (./plumb run, docs/usage.md)."""
 
 
 def main(words: list[str]) -> int:
@@ -43,9 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, act, text: str, passes_on: str = "") -> argparse.ArgumentParser:
+    def verb(name: str, act, text: str, passes_on: str = "", shows_help: bool = True) -> argparse.ArgumentParser:
         epilog = f"Further arguments go to {passes_on}." if passes_on else None
-        shows_help = name not in ("run", "estimate")  # there, --help is the pipeline's
         added = verbs.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False, add_help=shows_help)
         added.set_defaults(act=act, passes_on=passes_on)
         return added
@@ -59,8 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--experiments", action="store_true", help="and every experiment (docs/experiments.md)")
 
     priced = "what a run would take, with the arguments of `plumb run`"
-    verb("estimate", lambda _, rest: launch([*rest, "--estimate_only"]), priced, "`nextflow run`")
-    verb("run", lambda _, rest: launch(rest), "`nextflow run` of this pipeline with everything set up", "`nextflow run`")
+    # their --help is the pipeline's
+    verb("estimate", lambda _, rest: launch([*rest, "--estimate_only"]), priced, "`nextflow run`", shows_help=False)
+    verb("run", lambda _, rest: launch(rest), "`nextflow run` of this pipeline with everything set up", "`nextflow run`",
+         shows_help=False)  # fmt: skip
 
     test = verb("test", _test, "the test suite", "pytest")
     test.add_argument("--quick", action="store_true", help="only the tests that do not start Nextflow")
@@ -78,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv; any name with --script")
     check.add_argument("--script", type=Path, help="an embedding script of your own (docs/adding_a_model.md)")
     check.add_argument("--environment", default="base", help="with --script: base (default), scgpt (has torch), ...")
+
+    for name, (script, text) in SHARING.items():
+        verb(name, _share, text, f"bin/{script}", shows_help=False)
+
+    show = verb("show", _show, "one perturbation of a finished run, over all its models", "bin/show_gene.py")
+    show.add_argument("gene", metavar="GENE", help="a perturbation, as the data set names it")
+    show.add_argument("--run", type=Path, required=True, metavar="DIR", help="output folder of a run (its --outdir)")
 
     doctor_ = verb("doctor", lambda a, _: doctor.report(a.weights), "what is there, what is missing, and how to mend it")
     doctor_.add_argument("--weights", type=Path, help="folder of foundation model checkpoints")
@@ -105,7 +125,10 @@ def _demo(arguments: argparse.Namespace, rest: list[str]) -> int:
     also = "experiments" if arguments.experiments else None
     profiles = ",".join(filter(None, [value(rest, "-profile"), "demo", also]))
     rest = ["-profile", profiles, *without(rest, "-profile")]
-    return launch(rest, ["-log", str(outdir / "work/nextflow.log")], NXF_CACHE_DIR=str(state))
+    code = launch(rest, ["-log", str(outdir / "work/nextflow.log")], tells=True, NXF_CACHE_DIR=str(state))
+    if code == 0:
+        say(STORY)
+    return code
 
 
 def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -159,6 +182,19 @@ def _check_model(arguments: argparse.Namespace, rest: list[str]) -> int:
         words = [arguments.variant, "--script", str(arguments.script.absolute()), *rest]
         return _script(arguments.environment, "check_model.py", words)
     return _script(models.variant(arguments.variant)["env"], "check_model.py", [arguments.variant, *rest])
+
+
+def _share(arguments: argparse.Namespace, rest: list[str]) -> int:
+    script = SHARING[arguments.verb][0]
+    if {"-h", "--help"} & set(rest):  # needs no environment
+        return wait([sys.executable, str(REPO / "bin" / script), "--help"], {})
+    return _script("base", script, rest)
+
+
+def _show(arguments: argparse.Namespace, rest: list[str]) -> int:
+    if not (arguments.run / "about.json").exists():  # refused before an environment is made
+        raise UserError(f"{arguments.run} is not the output folder of a finished run: it has no about.json.")
+    return _script("base", "show_gene.py", [arguments.gene, "--run", str(arguments.run), *rest])
 
 
 def _setup(arguments: argparse.Namespace, _rest: list[str]) -> int:

@@ -17,7 +17,8 @@ def paper(shared):
     [("center", "centered", 1e-5), ("center_scale", "center_scaled", 1e-5), ("tvn", "tvn", 2e-3)],
 )
 def test_same_values(paper, method, name, tolerance):
-    out, info = postprocess(paper.inputs["embedding"], paper.is_control, paper.batch, method)
+    vectors, info = postprocess(paper.inputs["embedding"], paper.is_control, paper.batch, method)
+    out = np.asarray(vectors)
     rows, expected = out[paper.arrays["pp_rows"]], paper.arrays[f"pp_{name}"]
     # the sign of a principal axis is arbitrary
     sign = np.sign((rows * expected).sum(axis=0)) if method == "tvn" else np.ones(out.shape[1])

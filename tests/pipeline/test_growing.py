@@ -86,7 +86,7 @@ def test_both_are_scored(grown):
 
 def test_the_summary_draws_as_often_as_was_asked_and_from_the_first_seed(grown):
     about = json.loads((grown[1].results / "about.json").read_text())
-    assert about["n_boot"] == 50
+    assert about["n_boot"] == about["n_draws"] == 50
     scripts = [path.read_text() for path in (grown[1].folder / "work").glob("*/*/.command.sh")]
     summarise = next(text for text in scripts if "summarise_scores.py" in text)
     assert '"--seed=42"' in summarise

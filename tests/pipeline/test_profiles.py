@@ -54,7 +54,18 @@ def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch,
     patch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     patch.setenv("NXF_APPTAINER_CACHEDIR", str(tools))
     (folder / "site.config").write_text("executor.pollInterval = '1 sec'\n")
-    words = ["-profile", profile, "-c", folder / "site.config", "--models", "pca,scvi", "--tasks", "recall", "--seeds", "42"]
+    words = [
+        "-profile",
+        profile,
+        "-c",
+        folder / "site.config",
+        "--models",
+        "pca,scvi",
+        "--tasks",
+        "recall,batch_effect",
+        "--seeds",
+        "42",
+    ]
     run: Run = plumb_run(folder, "--input", sheet, *words, *more, "-stub-run")
     assert run.code == 0, run.output
     scripts = [path.read_text() for path in folder.glob("work/*/*/.command.run")]
@@ -65,7 +76,7 @@ def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch,
 def test_a_gpu_goes_to_the_tasks_that_use_one(engine, tiny_sheet, tmp_path, monkeypatch):
     scripts = stub_run(f"test,{engine},gpu", tmp_path, tiny_sheet, monkeypatch)
     for task, script in scripts.items():
-        assert (GPU_FLAG[engine] in script) == ("EMBED_GPU" in task), task
+        assert (GPU_FLAG[engine] in script) == ("_GPU" in task), task
         assert "plumbline-multiqc" in script if "MULTIQC" in task else "plumbline-" in script
 
 
@@ -76,8 +87,8 @@ def test_slurm_is_asked_for_a_gpu_and_the_container_sees_which_one(tiny_sheet, t
     for task, script in scripts.items():
         assert "#SBATCH --mem" in script
         assert "#SBATCH -p long" in script  # of the institution
-        assert ("#SBATCH --gres=gpu:a100:1" in script) == ("EMBED_GPU" in task), task
-        assert ("--nv" in script) == ("EMBED_GPU" in task), task
+        assert ("#SBATCH --gres=gpu:a100:1" in script) == ("_GPU" in task), task
+        assert ("--nv" in script) == ("_GPU" in task), task
         # the label's memory, cut to that of the test profile; without its label it would be 2 GB
         assert "EMBED_GPU" not in task or "#SBATCH --mem 3072M" in script
         assert "CUDA_VISIBLE_DEVICES" in script

@@ -1,4 +1,4 @@
-"""One real run on real data (and a simulated screen), all six tasks, and what a user finds at its end."""
+"""One real run on real data (and a simulated screen), all tasks, and what a user finds at its end."""
 
 import json
 import re
@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from plumbline import tasks
+from plumbline.bundles.digests import task_code
 
 from .conftest import plumb_run, write_sheet
 
@@ -36,15 +37,19 @@ def run(shared, simulate, tmp_path_factory):
 
 
 def bring_an_embedding(folder, counts):
-    """The user's own embedding of Norman: log counts of the first 20 genes, rows shuffled, keyed by cell id."""
+    """The user's own embedding of Norman: log counts of the first 20 genes, rows shuffled, keyed by cell id.
+
+    Its path is relative to the sheet, which is not where the run starts.
+    """
     import anndata
 
     data = anndata.read_h5ad(counts)
     rows = np.random.default_rng(0).permutation(data.n_obs)
     values = np.log1p(data.X[rows][:, :20].toarray())
-    np.savez(folder / "mine.npz", cell_id=data.obs_names.to_numpy().astype(str)[rows], embedding=values)
-    (folder / "embeddings.csv").write_text(f"dataset,name,path\nnorman,mine,{folder / 'mine.npz'}\n")
-    return folder / "embeddings.csv"
+    (folder / "own").mkdir()
+    np.savez(folder / "own/mine.npz", cell_id=data.obs_names.to_numpy().astype(str)[rows], embedding=values)
+    (folder / "own/embeddings.csv").write_text("dataset,name,path\nnorman,mine,mine.npz\n")
+    return folder / "own/embeddings.csv"
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +76,12 @@ def test_every_cell_of_the_grid_is_in_the_table_and_none_failed(scores):
     assert (scores[scores.status == "not_applicable"].reason != "").all()
 
 
+def test_the_digests_of_the_code_are_those_that_a_bundle_compares_with(scores):
+    """Nextflow computes them for a run, Python for what it verifies."""
+    codes = scores.groupby("task").code.unique()
+    assert {task: list(found) for task, found in codes.items()} == {task: [task_code(task)] for task in codes.index}
+
+
 def test_interferon_is_separated_by_pca_and_not_by_noise(scores):
     assert value(scores, "kang", "pca", "auroc_control").value > 0.95
     noise = value(scores, "kang", "random", "auroc_control")
@@ -83,6 +94,16 @@ def test_recall_on_the_screen_is_above_chance_for_pca_at_chance_for_noise_high_f
     assert pca.ci_low > 0.10
     assert noise.ci_low < 0.10 < noise.ci_high
     assert oracle.value > 0.8
+
+
+def test_perturbations_are_retrieved_by_pca_and_the_oracle_and_not_from_noise(scores):
+    pca, noise, oracle = (value(scores, "screen", v, "retrieval_pds") for v in ("pca", "random", "label_oracle"))
+    assert pca.ci_low > 0.5
+    assert noise.value == pytest.approx(0.5, abs=0.1)
+    assert oracle.value == pytest.approx(1)
+    active = [value(scores, "screen", v, "map_activity").value for v in ("random", "pca", "label_oracle")]
+    assert active == sorted(active)
+    assert value(scores, "screen", "random", "map_activity_pct").value <= 5
 
 
 def test_no_effect_has_structural_integrity_one_half(scores):

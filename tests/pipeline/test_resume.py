@@ -5,12 +5,14 @@ import subprocess
 from modulefinder import ModuleFinder
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from .conftest import ROOT, copy_of_repo, plumb_run
 
 pytestmark = pytest.mark.pipeline
 OPTIONS = ["--models", "pca,random", "--tasks", "consistency,recall", "--seeds", "42", "--n_draws", 50, "--n_boot", 50]
+OPTIONS += ["--skip_maps", "false"]
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +40,41 @@ def test_a_second_run_repeats_nothing(first, tiny_sheet):
         assert first[1].info(*kind) != file, "and the second has its own"
 
 
+def test_a_further_seed_repeats_nothing_of_the_seeds_before(first, tiny_sheet):
+    repo, run = first
+    options = [{"42": "42,43"}.get(word, word) for word in OPTIONS]
+    done = plumb_run(run.folder, "--input", tiny_sheet, *options, "-profile", "test", "-resume", repo=repo)
+    assert done.code == 0, done.output
+    status = done.tasks()
+    kept = {name for name, how in status.items() if how == "CACHED"}
+    assert {"PREPARE (tiny)", "EMBED:EMBED_CPU (tiny.pca.42)", "EMBED:EMBED_CPU (tiny.random)"} <= kept
+    assert {f"EVALUATE (tiny.pca.42.{task})" for task in ("consistency", "recall")} <= kept
+    # few cells: all seeds of an embedding that is not refitted are one task
+    new = {f"EVALUATE ({name}.{task})" for name in ("tiny.pca.43", "tiny.random") for task in ("consistency", "recall")}
+    assert {name for name in status if name.startswith("EVALUATE")} - kept == new
+
+
+def test_the_models_of_a_data_set_are_mapped_and_shown(first):
+    run = first[1]
+    assert [name for name in run.tasks() if name.startswith("MAP")] == ["MAP (tiny)"]
+    cells = pd.read_parquet(run.results / "maps" / "tiny.cells.parquet")
+    assert set(cells["variant"]) == {"pca"}, "a floor is not mapped"
+    assert cells[["x", "y"]].notna().all(axis=None)
+    page = (run.results / "multiqc_report.html").read_text()
+    assert 'data-pl-kind="maps"' in page
+    assert 'data-pl-kind="genes"' in page
+
+
 @pytest.mark.parametrize(
     ("edited", "repeated"),
     [
-        ("bin/plumbline/tasks/consistency.py", ["EVALUATE (tiny.pca.42.consistency)", "EVALUATE (tiny.random.consistency)"]),
+        (
+            "bin/plumbline/tasks/consistency.py",
+            ["EVALUATE (tiny.pca.42.consistency)", "EVALUATE (tiny.random.consistency)", "PLAN (tiny)"],
+        ),
         ("bin/plumbline/models/pca/pca.py", ["EMBED:EMBED_CPU (tiny.pca.42)"]),
-        ("bin/plumbline/report/__init__.py", ["REPORT (1)"]),
+        ("bin/plumbline/report/page.js", ["REPORT (1)"]),
+        ("bin/plumbline/metrics/layout.py", ["MAP (tiny)"]),
         ("bin/plumbline/summary/scores.schema.json", ["SUMMARISE (1)"]),
         ("bin/plumbline/embedding/models.csv", ["SUMMARISE (1)", "ESTIMATE (1)"]),
     ],
@@ -55,7 +86,7 @@ def test_an_edit_repeats_exactly_the_stages_that_import_the_file(first, tiny_she
     for name in repeated:
         assert status[name] == "COMPLETED"
     # the references import PCA as well, for the scrambled one
-    downstream = ("tiny.pca.42", "tiny.random") if edited.endswith("pca/pca.py") else ()
+    downstream = ("tiny.pca.42", "tiny.random", "MAP (tiny)") if edited.endswith("pca/pca.py") else ()
     for name in status:
         if name not in repeated and not name.startswith(("SUMMARISE", "REPORT", "MULTIQC")):
             assert status[name] == "CACHED" or any(part in name for part in downstream), name
@@ -72,7 +103,7 @@ def edit(path: Path) -> None:
     path.write_text(changed)
 
 
-@pytest.mark.parametrize("roots", ["evaluate_embedding.py,plumbline/tasks/recall.py", "prepare_dataset.py", "embed_scgpt.py"])
+@pytest.mark.parametrize("roots", ["evaluate_embedding.py,plumbline/tasks/recall.py", "plan_evaluation.py", "embed_scgpt.py"])
 def test_the_digest_sees_every_file_that_python_would_import(roots, tmp_path):
     """The digest follows import lines by pattern: checked against Python's own module finder."""
     command = [os.environ["PLUMBLINE_NEXTFLOW"], "run", ROOT / "tests" / "pipeline" / "digest.nf", "--roots", roots]

@@ -43,13 +43,13 @@ def screen(n_cells: int = 120, n_genes: int = 40, seed: int = 0) -> ad.AnnData:
 def prepare_run(tmp_path, monkeypatch):
     """Run the script on an AnnData or a file; return the output folder."""
 
-    def run(data: ad.AnnData | Path, seeds: str = "42,43", extra: tuple[str, ...] = (), **row) -> Path:
+    def run(data: ad.AnnData | Path, extra: tuple[str, ...] = (), **row) -> Path:
         path = data if isinstance(data, Path) else tmp_path / "input.h5ad"
         if not isinstance(data, Path):
             data.write_h5ad(path)
         (tmp_path / "row.json").write_text(json.dumps(ROW | row))
         out = tmp_path / "out"
-        command = ["--row", tmp_path / "row.json", "--input", path, "--outdir", out, "--seeds", seeds, *extra]
+        command = ["--row", tmp_path / "row.json", "--input", path, "--outdir", out, *extra]
         monkeypatch.setattr("sys.argv", ["prepare_dataset.py", *map(str, command)])
         prepare_dataset.main()
         return out

@@ -27,6 +27,15 @@ def made_counts(n_cells: int = 300, n_genes: int = 120, seed: int = 0, n_factors
     return sp.csr_matrix(counts)
 
 
+def write_given_splits(tables: Path, train: dict[int, np.ndarray]) -> None:
+    """splits.parquet with these train cells, (n_cells,) bool by seed; all others are test1."""
+    parts = {
+        seed: {"train": mask, "test1": ~mask, "test2": mask & False, "validation": mask & False} for seed, mask in train.items()
+    }
+    columns = {f"{part}_{seed}": mask for seed, masks in parts.items() for part, mask in masks.items()}
+    pd.DataFrame(columns).to_parquet(tables / "splits.parquet")
+
+
 def write_screen(
     folder: Path, matrix: sp.csr_matrix, x_kind: str = "counts", order: np.ndarray | None = None, var: list[str] | None = None
 ) -> Counts:
@@ -41,7 +50,7 @@ def write_screen(
     tables = folder / "tables"
     tables.mkdir(parents=True, exist_ok=True)
     cells.to_parquet(tables / "cells.parquet")
-    pd.DataFrame({"train_42": cells["batch"].isin(["b0", "b1", "b2"]), "train_43": False}).to_parquet(tables / "splits.parquet")
+    write_given_splits(tables, {42: cells["batch"].isin(["b0", "b1", "b2"]).to_numpy(), 43: np.zeros(n, dtype=bool)})
     (tables / "dataset.json").write_text(json.dumps({"x_kind": x_kind, "split_by": "batch"}))
     genes = pd.DataFrame(index=var or [f"G{j}" for j in range(matrix.shape[1])])
     data = ad.AnnData(matrix[order], obs=pd.DataFrame(index=cells["cell_id"].to_numpy()), var=genes)

@@ -119,3 +119,28 @@ def test_reasons(given, reason):
 def test_not_applicable_without_batches():
     assert "no batches" in batch_effect.not_applicable({"has_batches": False, "n_batches": 1})
     assert batch_effect.not_applicable({"has_batches": True, "n_batches": 2}) == ""
+
+
+def test_of_many_cells_some_are_asked_by_their_ids_and_the_row_says_so(monkeypatch):
+    given = view(shift=1.0)
+    whole = values_of(batch_effect.run(given))
+    monkeypatch.setattr(batch_effect, "QUERIES", 800)
+    found = {score.metric: score for score in batch_effect.run(given)}
+    assert found["ilisi_scaled"].reason.startswith("k = 251, around 800 of 3,000 cells")
+    assert found["ilisi_scib"].reason == "k = 90, around 800 of 3,000 cells"
+    for metric, score in found.items():
+        assert score.n == score.items.denominator.sum() == 800
+        assert score.value == pytest.approx(whole[metric], abs=0.03), metric
+    for of in (replace(given, exact=True), replace(given, protocol="paper")):
+        assert values_of(batch_effect.run(of)) == whole
+
+
+def test_the_cells_asked_do_not_depend_on_the_order_of_the_file(monkeypatch):
+    monkeypatch.setattr(batch_effect, "QUERIES", 800)
+    given = view(shift=1.0)
+    order = np.random.default_rng(2).permutation(3000)
+    asked, cells = [], np.arange(3000)
+    for of in (given, given.take(order)):
+        asked.append(set(of.screen.cell_id[batch_effect._asking(of, cells)[0]]))
+    assert len(asked[0]) == 800
+    assert asked[0] == asked[1]

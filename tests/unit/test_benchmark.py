@@ -82,8 +82,8 @@ def pipeline_run(file: Path, adata: ad.AnnData, folder: Path) -> None:
     variants = [("pca", "pca", "train", seed, seed, ["n_components=256", "input=lognorm"]) for seed in SEEDS]
     variants += [("reference", name, "none", 42, seeds, [f"kind={name}"]) for name in ("random", "label_oracle")]
     variants += [("external", "mine", "none", 42, seeds, [])]
-    commands: list[list] = [["prepare_dataset.py", "--row", folder / "row.json", "--input", file, "--seeds", seeds,
-                             "--outdir", folder]]  # fmt: skip
+    prepare = ["prepare_dataset.py", "--row", folder / "row.json", "--input", file, "--outdir", folder]
+    commands: list[list] = [prepare]
     expected = []
     for model, variant, fit_on, seed, scored_on, settings in variants:
         path = folder / f"embeddings/tiny.{variant}.{seed}.npz"
@@ -273,18 +273,20 @@ def test_compare_takes_another_baseline_from_this_result_or_from_another(bench):
 def test_what_is_saved_can_be_scored_again(bench, tmp_path):
     result = bench.evaluate("X_mine", name="mine")
     folder = result.save(tmp_path / "my_model/rev1")
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "comparisons.parquet", "embedding.npz", "items.parquet", "provenance.json", "scores.parquet"]  # fmt: skip
+    tables = ["comparisons.parquet", "items.parquet", "scores.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*tables, "embedding.json", "embedding.npz", "manifest.json"]
+    )
     embedding = read_embedding(folder / "embedding.npz")
     again = bench.evaluate(pd.DataFrame(embedding.values, index=embedding.cell_id), name="mine")
     for name in ("scores", "items", "comparisons"):
         wanted = getattr(again, name).query("variant == 'mine'").reset_index(drop=True)
         pd.testing.assert_frame_equal(pd.read_parquet(folder / f"{name}.parquet"), wanted, check_exact=True)
-    about = json.loads((folder / "provenance.json").read_text())
+    about = json.loads((folder / "manifest.json").read_text())
     assert about["plumbline"] == pl.__version__
     assert about["dataset"]["n_cells"] == len(embedding.cell_id)
-    assert about["settings"] == {"baseline": "pca", "references": ["random"], "seeds": [42], "protocols": ["corrected"],
-                                 "n_draws": 20, "n_boot": 20}  # fmt: skip
+    wanted = {"baseline": "pca", "references": ["random"], "seeds": [42], "protocols": ["corrected"]}
+    assert about["settings"] == wanted | {"n_draws": 20, "n_boot": 20, "decoder_budget": 200, "exact": False}
     several = bench.evaluate("*").save(tmp_path / "several")
     assert sorted(path.name for path in several.iterdir()) == ["X_mine", "X_noise"]
 

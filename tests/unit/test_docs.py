@@ -162,7 +162,7 @@ def test_the_page_on_python_runs_from_top_to_bottom(tmp_path):
     assert "no evaluation" not in run.stderr
     assert "'recall_mean/vs_pca'" in run.stdout
     assert "'step': 1000" in run.stdout
-    assert (tmp_path / "my_model/rev1/provenance.json").is_file()
+    assert (tmp_path / "my_model/rev1/manifest.json").is_file()
 
 
 def test_the_api_page_is_what_the_docstrings_say():

@@ -153,7 +153,7 @@ def test_without_controls_only_the_plain_embedding_is_scored_and_the_rest_say_wh
 
 def test_cells_the_model_could_not_embed_are_left_out():
     view = make_view()
-    values = view.embedding.copy()
+    values = np.array(view.embedding)
     values[[3, 50]] = np.nan
     part = Subject.of_embedded(values, view.screen)
     assert len(part.rows) == N - 2
@@ -247,7 +247,7 @@ def test_recall_of_noise_is_at_chance_under_every_post_processing():
     genes = pd.DataFrame({"gene_id": [], "symbol": [], "ensembl_id": []}, dtype=str)
     view = replace(view, screen=replace(view.screen, perturbation=named, genes=genes))
     rows = [row for row in evaluate(view, tasks.load("recall"), [view.split], ["corrected"]) if row.score.status == "ok"]
-    assert {row.postprocess for row in rows} == {"none", "center", "center_scale", "tvn", "selected"}
+    assert {row.postprocess for row in rows} == {"none", "center", "center_scale", "tvn", "center_perturbed", "selected"}
     for row in rows:
         chance = {"recall_mean": 0.1, "recall_corum": 0.1, "recall_corum_10": 0.2, "corum_ks": 0}.get(row.score.metric)
         if chance is not None:

@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "experiments": {"common", "counts", "genes", "data", "scoring", "metrics", "tasks"},
     "summary": {"common", "genes", "embedding", "scoring", "metrics", "tasks", "experiments"},
     "report": {"common", "scoring", "metrics", "tasks", "summary", "experiments"},
-    "benchmark": {"common", "data", "counts", "embedding", "models", "scoring", "tasks", "summary", "report"},
+    "bundles": {"common", "data", "embedding", "scoring", "tasks", "summary", "report"},
+    "benchmark": {"bundles", "common", "data", "counts", "embedding", "models", "scoring", "tasks", "summary", "report"},
 }
 NAMES = {path: ".".join(path.relative_to(BIN).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
 MODULES = {name.removesuffix(".__init__"): path for path, name in NAMES.items()}
@@ -107,7 +108,7 @@ def test_a_task_is_a_complete_record(name):
     assert (ROOT / "tests" / "unit" / f"test_{name}.py").is_file()
     # Nextflow reads the flags from the source, each on a line of its own
     lines = [line.strip() for line in (PACKAGE / "tasks" / f"{name}.py").read_text().splitlines()]
-    for flag in ("needs_counts", "scores_predictors"):
+    for flag in ("needs_counts", "scores_predictors", "uses_device"):
         assert (f"{flag}=True," in lines) == getattr(task, flag)
 
 

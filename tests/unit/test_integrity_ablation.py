@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 import ablate_integrity
 import prepare_dataset
 from plumbline.data.simulate import Design, simulate
+from plumbline.data.splits import read_split, write_splits
 from plumbline.experiments import integrity_damages as damages
 from plumbline.experiments.integrity_ablation import (
     COLUMNS,
@@ -284,7 +285,7 @@ def prepared(tmp_path_factory) -> Path:
 def prepare(folder: Path, path: Path, **more) -> Path:
     row = {"name": "x", "perturbation_column": "perturbation", "control_label": "non-targeting", "batch_column": "batch"}
     (folder / "row.json").write_text(json.dumps(row | {"min_counts": 0, "perturbation_type": "crispri"} | more))
-    command = ["prepare", "--row", folder / "row.json", "--input", path, "--seeds", "42", "--outdir", folder]
+    command = ["prepare", "--row", folder / "row.json", "--input", path, "--outdir", folder]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", [str(part) for part in command])
         prepare_dataset.main()
@@ -294,7 +295,7 @@ def prepare(folder: Path, path: Path, **more) -> Path:
 def test_cells_of_the_ablation_are_test2(prepared):
     case, about = read_case(prepared / "counts.h5ad", prepared / "tables", 42)
     cells = pd.read_parquet(prepared / "tables" / "cells.parquet")
-    test = cells[pd.read_parquet(prepared / "tables" / "splits.parquet")["test2_42"]]
+    test = cells[read_split(prepared / "tables", 42).test2]
     assert about["n_cells"] == about["n_cells_test"] == (~test["is_control"]).sum()
     assert about["n_controls"] == test["is_control"].sum()
     assert sorted(case.perturbation) == sorted(test["perturbation"])
@@ -326,8 +327,9 @@ def test_order_of_the_cells_does_not_matter(prepared, tmp_path):
     data = ad.read_h5ad(prepared / "counts.h5ad")
     order = np.random.default_rng(0).permutation(data.n_obs)
     data[order].write_h5ad(tmp_path / "counts.h5ad")
-    for name in ("cells", "splits"):
-        pd.read_parquet(prepared / f"tables/{name}.parquet").iloc[order].to_parquet(tmp_path / f"tables/{name}.parquet")
+    write_splits(prepared / "tables", [42], tmp_path / "splits.parquet")
+    for path in (prepared / "tables/cells.parquet", tmp_path / "splits.parquet"):
+        pd.read_parquet(path).iloc[order].to_parquet(tmp_path / "tables" / path.name)
     for name in ("genes.parquet", "dataset.json"):
         (tmp_path / "tables" / name).write_bytes((prepared / "tables" / name).read_bytes())
     values = [

@@ -380,6 +380,19 @@ def launched(tools_on_path, tmp_path: Path, monkeypatch):
         signal.signal(number, handler)
 
 
+@pytest.mark.parametrize("verb", verbs.SHARING)
+def test_what_shares_results_is_a_script_with_a_help_of_its_own(verb: str, monkeypatch):
+    script = verbs.SHARING[verb][0]
+    started = []
+    monkeypatch.setattr(verbs, "_script", lambda *words: started.append(words) or 2)
+    assert verbs.main([verb, "a folder", "--data", "x", "--threads=1"]) == 2
+    assert started == [("base", script, ["a folder", "--data", "x", "--threads=1"])]
+    monkeypatch.setattr(verbs, "wait", lambda command, _: started.append(command) or 0)
+    assert verbs.main([verb, "--help"]) == 0
+    assert started[1] == [sys.executable, str(home.REPO / "bin" / script), "--help"]
+    assert os.access(home.REPO / "bin" / script, os.X_OK)
+
+
 def test_run_adds_the_uv_profile_and_passes_the_rest_and_the_exit_code(launched, tmp_path: Path):
     code, words, made = launched("run", "--input", "a sheet.csv", "--models", "scvi", "-profile", "test", "-resume")
     assert code == 7

@@ -103,7 +103,7 @@ def test_rotation_and_shift_do_not_matter_and_equal_samples_are_at_zero(seed, sh
 def test_relabelling_keeps_the_numbers_in_each_stratum_and_is_uniform():
     starts, wanted = np.array([0, 3, 10, 12]), np.array([1, 4, 2])
     members = np.zeros((6000, 12), dtype=np.float32)
-    draw_members(starts, wanted, 5, members)
+    draw_members(starts, wanted, np.array([5], dtype=np.uint64), np.arange(12), members)
     sums = np.add.reduceat(members, starts[:-1], axis=1)
     np.testing.assert_array_equal(sums, np.tile(wanted, (6000, 1)))
     np.testing.assert_allclose(members.mean(axis=0), np.repeat(wanted / np.diff(starts), np.diff(starts)), atol=0.03)

@@ -5,8 +5,9 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
-from plumbline.metrics import neighbours
-from plumbline.metrics.neighbours import nearest, odd_at_most, principal_components
+from plumbline.metrics import neighbours, rows
+from plumbline.metrics.neighbours import nearest, neighbour_chunks, odd_at_most, principal_components
+from plumbline.metrics.rows import Rows
 
 
 def brute(points, k, queries=None):
@@ -69,7 +70,7 @@ def test_chunks_and_threads_do_not_matter(points, monkeypatch):
 
 def test_the_gpu_search_with_torch_on_the_cpu(points, monkeypatch):
     expected = nearest(points, 30)
-    monkeypatch.setattr(neighbours, "_faiss_search", lambda array, threads: neighbours._cuda_search(array, "cpu"))
+    monkeypatch.setattr(neighbours, "_faiss_index", lambda array, threads: neighbours._torch_index(array, "cpu"))
     for a, b in zip(nearest(points, 30), expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -95,3 +96,38 @@ def test_principal_components_against_scikit_learn(shape):
 
 def test_odd_numbers():
     assert [odd_at_most(limit) for limit in (0, 1, 2, 7.9, 250, 251.5)] == [1, 1, 1, 7, 249, 251]
+
+
+def test_points_that_do_not_fit_in_memory_are_searched_in_blocks(points, monkeypatch):
+    """Of an array and of rows mapped from a file; the same neighbours, with duplicates and points that ask for themselves."""
+    points = np.concatenate([points, points[:40]])
+    others = np.random.default_rng(1).normal(size=(90, 17)).astype(np.float32)
+    expected = [nearest(points, 30), nearest(points, 30, others)]
+    monkeypatch.setattr(rows, "HELD", 17 * 200)  # blocks of 100 points
+    monkeypatch.setattr(neighbours, "HELD", 17 * 200)
+    for source in (points, Rows(points)):
+        for found, whole in zip([nearest(source, 30), nearest(source, 30, others)], expected, strict=True):
+            np.testing.assert_allclose(found[0], whole[0], rtol=1e-6)
+            np.testing.assert_array_equal(found[1], whole[1])
+
+
+def test_some_points_ask(points):
+    whole, some = nearest(points, 9), np.array([400, 3, 77])
+    ((which, distances, indices),) = neighbour_chunks(points, 9, asking=some)
+    assert which == slice(0, 3)
+    np.testing.assert_array_equal(indices, whole[1][some])
+    np.testing.assert_array_equal(distances, whole[0][some])
+
+
+def test_rows_are_read_shifted_scaled_and_projected(monkeypatch):
+    values, some = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32), np.array([4, 9, 2])
+    shift, axes = np.arange(6, dtype=np.float32), np.random.default_rng(1).normal(size=(6, 2)).astype(np.float32)
+    np.testing.assert_array_equal(Rows(values, some, shift=shift, scale=shift + 1)[:], (values[some] - shift) / (shift + 1))
+    projected = Rows(Rows(values, some), shift=shift, axes=axes)
+    assert projected.shape == (3, 2)
+    np.testing.assert_allclose(projected[np.array([1])], (values[[9]] - shift) @ axes, rtol=1e-6)
+    mean, deviation = rows.moments(Rows(values))
+    monkeypatch.setattr(rows, "HELD", 6 * 14)  # blocks of 7
+    np.testing.assert_allclose(rows.moments(Rows(values)), (mean, deviation), rtol=1e-12)
+    np.testing.assert_allclose((mean, deviation), (values.mean(0, dtype=float), values.std(0, dtype=float)), rtol=1e-12)
+    np.testing.assert_allclose(principal_components(Rows(values))[2], principal_components(values)[2], rtol=1e-9)

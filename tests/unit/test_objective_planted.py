@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 import pytest
-from made_screen import options
+from made_screen import options, write_given_splits
 from made_screens import subject_of, view_of
 
 from plumbline.counts.reading import open_counts
@@ -35,7 +34,7 @@ def hidden_signal(tmp_path_factory):
     split = make_split(*(cells[name].to_numpy() for name in ("perturbation", "is_control", "batch")), 42, "batch")
     (folder / "tables").mkdir()
     cells.to_parquet(folder / "tables" / "cells.parquet")
-    pd.DataFrame({"train_42": split.train}).to_parquet(folder / "tables" / "splits.parquet")
+    write_given_splits(folder / "tables", {42: split.train})
     held = folder / "heldout"
     held.mkdir()
     rows = np.flatnonzero(split.test2)

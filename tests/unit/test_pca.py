@@ -7,7 +7,7 @@ from made_screen import made_counts, options, write_screen
 
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.lognorm import log_normalise
-from plumbline.models.pca import krylov, pca
+from plumbline.models.pca import gram, krylov, pca
 
 
 @pytest.fixture
@@ -15,6 +15,13 @@ def small_basis(monkeypatch):
     """Make the Lanczos path, restarts included, run on matrices of test size."""
     monkeypatch.setattr(krylov, "MIN_BASIS", 0)
     monkeypatch.setattr(krylov, "BLOCK", 8)
+
+
+@pytest.fixture(params=["gram", "krylov"])
+def solver(request, monkeypatch):
+    """Each of the two ways to multiply by the covariance, whichever would be cheaper."""
+    monkeypatch.setattr(pca, "gram_is_cheaper", lambda *_: request.param == "gram")
+    return request.param
 
 
 def sklearn_pca(matrix, fit_rows, k):
@@ -41,16 +48,64 @@ def test_scores_are_those_of_a_full_svd(tmp_path, values):
     assert (result.genes_used, result.counts_used) == (120, 1.0)
 
 
-def test_the_iterative_path_finds_the_same_subspace_spectrum_and_scores(small_basis):
+def test_the_iterative_path_finds_the_same_subspace_spectrum_and_scores(small_basis, solver):
     matrix = log_normalise(made_counts(700, 400, seed=1))
     fit = pca.fit_pca(lambda: (matrix[i : i + 97] for i in range(0, 700, 97)), 400, 30)
     fitted, theirs = sklearn_pca(matrix, slice(None), 30)
-    assert fit.passes > 10  # the Krylov path, not the direct one
+    assert (fit.passes > 10, fit.solver) == (True, solver)  # block Lanczos, not the direct solution
     np.testing.assert_allclose(fit.variance, fitted.explained_variance_, rtol=1e-6)
     cosines = np.linalg.svd(fit.components @ fitted.components_.T, compute_uv=False)
     assert cosines.min() > 1 - 1e-6
     same_up_to_signs(fit.scores(matrix), theirs, 1e-4)
     np.testing.assert_allclose(fit.total_variance, matrix.toarray().astype(float).var(axis=0, ddof=1).sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@pytest.mark.parametrize("rare", [0.0, 0.3, 2.0])
+def test_the_gram_matrix_is_that_of_the_centred_cells(monkeypatch, rare, precision):
+    monkeypatch.setattr(gram, "RARE", rare)  # every gene dense, some sparse, all sparse
+    monkeypatch.setattr(gram, "CELLS", 40)
+    monkeypatch.setattr(gram, "ROWS", 100)
+    matrix = made_counts(330, 90, seed=1)
+    dense = matrix.toarray().astype(float)
+    mean, share = dense.mean(axis=0), (dense > 0).mean(axis=0)
+    assert 0 < (share < 0.3).sum() < 90
+    found = gram.centred_gram((matrix[i : i + 75] for i in range(0, 330, 75)), mean, share, precision)
+    wanted = (dense - mean).T @ (dense - mean)
+    scale = np.sqrt(np.outer(np.diag(wanted), np.diag(wanted)))
+    limit = 2e-6 if precision == np.float32 else 1e-12
+    assert np.abs((found.apply(np.eye(90)) - wanted) / scale).max() < limit
+    np.testing.assert_array_equal(found.matrix, found.matrix.T)
+
+
+def test_sums_that_float32_cannot_hold_are_repeated_in_float64(small_basis, solver):
+    rng = np.random.default_rng(8)
+    dense = rng.poisson(1.0, (400, 150)).astype(np.float32)
+    dense[:, :3] = rng.poisson(1e5, (400, 1)) + rng.poisson(3.0, (400, 3))  # 100,000 times the variance of the others
+    matrix = sp.csr_matrix(dense)
+    fit = pca.fit_pca(lambda: iter([matrix]), 150, 5)
+    wanted = np.linalg.svd(dense.astype(float) - dense.mean(axis=0, dtype=float), compute_uv=False)[:5] ** 2 / 399
+    assert fit.solver == {"gram": "gram64", "krylov": "krylov"}[solver]
+    assert fit.residual <= krylov.TOLERANCE
+    np.testing.assert_allclose(fit.variance, wanted, rtol=1e-6)
+
+
+def test_the_bound_on_what_rounding_changed_holds_and_is_not_loose():
+    rng = np.random.default_rng(9)
+    factor = rng.normal(size=(80, 60))
+    exact = factor.T @ factor
+    wrong = rng.normal(0, 1e-3, (60, 60))
+    vectors = np.linalg.qr(rng.normal(size=(60, 10)))[0]
+    bound = gram.gram_error(lambda block: exact @ block, gram.Gram(exact + wrong, np.arange(60)), vectors)
+    assert 1 < bound / np.linalg.norm(wrong @ vectors, axis=0).max() < 2 * np.sqrt(10)
+
+
+def test_the_cheaper_way_is_chosen():
+    cheaper = gram.gram_is_cheaper
+    assert cheaper(100_000, 100_000_000, 8_000, 2_560)  # the default: 256 components
+    assert not cheaper(20_000, 20_000_000, 8_000, 100)  # few components: few passes
+    assert not cheaper(500, 1_000_000, 16_000, 2_560)  # few cells: their products are cheaper than those of the matrix
+    assert not cheaper(10**6, 3 * 10**9, 36_000, 2_560)  # the matrix would take 15 GB
 
 
 def test_agrees_with_scanpy_from_counts_to_scores(tmp_path):
@@ -156,11 +211,9 @@ def test_bad_settings_are_explained(tmp_path, changes, message):
         pca.embed(write_screen(tmp_path, made_counts(40, 10)), options(**changes))
 
 
-def test_a_missing_or_empty_split_and_unknown_cells_are_explained(tmp_path):
+def test_an_empty_split_and_unknown_cells_are_explained(tmp_path):
     counts = write_screen(tmp_path / "a", made_counts(40, 10))
     tables = tmp_path / "a" / "tables"
-    with pytest.raises(UserError, match="no split with seed 7; it has 42, 43"):
-        pca.embed(counts, options(tables, "train", seed=7))
     with pytest.raises(UserError, match="split 43 is empty"):
         pca.embed(counts, options(tables, "train", seed=43))
     more = write_screen(tmp_path / "b", made_counts(45, 10))

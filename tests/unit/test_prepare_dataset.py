@@ -17,6 +17,8 @@ from plumbline.common.errors import UserError
 from plumbline.counts.reading import open_counts
 from plumbline.data.quality import confounding, cramers_v
 from plumbline.data.splits import read_split
+from plumbline.experiments.hold_out import write_part
+from plumbline.metrics.repeats import labels_of
 from plumbline.scoring.screen import read_screen
 
 
@@ -52,9 +54,34 @@ def test_tables_are_what_evaluation_reads(run):
         split = read_split(out / "tables", seed)
         assert split.train.any()
         assert not (split.train & (split.test1 | split.test2)).any()
-    assert (facts["split_by"], facts["has_batches"], facts["has_controls"], facts["seeds"]) == ("batch", True, True, [42, 43])
+    assert (facts["split_by"], facts["has_batches"], facts["has_controls"]) == ("batch", True, True)
     assert (facts["n_perturbations"], facts["n_batches"], facts["title"]) == (4, 3, "tiny")
     assert len(facts["input_sha256"]) == 64
+
+
+def test_guides_reach_the_tasks_and_the_held_out_data_set(run, tmp_path):
+    data = screen(400)
+    guide = np.char.add(data.obs["gene"].astype(str).to_numpy(dtype=str), np.char.add("-", (np.arange(400) % 3).astype(str)))
+    guides = pd.Series(guide, data.obs_names).where(np.arange(400) % 7 != 0)
+    data.obs["sgRNA"] = guides
+    out = run(data, guide_column="sgRNA")
+    known = read_screen(out / "tables")
+    expected = guides.fillna("")[known.cell_id]
+    assert known.guide.tolist() == expected.tolist() == ad.read_h5ad(out / "counts.h5ad").obs["guide"].tolist()
+    assert labels_of(known.take(np.arange(5))).guide.tolist() == expected.tolist()[:5]
+    write_part(out / "counts.h5ad", out / "tables", np.arange(50), "tiny.heldout", tmp_path / "held")
+    assert ad.read_h5ad(tmp_path / "held.h5ad").obs["guide"].tolist() == expected.tolist()[:50]
+    assert json.loads((tmp_path / "held.row.json").read_text())["guide_column"] == "guide"
+
+
+def test_an_unknown_column_of_guides_is_refused(run):
+    refused(run, screen(), "guide_column of the sheet", guide_column="sgRNA")
+
+
+def test_without_guides_none_is_known(run):
+    known = read_screen(run(screen()) / "tables")
+    assert known.guide is None
+    assert set(labels_of(known).guide) == {""}
 
 
 def as_csc(data: ad.AnnData, path: Path) -> None:
@@ -287,12 +314,6 @@ def test_an_error_keeps_earlier_results(run):
         run(screen(), control_label="DMSO")
     assert (out / "counts.h5ad").read_bytes() == before
     assert sorted(path.name for path in out.iterdir()) == ["counts.h5ad", "tables"]
-
-
-@pytest.mark.parametrize(("text", "message"), [("42,x", "whole numbers"), ("42,42", "given twice")])
-def test_bad_seeds(run, text, message):
-    with pytest.raises(UserError, match=message):
-        run(screen(), seeds=text)
 
 
 def test_bad_row(run, tmp_path):

@@ -92,7 +92,7 @@ def test_schedules():
 
 def test_incomplete_minibatches_are_kept_or_dropped():
     random = np.random.default_rng(0)
-    sizes = [[len(rows) for rows in probe._minibatches(10, Schedule(4, drop_last=drop), random)] for drop in (False, True)]
+    sizes = [[len(rows) for rows in probe.minibatches(10, Schedule(4, drop_last=drop), random)] for drop in (False, True)]
     assert sizes == [[4, 4, 2], [4, 4]]
 
 

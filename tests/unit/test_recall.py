@@ -12,8 +12,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from plumbline.common.errors import UserError
 from plumbline.genes import relationships
 from plumbline.genes.relationships import SOURCES, complexes, known_pairs
-from plumbline.metrics.cosine import unit_rows
 from plumbline.metrics.recall import band_of, cluster_separation, in_band, known_among, pairwise_cosines, recalled
+from plumbline.metrics.units import unit_rows
 from plumbline.scoring.stats import interval
 from plumbline.tasks import recall
 

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ import summarise_scores
 from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.report.figures import spaced
+from plumbline.report.leaderboard import leaderboard_sections
 from plumbline.report.order import LAST, section_order
 from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import per_task, summary_text
-from plumbline.report.verdicts import verdict_cell
+from plumbline.report.task_sections import task_sections
+from plumbline.report.verdicts import verdict_cell, verdict_section
 from plumbline.report.words import listed, number, with_interval
 
 
@@ -56,6 +59,7 @@ def test_every_part_is_there(sections):
                 "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
     expected |= {"minimal_data_curves", "minimal_data_overtaken", "transfer_matrix", "transfer_table", "generality_agreement",
                  "generality_groups", "cost_front", "cost_lines", "cost_table_fit"}  # fmt: skip
+    expected |= {"genes", "gains", "pairs"}  # from items alone; maps need the tables of MAP
     expected |= {f"{task}_{part}" for task in TASKS for part in ("heatmap", "forest", "spread", "metrics")}
     assert set(sections) == {f"plumbline_{name}" for name in expected}
 
@@ -71,7 +75,9 @@ def test_the_report_reads_verdict_first_and_tasks_in_the_order_of_their_records(
     order = json.loads((tmp_path / "multiqc_order.json").read_text())["report_section_order"]
     read = sorted(order, key=lambda name: -order[name]["order"])
     assert read[:2] == ["plumbline_verdict", "plumbline_leaderboard"]
-    assert [name for name in read if "_task_" in name] == [f"plumbline_task_{name}" for name in tasks.records()]
+    assert [name for name in read if "_task_" in name] == [
+        f"plumbline_task_{name}" for name in tasks.records() if name in TASKS
+    ]
     assert read[-4:] == list(LAST)
 
 
@@ -91,6 +97,20 @@ def test_sentences_say_the_planted_answer(summary):
     assert "hvg" in never
     assert re.search(r"Known biology: scVI \(ZINB\) beats PCA by 0\.0\d\d \[0\.0\d\d, 0\.\d{3}\] \(recall", text)
     assert "Batch mixing: not applicable: the data set has one batch." in text
+
+
+def test_a_description_is_shown_and_not_compared(summary):
+    run = read_run(summary)
+    rows = run.comparisons[run.comparisons["task"] == "recall"].assign(task="geometry", metric="effective_rank", main=False)
+    scores = run.scores[run.scores["task"] == "recall"].assign(task="geometry", metric="effective_rank")
+    comparisons, scores = pd.concat([run.comparisons, rows]), pd.concat([run.scores, scores])
+    run = replace(run, comparisons=comparisons.reset_index(drop=True), scores=scores.reset_index(drop=True))
+    assert "geometry" in run.tasks
+    assert "Geometry" not in dict(per_task(run, "vcc_h1"))
+    assert all("Geometry" not in json.dumps(part) for part in (verdict_section(run), *leaderboard_sections(run)))
+    shown = task_sections(run, "geometry")
+    assert [part["id"] for part in shown] == ["plumbline_geometry_metrics"]
+    assert "effective rank" in shown[0]["data"]
 
 
 def test_sentence_when_nothing_beats_the_baseline(summary):

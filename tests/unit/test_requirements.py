@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTAINERS = sorted(path.parent.name for path in ROOT.glob("containers/*/requirements.in"))
 FILES = {name: ROOT / f"containers/{name}/requirements.in" for name in CONTAINERS}
 FILES |= {"tests": ROOT / "tests/requirements.in", "tools": ROOT / "launcher/tools.in", "java": ROOT / "launcher/java.in"}
-PEERS = {"CellPLM", "scgpt"}  # benchmarks install them beside the environment of the tests, whose versions they would not take
+# installed beside the environment of the tests, whose versions they would not take: by benchmarks, and by the script that wrote
+# the values of copairs which a test compares with
+PEERS = {"CellPLM", "scgpt", "copairs"}
 
 
 def load_smoke():

@@ -9,6 +9,7 @@ from plumbline.common.errors import NotApplicable, UserError
 
 pytest.importorskip("scvi")
 from plumbline.models.scvi import scvi_model
+from plumbline.models.scvi.training_matrix import stacked
 
 SMALL = {"n_latent": 6, "n_hidden": 16, "n_hvg": 60}
 
@@ -67,6 +68,43 @@ def test_training_finds_what_an_untrained_network_does_not_know(tmp_path, capsys
     assert "epochs" not in untrained.extra
     assert np.abs(trained.values - untrained.values).max() > 0.1
     assert "epoch 25/25" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("largest", "dtype"), [(65_535, np.uint16), (65_536, np.float32)])
+def test_the_training_matrix_is_that_of_all_cells_that_have_counts(largest, dtype):
+    matrix = made_counts(300, 80, n_factors=2).tolil()
+    matrix[[4, 250]] = 0
+    matrix[200, 3] = largest
+    matrix = matrix.tocsr()
+    found, filled = stacked((matrix[i : i + 37] for i in range(0, 300, 37)), 80, whole=True)
+    np.testing.assert_array_equal(filled, np.delete(np.arange(300), [4, 250]))
+    np.testing.assert_array_equal(found.toarray(), matrix.toarray()[filled])
+    assert (found.dtype, found.indices.dtype) == (dtype, np.int32)
+    assert stacked(iter([matrix]), 80, whole=False)[0].dtype == np.float32
+
+
+def test_the_training_matrix_is_held_once():
+    import tracemalloc
+
+    block = sp.random(2000, 1000, 0.5, format="csr", dtype=np.float32, random_state=0)
+    block.data = np.ceil(block.data)
+    tracemalloc.start()
+    found, _ = stacked((block for _ in range(20)), 1000, whole=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.4 * (found.data.nbytes + found.indices.nbytes)
+
+
+def test_training_repeats_when_other_processes_load_the_batches(tmp_path, counts, monkeypatch):
+    told = options(tmp_path / "tables", "train", max_epochs=1, **SMALL)
+    monkeypatch.setattr(scvi_model, "n_loaders", lambda *_: 1)
+    first, second = scvi_model.embed(counts, told), scvi_model.embed(counts, told)
+    np.testing.assert_array_equal(first.values, second.values)
+
+
+def test_only_a_gpu_has_batches_loaded_by_other_processes():
+    assert [scvi_model.n_loaders("cuda", threads) for threads in (1, 4, 64)] == [0, 3, 8]
+    assert scvi_model.n_loaders("cpu", 4) == 0
 
 
 def test_epochs_follow_the_heuristic_of_scvi_tools():

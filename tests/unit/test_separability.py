@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from plumbline.data.splits import make_split
 from plumbline.metrics import control_auroc as auroc
+from plumbline.metrics import neighbours, probe_budget, rows
 from plumbline.metrics.control_auroc import Cells, control_auroc
 from plumbline.scoring import evaluation
 from plumbline.scoring.protocol import POSTPROCESSINGS
@@ -163,7 +164,7 @@ def test_reasons():
 def test_test_cells_do_not_teach_the_probe_and_probes_are_kept(monkeypatch):
     given = view(signal=0.7)
     whole = scores(given)["linear_top1"]
-    monkeypatch.setattr(separability, "fit_linear", None)  # the same train cells: not fitted again
+    monkeypatch.setattr(separability, "fit", None)  # the same train cells: not fitted again
     half = scores(replace(given, split=replace(given.split, test1=given.split.test1 & given.split.validation)))["linear_top1"]
     assert 0 < half.n < whole.n
     with pytest.raises(TypeError):
@@ -242,3 +243,36 @@ def test_the_units_of_a_single_perturbation_are_batches():
     assert sorted(found.items.unit) == sorted(np.unique(given.screen.batch[scored]))
     assert found.items.denominator.sum() == found.n == scored.sum()
     assert 0.5 < found.value <= 1
+
+
+def test_of_many_test_cells_some_look_for_their_neighbours_and_the_row_says_so(monkeypatch):
+    given = view(signal=0.5, n=6000)
+    whole = scores(given)
+    monkeypatch.setattr(separability, "QUERIES", 500)
+    found, n = scores(given), whole["knn_top1"].n
+    assert found["knn_top1"].reason == f"{whole['knn_top1'].reason}, 500 of {n:,} test cells"
+    assert found["knn_top1"].n == found["knn_top5"].n == 500
+    for metric in ("knn_top1", "knn_top5"):
+        assert found[metric].value == pytest.approx(whole[metric].value, abs=2 * 0.5 / np.sqrt(500))
+    assert found["linear_top1"].value == whole["linear_top1"].value
+    for of in (replace(given, exact=True), replace(given, protocol="paper")):
+        assert "test cells" not in scores(of)["knn_top1"].reason
+
+
+def test_a_probe_cut_to_its_budget_says_so_and_exact_cuts_nothing(monkeypatch):
+    monkeypatch.setattr(probe_budget, "OPERATIONS", 1e8)
+    given = view(signal=0.7)
+    assert ", cut to fit a CPU: softmax over " in scores(given)["linear_top1"].reason
+    assert "cut" not in scores(replace(given, exact=True))["linear_top1"].reason
+
+
+@pytest.mark.parametrize("d", [20, 40])
+def test_cells_that_do_not_fit_in_memory_give_the_same_scores(d, monkeypatch):
+    given = view(signal=0.5, d=d)
+    monkeypatch.setattr(auroc, "MAX_DIMENSIONS", 30)
+    whole = scores(given)
+    for module in (rows, neighbours):
+        monkeypatch.setattr(module, "HELD", 4000)
+    monkeypatch.setattr(auroc, "CELLS", 4000)
+    for metric, score in scores(given).items():
+        assert score.value == pytest.approx(whole[metric].value, abs=2e-3), metric

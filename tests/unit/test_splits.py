@@ -1,14 +1,18 @@
 """Splits: the paper's rule, splits by cell, validation halves."""
 
+import json
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_screen import write_given_splits
 
+import plan_evaluation
 from plumbline.common.errors import UserError
-from plumbline.data.splits import make_split, n_train, split_by
+from plumbline.data.splits import PARTS, make_split, n_train, read_splits, split_by, split_seeds, split_warnings
 
 
 def screen(n: int, n_batches: int, n_perturbations: int, share_controls: float = 0.1, seed: int = 0) -> tuple:
@@ -159,3 +163,62 @@ def test_controls_of_a_batch_without_perturbed_cells_join_nothing():
 def test_what_cannot_be_split_is_said(control, batch, by, message):
     with pytest.raises(UserError, match=message):
         make_split(np.array(["x", "y"]), np.array(control), np.array(batch), 42, by)
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """cells.parquet and dataset.json of a made screen, as PREPARE leaves them."""
+    perturbation, control, batch = screen(400, 6, 8)
+    cells = pd.DataFrame({"perturbation": perturbation, "is_control": control, "batch": batch})
+    cells.to_parquet(tmp_path / "cells.parquet")
+    facts = {"name": "made", "n_cells": 400, "n_perturbations": 8, "n_batches": 6, "has_batches": True, "has_controls": True}
+    (tmp_path / "dataset.json").write_text(json.dumps(facts | {"perturbation_type": "chemical"}))
+    return tmp_path
+
+
+def test_a_split_follows_from_the_tables_and_the_seed(tables):
+    labels = [pd.read_parquet(tables / "cells.parquet")[name].to_numpy() for name in ("perturbation", "is_control", "batch")]
+    for made, seed in zip(read_splits(tables, [42, 7]), (42, 7), strict=True):
+        wanted = make_split(*labels, seed, "batch")
+        for part in PARTS:
+            np.testing.assert_array_equal(getattr(made, part), getattr(wanted, part))
+
+
+def test_splits_that_are_given_are_used_for_their_seeds_alone(tables):
+    write_given_splits(tables, {42: np.arange(400) < 100})
+    given, made = read_splits(tables, [42, 43])
+    assert given.train.tolist() == [True] * 100 + [False] * 300
+    assert 0 < made.train.sum() != 100
+    assert split_seeds(tables) == [42]
+
+
+def test_the_plan_of_an_evaluation(tables, tmp_path, monkeypatch, capsys):
+    made = tmp_path / "made"
+    command = ["plan", "--tables", tables, "--seeds", "42,43", "--splits", made / "splits.parquet"]
+    command += ["--output", made / "plan.json"]
+    monkeypatch.setattr("sys.argv", list(map(str, command)))
+    plan_evaluation.main()
+    plan, split = json.loads((made / "plan.json").read_text()), read_splits(tables, [42])[0]
+    assert (plan["dataset"], plan["warnings"]) == ("made", [])
+    assert [row["seed"] for row in plan["splits"]] == split_seeds(made) == [42, 43]
+    assert plan["splits"][0]["cells"] == {
+        part: getattr(split, part).sum() for part in ("train", "test1", "test2", "validation")
+    }
+    assert plan["splits"][0]["perturbations"]["test2"] == 3
+    assert plan["not_applicable"] == {"recall": "known relationships are between genes, and the perturbations are compounds"}
+    np.testing.assert_array_equal(pd.read_parquet(made / "splits.parquet")["test1_42"], split.test1)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_a_seed_leaves_unscored_is_a_warning():
+    sizes = [{"seed": 42, "perturbations": {"train": 1, "test1": 0, "test2": 0}}]
+    assert split_warnings(sizes) == [
+        "Seeds [42]: train or test1 holds no perturbed cell; tasks that need both are not applicable.",
+        "Seeds [42]: no held-out perturbation (test2); reconstruction is not applicable.",
+    ]
+
+
+@pytest.mark.parametrize(("text", "message"), [("42,x", "whole numbers"), ("42,42", "given twice"), ("-1", "lies between")])
+def test_bad_seeds(text, message):
+    with pytest.raises(UserError, match=message):
+        plan_evaluation.read_seeds(text)

@@ -15,15 +15,19 @@ from made_scores import LOST, MODELS, REFUSED, TASKS, made_records, make_run
 import summarise_scores
 from plumbline import tasks
 from plumbline.common.errors import UserError
+from plumbline.scoring import evaluation
 from plumbline.scoring.scores import COLUMNS, Items
+from plumbline.scoring.writing import write_rows
 from plumbline.summary import tables
-from plumbline.summary.calibration import calibrate
+from plumbline.summary.absent import absent_rows
+from plumbline.summary.calibration import calibrate, progress
 from plumbline.summary.comparisons import baseline_row
 from plumbline.summary.contest import Contest
 from plumbline.summary.distributions import unit_values
 from plumbline.summary.published import METRICS, POSTPROCESS, beside_published
 from plumbline.summary.published import MODELS as PUBLISHED_MODELS
 from plumbline.summary.schema import check_scores, load_schema, violations
+from plumbline.summary.tables import RUN
 from plumbline.summary.verdicts import decide, rank_intervals, verdict
 
 
@@ -41,8 +45,8 @@ def folder(tmp_path_factory):
 def _arguments(where, **other):
     paths = {name: where / name for name in ("scores", "items", "provenance")}
     about = {"expected": where / "expected.json", "models": where / "models.csv", "published": None, "baseline": "pca",
-             "experiments": "",
-             "data_reports": where / "tables", "n_boot": 300, "seed": 0, "outdir": where / "summary"}  # fmt: skip
+             "experiments": "", "plans": None, "data_reports": where / "tables", "n_boot": 300, "n_draws": 50, "seed": 0,
+             "decoder_budget": 200, "exact": "false", "outdir": where / "summary"}  # fmt: skip
     return Namespace(**{**paths, **about, **other})
 
 
@@ -128,6 +132,22 @@ def test_calibration(comparisons):
     assert (error["floor"] > error["ceiling"]).all()  # lower is better
     calibrated = error.groupby("variant")["calibrated"].mean()
     assert calibrated["scvi"] > calibrated["pca"]
+
+
+def test_progress_goes_from_the_baseline_to_the_ceiling(comparisons):
+    recall = _headline(comparisons).xs("recall", level="task")
+    baseline, model, ceiling = (recall.loc[name, "value"] for name in ("pca", "scvi", "label_oracle"))
+    assert recall.loc[["pca", "label_oracle"], "progress"].tolist() == pytest.approx([0, 1])
+    assert recall.loc["scvi", "progress"] == pytest.approx((model - baseline) / (ceiling - baseline))
+    assert recall.loc["random", "progress"] < 0
+    error = comparisons[
+        (comparisons["metric"] == "mse") & (comparisons["variant"] == "scvi") & comparisons["calibrated"].notna()
+    ]
+    assert len(error)
+    assert (error["progress"] > 0).all()  # lower is better
+    assert comparisons.loc[comparisons["calibrated"].isna(), "progress"].isna().all()
+    at_the_ceiling = recall.assign(baseline_value=recall["ceiling"])
+    assert progress(at_the_ceiling).isna().all()
 
 
 def _scored(shares: dict[str, np.ndarray], kind: str = "batch") -> tuple[pd.DataFrame, Contest]:
@@ -452,10 +472,70 @@ def test_a_refitted_model_that_fails_on_one_seed_is_a_row(tmp_path, monkeypatch)
     run = {"dataset": "d", "model": "pca", "variant": "pca", "fit_on": "train", "task": "recall", "role": "baseline"}
     (tmp_path / "expected.json").write_text(json.dumps([run | {"seeds": "42", "id": "a"}, run | {"seeds": "43", "id": "b"}]))
     have = pd.DataFrame([{**dict.fromkeys(COLUMNS, ""), **run, "seed": 42, "protocol": "corrected"}])
-    rows = tables.missing_rows(have, tables.read_expected(tmp_path / "expected.json"), pd.DataFrame({"embedding": ["b"]}))
+    rows = absent_rows(have, tables.read_expected(tmp_path / "expected.json"), pd.DataFrame({"embedding": ["b"]}))
     assert set(rows["seed"]) == {43}
     assert set(rows["metric"]) == set(TASKS["recall"][1])
     assert rows["reason"].str.startswith("EVALUATE left no result").all()
+
+
+ABSENT_RUN = {"dataset": "d", "model": "pca", "variant": "pca", "fit_on": "train", "task": "recall", "id": "a",
+              "seeds": "42,43", "role": "", "protocols": "corrected", "code": "ab12"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "provenance", "status", "reason", "code"),
+    [
+        ({"not_applicable": "compounds"}, {"status": "ok"}, "not_applicable", "compounds", "ab12"),
+        ({"not_applicable": "compounds"}, {"status": "not_applicable", "reason": "mouse"}, "not_applicable", "mouse", "ab12"),
+        ({"failure": "killed"}, {"status": "ok"}, "failed", "EVALUATE failed: killed", ""),
+        ({"failure": "killed", "not_applicable": "compounds"}, None, "failed", "EMBED failed: killed", ""),
+    ],
+)
+def test_what_was_never_scored_says_why(tmp_path, monkeypatch, run, provenance, status, reason, code):
+    """The pipeline starts no EVALUATE where the data set or the model already says that there is nothing to score."""
+    monkeypatch.setattr(tasks, "records", made_records)
+    main = ABSENT_RUN | run
+    (tmp_path / "expected.json").write_text(json.dumps([main, main | {"experiment": "transfer"}]))
+    made = pd.DataFrame([{"embedding": "a", "reason": "", **provenance}]) if provenance else pd.DataFrame()
+    rows = absent_rows(pd.DataFrame(columns=COLUMNS), tables.read_expected(tmp_path / "expected.json"), made)
+    assert len(rows) == 2 * len(TASKS["recall"][1]), "once, though an experiment expects it too"
+    assert set(rows["seed"]) == {42, 43}
+    assert set(zip(rows["status"], rows["reason"], rows["code"], rows["postprocess"], strict=True)) == {
+        (status, reason, code, "selected")
+    }
+
+
+def test_rows_of_what_does_not_apply_are_those_of_evaluate(tmp_path):
+    """The same rows as if EVALUATE had been started to find out."""
+    about = {name: ABSENT_RUN[name] for name in ("dataset", "model", "variant", "fit_on", "code")}
+    task, run = tasks.load("recall"), ABSENT_RUN | {"not_applicable": "compounds", "protocols": "paper,corrected"}
+    found = evaluation.absent_rows(task, [42, 43], ["paper", "corrected"], "compounds")
+    write_rows(found, task, about, 10, {}, (tmp_path / "scores" / "a.parquet", tmp_path / "items" / "a.parquet"))
+    (tmp_path / "expected.json").write_text(json.dumps([run]))
+    made = pd.DataFrame([{"embedding": "a", "status": "ok"}])
+    rows = absent_rows(pd.DataFrame(columns=COLUMNS), tables.read_expected(tmp_path / "expected.json"), made)
+    pd.testing.assert_frame_equal(rows, tables.read_scores(tmp_path / "scores"), check_dtype=False)
+
+
+def test_one_seed_of_several_that_fails_is_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "records", made_records)
+    have = pd.DataFrame([{**dict.fromkeys(COLUMNS, ""), **{name: ABSENT_RUN[name] for name in RUN}, "seed": 42}])
+    for protocols, missing in (("corrected", {43}), ("paper", set())):  # without a split, paper has one seed alone
+        run = ABSENT_RUN | {"failure": "killed", "protocols": protocols}
+        (tmp_path / "expected.json").write_text(json.dumps([run]))
+        rows = absent_rows(have, tables.read_expected(tmp_path / "expected.json"), pd.DataFrame({"embedding": ["a"]}))
+        assert set(rows["seed"]) == missing
+
+
+def test_the_plan_joins_the_report_of_its_data_set(tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "tables" / "dataset.json").write_text('{"name": "kang"}')
+    (tmp_path / "tables" / "data_report.json").write_text('{"warnings": ["few genes"]}')
+    plan = {"dataset": "kang", "splits": [{"seed": 42}], "warnings": ["Seeds [42]: ..."], "not_applicable": {}}
+    (tmp_path / "plans" / "kang.plan.json").write_text(json.dumps(plan))
+    report = tables.read_datasets(tmp_path / "tables", tmp_path / "plans")["kang"]["report"]
+    assert report == {"warnings": ["few genes", "Seeds [42]: ..."], "splits": [{"seed": 42}]}
 
 
 def test_unit_values():

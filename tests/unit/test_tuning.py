@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from made_screen import options
+from made_screen import options, write_given_splits
 
 import embed_geneformer
 import embed_scgpt
@@ -48,7 +48,7 @@ def screen(folder, tmp_path) -> Counts:
     tables = tmp_path / "tables"
     tables.mkdir()
     cells.to_parquet(tables / "cells.parquet")
-    pd.DataFrame({"train_42": batch < 4}).to_parquet(tables / "splits.parquet")
+    write_given_splits(tables, {42: batch < 4})
     (tables / "dataset.json").write_text(json.dumps({"x_kind": "counts"}))
     matrix = sp.csr_matrix(rng.poisson(rate).astype(np.float32))
     ad.AnnData(matrix, obs=pd.DataFrame(index=cells["cell_id"].to_numpy()), var=genes).write_h5ad(tmp_path / "counts.h5ad")

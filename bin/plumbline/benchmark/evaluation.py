@@ -5,21 +5,27 @@ from pathlib import Path
 
 from plumbline import tasks
 from plumbline.common.errors import UserError
-from plumbline.data.splits import read_split
-from plumbline.embedding.contract import align, read_embedding
+from plumbline.data.splits import read_splits
+from plumbline.embedding.contract import OpenEmbedding, open_embedding, rows_of
 from plumbline.scoring.evaluation import Row, absent_rows, evaluate
-from plumbline.scoring.screen import Subject, read_screen
+from plumbline.scoring.screen import Screen, Subject, read_screen
+from plumbline.scoring.vectors import Vectors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'."""
+    """How embeddings are scored. n_draws: size of permutation nulls. device: 'cpu' or 'cuda'.
+
+    decoder_budget: operations that one training of a decoder may take on a CPU. exact: no approximation of large data.
+    """
 
     seeds: list[int]
     protocols: list[str]
     n_draws: int = 1000
+    decoder_budget: float = 2e11
     threads: int = 1
     device: str = "cpu"
+    exact: bool = False
 
 
 def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: Scoring) -> list[Row]:
@@ -27,22 +33,31 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
 
     path: embedding.npz, its JSON beside it. tables: PREPARE's folder. counts: counts.h5ad, for tasks that read expression.
     """
-    task, screen, embedding = tasks.load(task_name), read_screen(tables), read_embedding(path)
+    task, screen, embedding = tasks.load(task_name), read_screen(tables), open_embedding(path)
     if embedding.provenance["status"] != "ok":
         return absent_rows(task, how.seeds, how.protocols, embedding.provenance["reason"])
     if task.needs_counts and counts is None:
         raise UserError(f"the task {task_name} reads expression: give --counts counts.h5ad.")
     subject = Subject.of_embedded(
-        align(embedding, screen.cell_id, str(path)),
+        _vectors(embedding, screen, path),
         screen,
         counts=counts,
         predictor=embedding.provenance.get("predictor", ""),
         n_draws=how.n_draws,
+        decoder_budget=how.decoder_budget,
         threads=how.threads,
         device=how.device,
+        exact=how.exact,
     )
-    splits = [read_split(tables, seed).take(subject.rows) for seed in how.seeds]
+    del embedding, screen  # the ids of two million cells, which would stay until the end
+    splits = [split.take(subject.rows) for split in read_splits(tables, how.seeds)]
     return evaluate(subject, task, splits, how.protocols)
+
+
+def _vectors(embedding: OpenEmbedding, screen: Screen, path: Path) -> Vectors:
+    """The vectors of the screen's cells, in its order. Raises UserError unless they are those of the embedding."""
+    rows, vectors = rows_of(embedding.cell_id, screen.cell_id, str(path)), Vectors.of(embedding.values)
+    return vectors if rows is None else vectors.take(rows)
 
 
 def device_of(option: str) -> str:

@@ -1,7 +1,6 @@
 """What an evaluation returns: tables, a flat summary for loggers, a figure, files."""
 
 import math
-import shutil
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -9,14 +8,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from plumbline import __version__
+from plumbline import __version__, tasks
 from plumbline.benchmark.comparing import comparisons, joined_items, joined_scores
+from plumbline.benchmark.evaluation import Scoring
+from plumbline.benchmark.references import Compared
 from plumbline.benchmark.scored import Scored
 from plumbline.benchmark.screens import Screen
 from plumbline.benchmark.settings import Settings
+from plumbline.bundles.digests import data_identity, task_code
+from plumbline.bundles.submission import default_revision, stated_of
+from plumbline.bundles.writing import Contents, write_bundle
 from plumbline.common.errors import UserError, did_you_mean
-from plumbline.common.files import read_json_object, sha256, write_json, write_parquet
-from plumbline.summary.schema import load_schema
+from plumbline.common.files import sha256
+from plumbline.scoring.rules import rules_digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,8 +150,9 @@ class Result:
         Parameters
         ----------
         folder
-            Gets ``scores.parquet``, ``comparisons.parquet``, ``items.parquet``, ``embedding.npz`` and ``provenance.json``;
-            where several embeddings were evaluated, a folder of these for each.
+            Becomes a bundle (docs/sharing_results.md): ``scores.parquet``, ``comparisons.parquet``, ``items.parquet``,
+            ``embedding.npz`` with its provenance ``embedding.json``, and ``manifest.json``; where several embeddings were
+            evaluated, a bundle for each.
 
         Returns
         -------
@@ -156,26 +161,31 @@ class Result:
         """
         folder = Path(folder)
         for embedding in self._candidates.embeddings:
-            target = folder / embedding.variant if len(self.names) > 1 else folder
-            target.mkdir(parents=True, exist_ok=True)
-            for name in ("scores", "comparisons", "items"):
-                table = getattr(self, name)
-                write_parquet(target / f"{name}.parquet", table[table["variant"] == embedding.variant])
-            shutil.copyfile(embedding.path, target / "embedding.npz")
-            write_json(target / "provenance.json", self._provenance(embedding.path))
+            write_bundle(folder / embedding.variant if len(self.names) > 1 else folder, self._contents(embedding))
         return folder
 
-    def _provenance(self, embedding: Path) -> dict:
-        settings, facts = asdict(self.settings), self.screen.facts
-        settings = {name: settings[name] for name in ("baseline", "references", "seeds", "protocols", "n_draws", "n_boot")}
-        return {
-            "plumbline": __version__,
-            "schema_version": load_schema()["version"],
-            "task_versions": self.scores.groupby("task")["task_version"].first().to_dict(),
-            "embedding": read_json_object(embedding.with_suffix(".json")) | {"sha256": sha256(embedding)},
-            "dataset": {name: facts[name] for name in ("name", "organism", "x_kind", "n_cells", "input_sha256", "split_by")},
-            "settings": settings,
-        }
+    def _contents(self, embedding: Compared) -> Contents:
+        name, how = embedding.variant, asdict(self.settings)
+        scores, comparisons, items = (table[table["variant"] == name] for table in (self.scores, self.comparisons, self.items))
+        about = {"variant": name, "model": embedding.model, "title": name, "role": embedding.role, "fit_on": embedding.fit_on}
+        return Contents(
+            plumbline=__version__,
+            model=about | {"revision": default_revision(name, __version__, sha256(embedding.path))},
+            dataset=data_identity(self.screen.tables, embedding.seeds),
+            tasks={task: self._task(task) for task in self.settings.tasks},
+            settings={name: how[name] for name in ("baseline", "references", "seeds", "protocols", "n_draws", "n_boot")}
+            | {"decoder_budget": Scoring.decoder_budget / 1e9, "exact": Scoring.exact},
+            submission=stated_of(name, self.screen.facts),
+            embeddings=[(embedding.path, embedding.seeds)],
+            scores=scores,
+            comparisons=comparisons,
+            items=items,
+        )
+
+    def _task(self, name: str) -> dict[str, str]:
+        task = tasks.load(name)
+        stated = {"version": task.version, "rules": rules_digest(task), "code": task_code(name)}
+        return stated | {"main_metric": task.main(self.screen.facts)}
 
     def __repr__(self) -> str:
         lines = [f"Result of {', '.join(self.names)} on {self.screen.name!r}"]

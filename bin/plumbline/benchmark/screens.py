@@ -15,6 +15,7 @@ from plumbline.common.random import hashes
 from plumbline.data.catalogue import resolve
 from plumbline.data.facts import read_facts
 from plumbline.data.harmonise import prepare, staged
+from plumbline.data.splits import split_seeds, write_splits
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,7 +31,7 @@ class Screen:
     name
         Name of the data set.
     facts
-        What PREPARE found out about it (``dataset.json``): numbers of cells, perturbations, batches, controls, split seeds.
+        What PREPARE found out about it (``dataset.json``): numbers of cells, perturbations, batches, controls.
     tables
         Folder with ``cells.parquet``, ``genes.parquet``, ``splits.parquet`` and ``dataset.json``.
     counts
@@ -49,7 +50,7 @@ class Screen:
         self.counts = counts if counts.is_file() else None
         self.facts = read_facts(self.tables)
         self.name = str(self.facts["name"])
-        self.seeds = [int(seed) for seed in self.facts["seeds"]]
+        self.seeds = split_seeds(self.tables) or [42]
         self._adata, self._row = adata, row
         self._temporary: tempfile.TemporaryDirectory | None = None
 
@@ -118,8 +119,9 @@ class Screen:
         target = Path(temporary.name if temporary else str(folder))
         with staged(target) as made:
             source = made / f"{dataset.name}.h5ad"
-            write_input(source, adata, [dataset.perturbation_column, dataset.batch_column], layer)
-            prepare(dataset, source, None, seeds, made)
+            write_input(source, adata, [dataset.perturbation_column, dataset.batch_column, dataset.guide_column], layer)
+            prepare(dataset, source, None, made)
+            write_splits(made / "tables", seeds, made / "tables/splits.parquet")
         screen = cls(target, adata, row | {"layer_name": layer})
         screen._temporary = temporary
         return screen
@@ -205,6 +207,7 @@ class Screen:
         row |= {name: self.facts[name] for name in ("unexpressed_threshold", "unexpressed_scale", "min_counts")}
         batch = "batch" if self.facts["has_batches"] else None
         labels = ";".join(map(str, controls)) or "none"
+        row["guide_column"] = "guide" if "guide" in cells else None
         return row | {"perturbation_column": "perturbation", "control_label": labels, "batch_column": batch}
 
     def __repr__(self) -> str:

@@ -12,16 +12,21 @@ class NotApplicable(Exception):
     """The question does not apply to this input (a result with a reason, not a crash)."""
 
 
-OUT_OF_MEMORY = 66  # exit code of a step that ran out of GPU memory: conf/base.config retries it with smaller batches
+OUT_OF_MEMORY = 66  # exit code of a step that ran out of GPU memory: it is repeated with smaller batches, or on the CPU
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run ``main``; a UserError becomes one clear message on stderr and exit code 1."""
+    """Run ``main``; a UserError becomes one clear message on stderr and exit code 1, lack of GPU memory OUT_OF_MEMORY."""
     try:
         main()
     except UserError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         sys.exit(1)
+    except RuntimeError as error:  # torch's OutOfMemoryError is one; torch itself is not imported here
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        print(f"ERROR: out of GPU memory: {error}", file=sys.stderr)
+        sys.exit(OUT_OF_MEMORY)
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

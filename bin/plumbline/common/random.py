@@ -31,6 +31,14 @@ def hashes(names: np.ndarray, key: str) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
+def sample_by_id(names: np.ndarray, size: int, key: str) -> np.ndarray:
+    """Positions, ascending, of ``size`` of the names (or all): those of the smallest hashes, so that neither the order nor
+    which others there are changes who of them goes before whom."""
+    if len(names) <= size:
+        return np.arange(len(names))
+    return np.sort(np.argsort(hashes(names, key), kind="stable")[:size])
+
+
 def normal(names: np.ndarray, width: int, key: str) -> np.ndarray:
     """Standard normal float32 (n, width), each row a function of its name and ``key`` alone.
 

@@ -28,6 +28,21 @@ def usage(start: float) -> dict:
     return used
 
 
+def machine_seconds() -> float:
+    """Processor time of a fixed computation (products, sorting, a loop of Python), the best of three: how fast a machine is."""
+    import numpy as np
+
+    values = np.random.default_rng(0).random((256, 256))
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        for _ in range(5):
+            np.sort((values @ values).ravel())
+        sum(number % 7 for number in range(100_000))
+        times.append(time.process_time() - start)
+    return min(times)
+
+
 def duration(seconds: float) -> str:
     """'90 s', '17 min', '2.5 h'."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

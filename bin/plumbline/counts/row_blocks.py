@@ -10,7 +10,8 @@ import scipy.sparse as sp
 
 from plumbline.counts.hdf5 import check_positions
 
-BUDGET = 128 << 20  # bytes of stored values held at once; the arithmetic on a block takes a few times that
+BUDGET = 32 << 20  # bytes of stored values held at once; the arithmetic on a block takes seven times that
+SCRATCH_BLOCKS = 4  # budgets per scratch file of a CSC matrix: fewer files, to which fewer pieces are appended
 
 
 def row_blocks(
@@ -36,7 +37,7 @@ def row_blocks(
             parts = (node["data"][low:high], indices, indptr[start : stop + 1] - low)
             yield start, sp.csr_matrix(parts, shape=(stop - start, size[1]))
     else:
-        yield from _csc_blocks(node, size, budget)
+        yield from _csc_blocks(node, size, SCRATCH_BLOCKS * budget)
 
 
 def _windows(indptr: np.ndarray, budget: int) -> Iterator[tuple[int, int]]:

@@ -50,6 +50,7 @@ class Dataset:
     unexpressed_scale: str = "mean_count"
     title: str = ""
     published_as: str = ""
+    guide_column: str = ""
     public_since: str = ""
     sha256: str = ""
 
@@ -95,7 +96,7 @@ def resolve(row: dict, catalogue: dict[str, dict[str, str]]) -> Dataset:
     values = listed | given
     if not values.get("perturbation_column"):
         raise UserError(f"data set {name!r} is not in the catalogue, so the sheet must give its perturbation_column.")
-    for column in ("batch_column", "gene_id_column", "published_as"):
+    for column in ("batch_column", "gene_id_column", "published_as", "guide_column"):
         if values.get(column, "").lower() in NONE:
             values[column] = ""
     return Dataset(**{key: _typed(name, key, value) for key, value in values.items()})

@@ -24,7 +24,7 @@ COMPOUNDS = ("chemical", "cytokine")  # their names hold every sign that joins g
 class CellTable:
     """Labels of all rows of the input, arrays of length n. ``usable`` is False where a label is missing.
 
-    notes: sentences about the labels. unknown: perturbation labels that are no known genes.
+    notes: sentences about the labels. unknown: perturbation labels that are no known genes. guide: '' where none is known.
     """
 
     cell_id: np.ndarray
@@ -32,6 +32,7 @@ class CellTable:
     is_control: np.ndarray
     batch: np.ndarray
     usable: np.ndarray
+    guide: np.ndarray
     missing: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unknown: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=str))
@@ -61,10 +62,18 @@ def harmonise_cells(source: CountsFile, dataset: Dataset) -> CellTable:
         is_control=is_control,
         batch=batch,
         usable=usable,
+        guide=_guides(source, dataset),
         missing=missing,
         notes=notes + _hints(others, controls, dataset, is_gene),
         unknown=np.array([label for label in others.index if not all(map(is_gene, split_genes(label)))], dtype=str),
     )
+
+
+def _guides(source: CountsFile, dataset: Dataset) -> np.ndarray:
+    """The guide of each cell, (n,); '' where the sheet names no column or the cell has no value."""
+    if not dataset.guide_column:
+        return np.full(len(source.cell_id), "")
+    return source.column(dataset.guide_column, "guide_column of the sheet").fillna("").to_numpy(dtype=str)
 
 
 def _check_ids(source: CountsFile) -> None:

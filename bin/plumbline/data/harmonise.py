@@ -1,4 +1,4 @@
-"""PREPARE as one call: raw input -> counts.h5ad and tables/ (cells, genes, splits, facts, data report)."""
+"""PREPARE as one call: raw input -> counts.h5ad and tables/ (cells, genes, facts, data report)."""
 
 import shutil
 import tempfile
@@ -17,10 +17,10 @@ from plumbline.data.prepare import write_counts
 from plumbline.data.prepared import Prepared
 from plumbline.data.quality import data_report
 from plumbline.data.splits import split_by
-from plumbline.data.tables import cell_table, facts, gene_table, split_table, write_tables
+from plumbline.data.tables import cell_table, facts, gene_table, write_tables
 
 
-def prepare(dataset: Dataset, path: Path, annotations: Path | None, seeds: list[int], folder: Path) -> dict:
+def prepare(dataset: Dataset, path: Path, annotations: Path | None, folder: Path) -> dict:
     """Write counts.h5ad and tables/ of one data set into ``folder``; return the facts (dataset.json)."""
     start, digest = time.monotonic(), input_sha256(path)
     if dataset.sha256 and dataset.sha256 != digest:
@@ -29,19 +29,18 @@ def prepare(dataset: Dataset, path: Path, annotations: Path | None, seeds: list[
             "in transfer? Fetch it again, or correct the sheet."
         )
     source = open_source(path, dataset.layer, annotations or dataset.cell_table or None)
-    prepared = harmonise(source, dataset, seeds, folder / "counts.h5ad")
+    prepared = harmonise(source, dataset, folder / "counts.h5ad")
     report = data_report(prepared)
     about = facts(prepared, report, digest)
     write_tables(folder / "tables", prepared, about, report | {"usage": usage(start)})
     return about
 
 
-def harmonise(source: CountsFile, dataset: Dataset, seeds: list[int], counts: Path) -> Prepared:
+def harmonise(source: CountsFile, dataset: Dataset, counts: Path) -> Prepared:
     """Write ``counts`` in one pass over the source; return what was found out."""
     labels, genes = harmonise_cells(source, dataset), harmonise_genes(source, dataset)
     sums = write_counts(counts, source, dataset, labels, genes)
     cells = cell_table(labels, sums)
-    by = split_by(cells["is_control"].to_numpy(), cells["batch"].to_numpy())
     return Prepared(
         dataset=dataset,
         annotations=source.columns,
@@ -50,9 +49,7 @@ def harmonise(source: CountsFile, dataset: Dataset, seeds: list[int], counts: Pa
         sums=sums,
         cells=cells,
         gene_table=gene_table(genes, sums),
-        splits=split_table(cells, seeds, by),
-        split_by=by,
-        seeds=seeds,
+        split_by=split_by(cells["is_control"].to_numpy(), cells["batch"].to_numpy()),
     )
 
 

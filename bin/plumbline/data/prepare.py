@@ -76,6 +76,7 @@ def write_counts(path: Path, source: CountsFile, dataset: Dataset, cells: CellTa
         sums = stream(source, dataset, cells, genes, writer)
         rows = np.concatenate(sums.rows)
         obs = {"perturbation": cells.perturbation[rows], "is_control": cells.is_control[rows], "batch": cells.batch[rows]}
+        obs |= {"guide": cells.guide[rows]} if (cells.guide != "").any() else {}
         var = {name: genes.table[name].to_numpy() for name in ("ensembl_id", "symbol")}
         writer.finish(cells.cell_id[rows], obs, genes.table["gene_id"].to_numpy(), var, {"x_kind": dataset.x_kind})
     if math.isclose(sums.gene_cells.sum(), 0):

@@ -14,7 +14,7 @@ from plumbline.data.prepare import Sums
 class Prepared:
     """One prepared data set.
 
-    labels, genes: of all cells and genes of the input. annotations: names of its cell annotations. cells, gene_table, splits:
+    labels, genes: of all cells and genes of the input. annotations: names of its cell annotations. cells, gene_table:
     tables of the kept ones. split_by: 'batch' or 'cell'.
     """
 
@@ -25,6 +25,4 @@ class Prepared:
     sums: Sums
     cells: pd.DataFrame
     gene_table: pd.DataFrame
-    splits: pd.DataFrame
     split_by: str
-    seeds: list[int]

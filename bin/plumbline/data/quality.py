@@ -25,7 +25,6 @@ def data_report(prepared: Prepared) -> dict:
         "perturbations": _perturbations(cells),
         "confounding": confounding(cells),
         "genes": _genes(dataset, prepared.genes, cells) | {"not_named_as_genes": _strange(prepared)},
-        "splits": _splits(cells, prepared.splits),
     }
     return report | {"warnings": [*warnings(dataset, report), *prepared.labels.notes, *prepared.genes.notes]}
 
@@ -137,18 +136,6 @@ def _genes(dataset: Dataset, genes: Genes, cells: pd.DataFrame) -> dict:
     return about | {"perturbed": len(names), "perturbed_measured": len(measured)}
 
 
-def _splits(cells: pd.DataFrame, splits: pd.DataFrame) -> list[dict]:
-    perturbed = ~cells["is_control"].to_numpy()
-    seeds = dict.fromkeys(int(name.rpartition("_")[2]) for name in splits)
-    rows = []
-    for seed in seeds:
-        parts = {part: splits[f"{part}_{seed}"].to_numpy() for part in ("train", "test1", "test2", "validation")}
-        sizes = {part: int(mask.sum()) for part, mask in parts.items()}
-        names = {part: int(cells["perturbation"][mask & perturbed].nunique()) for part, mask in parts.items()}
-        rows.append({"seed": seed, "cells": sizes, "perturbations": names})
-    return rows
-
-
 def warnings(dataset: Dataset, report: dict) -> list[str]:
     """What is odd about the data, in plain words; empty if nothing is."""
     cells, genes, batches, mixing = (report[key] for key in ("cells", "genes", "batches", "confounding"))
@@ -156,8 +143,6 @@ def warnings(dataset: Dataset, report: dict) -> list[str]:
     one, few = mixing["share_in_one_batch"], report["perturbations"]["below_2_cells"]
     lone = sum(row["perturbations"] == 1 for row in batches)
     other, strange = genes["left_out"], genes["not_named_as_genes"]
-    unsplit = [row["seed"] for row in report["splits"] if not (row["perturbations"]["train"] and row["perturbations"]["test1"])]
-    unseen = [row["seed"] for row in report["splits"] if not row["perturbations"]["test2"]]
     told = {
         "The data set has no controls: what compares with controls is not applicable.": not cells["controls"],
         "The data set has no batches (or one): splits are by cell, batch tasks are not applicable.": len(batches) < 2,
@@ -195,8 +180,6 @@ def warnings(dataset: Dataset, report: dict) -> list[str]:
         f"{genes['perturbed_measured']} of {genes['perturbed']} perturbed genes are measured.": (
             genes["perturbed"] and genes["perturbed_measured"] < 0.5 * genes["perturbed"]
         ),
-        f"Seeds {unsplit}: train or test1 holds no perturbed cell; tasks that need both are not applicable.": bool(unsplit),
-        f"Seeds {unseen}: no held-out perturbation (test2); reconstruction is not applicable.": bool(unseen),
     }
     return [text for text, applies in told.items() if applies]
 

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import UserError
-from plumbline.common.files import read_json_object, reading
+from plumbline.common.files import reading, write_parquet
 
+PARTS = ("train", "test1", "test2", "validation")
+LABELS = ("perturbation", "is_control", "batch")
 TRAIN_SHARE = 0.7
 DRAWS = 100  # shuffles of the test batches tried for a validation half that holds what the other half holds
 
@@ -34,7 +36,7 @@ class Split:
 
     def take(self, rows: np.ndarray) -> "Split":
         """The same split on a subset of the cells."""
-        parts = {name: getattr(self, name)[rows] for name in ("train", "test1", "test2", "validation")}
+        parts = {name: getattr(self, name)[rows] for name in PARTS}
         return replace(self, **parts)
 
 
@@ -164,12 +166,67 @@ def _half_of_batches(cells: _Codes, test1: np.ndarray, test2: np.ndarray, random
 
 
 def read_split(tables: Path | str, seed: int) -> Split:
-    """Read one seed's split from splits.parquet (columns train_42, test1_42, ...); rows are in the order of cells.parquet."""
-    tables = Path(tables)
-    names = ("train", "test1", "test2", "validation")
-    with reading(tables / "splits.parquet", f"Was the data set prepared with seed {seed}? Run PREPARE again with it."):
-        frame = pd.read_parquet(tables / "splits.parquet", columns=[f"{name}_{seed}" for name in names])
-    by = read_json_object(tables / "dataset.json", "Run PREPARE again.").get("split_by")
-    if by is None:
-        raise UserError(f"{tables / 'dataset.json'} does not say how the data set is split (split_by). Run PREPARE again.")
-    return Split(seed, by, *(frame[f"{name}_{seed}"].to_numpy(dtype=bool) for name in names))
+    """One seed's split of a prepared data set, in the order of cells.parquet: ``read_splits`` for one seed."""
+    return read_splits(tables, [seed])[0]
+
+
+def read_splits(tables: Path | str, seeds: list[int]) -> list[Split]:
+    """The split of every seed, in the order of cells.parquet.
+
+    A splits.parquet in the folder (columns train_42, test1_42, ...) is used for the seeds that it holds. All others are made
+    here, from the cells and the seed alone: a further seed asks nothing of what was prepared before.
+    """
+    tables, given = Path(tables), split_seeds(tables)
+    labels = _labels(tables)
+    by = split_by(*labels[1:])
+    return [_given(tables, seed, by) if seed in given else make_split(*labels, seed, by) for seed in seeds]
+
+
+def split_seeds(tables: Path | str) -> list[int]:
+    """Seeds of the splits that the folder's splits.parquet holds; none without such a file."""
+    import pyarrow.parquet as parquet
+
+    path = Path(tables) / "splits.parquet"
+    if not path.exists():
+        return []
+    with reading(path):
+        names = parquet.read_schema(path).names
+    return [int(name.removeprefix("train_")) for name in names if name.startswith("train_")]
+
+
+def write_splits(tables: Path | str, seeds: list[int], path: Path) -> list[dict]:
+    """Write the splits of all seeds as one table; returns of every seed the numbers of cells and perturbations by part."""
+    splits = read_splits(tables, seeds)
+    write_parquet(path, pd.DataFrame({f"{part}_{split.seed}": getattr(split, part) for split in splits for part in PARTS}))
+    perturbation, is_control, _ = _labels(Path(tables))
+    return [_sizes(split, perturbation, ~is_control) for split in splits]
+
+
+def split_warnings(sizes: list[dict]) -> list[str]:
+    """What cannot be scored under some seeds, in plain words; empty if everything can."""
+    unsplit = [row["seed"] for row in sizes if not (row["perturbations"]["train"] and row["perturbations"]["test1"])]
+    unseen = [row["seed"] for row in sizes if not row["perturbations"]["test2"]]
+    told = {
+        f"Seeds {unsplit}: train or test1 holds no perturbed cell; tasks that need both are not applicable.": bool(unsplit),
+        f"Seeds {unseen}: no held-out perturbation (test2); reconstruction is not applicable.": bool(unseen),
+    }
+    return [text for text, applies in told.items() if applies]
+
+
+def _sizes(split: Split, perturbation: np.ndarray, perturbed: np.ndarray) -> dict:
+    masks = {part: getattr(split, part) for part in PARTS}
+    names = {part: int(pd.Series(perturbation[mask & perturbed]).nunique()) for part, mask in masks.items()}
+    return {"seed": split.seed, "cells": {part: int(mask.sum()) for part, mask in masks.items()}, "perturbations": names}
+
+
+def _labels(tables: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    with reading(tables / "cells.parquet", "Run PREPARE again."):
+        cells = pd.read_parquet(tables / "cells.parquet", columns=list(LABELS))
+    return tuple(cells[name].to_numpy() for name in LABELS)
+
+
+def _given(tables: Path, seed: int, by: str) -> Split:
+    names = [f"{part}_{seed}" for part in PARTS]
+    with reading(tables / "splits.parquet"):
+        frame = pd.read_parquet(tables / "splits.parquet", columns=names)
+    return Split(seed, by, *(frame[name].to_numpy(dtype=bool) for name in names))

@@ -1,4 +1,4 @@
-"""The tables every later step reads: cells, genes, splits, facts."""
+"""The tables every later step reads: cells, genes, facts. Splits are made from them where they are needed (splits.py)."""
 
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from plumbline.data.genes import Genes
 from plumbline.data.prepare import Sums
 from plumbline.data.prepared import Prepared
 
-PARTS = ("train", "test1", "test2", "validation")
-
 
 def cell_table(cells: CellTable, sums: Sums) -> pd.DataFrame:
-    """cell_id, perturbation, is_control, batch, n_counts of the kept cells. Raises UserError if no perturbed cell is kept."""
-    rows = np.concatenate(sums.rows)
-    columns = {name: getattr(cells, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch")}
+    """cell_id, perturbation, is_control, batch, guide (if any is known) and n_counts of the kept cells.
+
+    Raises UserError if no perturbed cell is kept.
+    """
+    rows, guide = np.concatenate(sums.rows), ("guide",) if (cells.guide != "").any() else ()
+    columns = {name: getattr(cells, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch", *guide)}
     table = pd.DataFrame(columns | {"n_counts": np.concatenate(sums.totals)})
     if table["is_control"].all():
         raise UserError("only controls are left after the filter on min_counts; lower min_counts in the sheet.")
@@ -30,18 +31,6 @@ def gene_table(genes: Genes, sums: Sums) -> pd.DataFrame:
     n = sum(map(len, sums.rows))
     means = {"mean_count": sums.gene_total / n, "mean_lognorm": sums.gene_lognorm / n}
     return genes.table.assign(**means, n_cells=sums.gene_cells.astype(np.int64))
-
-
-def split_table(cells: pd.DataFrame, seeds: list[int], by: str) -> pd.DataFrame:
-    """Boolean columns train_S, test1_S, test2_S, validation_S for every seed S, in the order of ``cells``."""
-    from plumbline.data.splits import make_split
-
-    columns = {}
-    labels = [cells[name].to_numpy() for name in ("perturbation", "is_control", "batch")]
-    for seed in seeds:
-        split = make_split(*labels, seed, by)
-        columns |= {f"{part}_{seed}": getattr(split, part) for part in PARTS}
-    return pd.DataFrame(columns)
 
 
 def facts(prepared: Prepared, report: dict, digest: str) -> dict:
@@ -60,7 +49,6 @@ def facts(prepared: Prepared, report: dict, digest: str) -> dict:
         "has_batches": n_batches > 1,
         "has_controls": n_controls > 0,
         "split_by": prepared.split_by,
-        "seeds": prepared.seeds,
         "input_sha256": digest,
         "n_cells_dropped": report["cells"]["input"] - len(cells),
         "warnings": report["warnings"],
@@ -68,9 +56,9 @@ def facts(prepared: Prepared, report: dict, digest: str) -> dict:
 
 
 def write_tables(folder: Path, prepared: Prepared, about: dict, report: dict) -> None:
-    """Write cells, genes and splits, the facts, the data report, and the ids of the cells that were dropped."""
+    """Write cells and genes, the facts, the data report, and the ids of the cells that were dropped."""
     folder.mkdir(parents=True)
-    for name, table in {"cells": prepared.cells, "genes": prepared.gene_table, "splits": prepared.splits}.items():
+    for name, table in {"cells": prepared.cells, "genes": prepared.gene_table}.items():
         write_parquet(folder / f"{name}.parquet", table)
     dropped = np.setdiff1d(prepared.labels.cell_id.astype(str), prepared.cells["cell_id"].to_numpy(dtype=str))
     (folder / "dropped_cells.txt").write_text("".join(f"{name}\n" for name in dropped))

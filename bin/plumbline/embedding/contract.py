@@ -11,7 +11,9 @@ import numpy as np
 
 from plumbline.common.errors import UserError
 from plumbline.common.files import read_json_object, reading, whole_file, write_json
+from plumbline.embedding.stored import StoredArray, stored_member
 
+BLOCK = 2**26  # bytes that are checked at a time
 WRITTEN = "It is the provenance that lies beside an embedding: embed again, or remove it."
 
 
@@ -21,6 +23,15 @@ class Embedding:
 
     cell_id: np.ndarray
     values: np.ndarray
+    provenance: dict
+
+
+@dataclass(frozen=True)
+class OpenEmbedding:
+    """The same, checked, with values that may have stayed in the file."""
+
+    cell_id: np.ndarray
+    values: np.ndarray | StoredArray
     provenance: dict
 
 
@@ -52,24 +63,46 @@ def write_not_applicable(path: Path | str, reason: str, provenance: dict) -> Non
 
 def read_embedding(path: Path | str) -> Embedding:
     """Read an embedding and its provenance (``{'status': 'ok'}`` if no JSON lies beside it)."""
+    embedding = open_embedding(path)
+    return Embedding(embedding.cell_id, embedding.values[:], embedding.provenance)
+
+
+def open_embedding(path: Path | str) -> OpenEmbedding:
+    """As ``read_embedding``, but values that lie in the file as float32, uncompressed, are left there (``StoredArray``)."""
     path, sidecar = Path(path), provenance_path(path)
     with (
         reading(path, "An embedding file needs the arrays cell_id and embedding."),
         np.load(path, allow_pickle=False) as arrays,
     ):
-        ids, values = arrays["cell_id"].astype(str), arrays["embedding"]
+        ids = arrays["cell_id"].astype(str, copy=False)
+        stored = stored_member(path, "embedding")
+        values = stored or _real(arrays["embedding"], path.name).astype(np.float32, copy=False)
     provenance = {"status": "ok", **(read_json_object(sidecar, WRITTEN) if sidecar.exists() else {})}
-    values = _real(values, path.name).astype(np.float32, copy=False)
     if provenance["status"] == "ok":
-        check_embedding(ids, values, path.name, provenance)
-    return Embedding(ids, values, provenance)
+        with reading(path):
+            check_embedding(ids, values, path.name, provenance)
+    return OpenEmbedding(ids, values, provenance)
 
 
 def align(embedding: Embedding, cell_id: np.ndarray, source: str = "the embedding") -> np.ndarray:
-    """The rows of ``embedding`` in the order of ``cell_id`` (n, d). Raises UserError on duplicate, missing or extra cells."""
-    wanted = np.asarray(cell_id).astype(str)
-    order = np.argsort(embedding.cell_id, kind="stable")
-    have = embedding.cell_id[order]
+    """The rows of ``embedding`` in the order of ``cell_id`` (n, d), itself where that is its own order.
+
+    Raises UserError on duplicate, missing or extra cells.
+    """
+    rows = rows_of(embedding.cell_id, cell_id, source)
+    return embedding.values if rows is None else embedding.values[rows]
+
+
+def rows_of(found: np.ndarray, cell_id: np.ndarray, source: str = "the embedding") -> np.ndarray | None:
+    """Which row of an embedding of the cells ``found`` each of ``cell_id`` (n,) is; None where they are the same in one order.
+
+    Raises UserError on duplicate, missing or extra cells.
+    """
+    if np.array_equal(found, cell_id):
+        return None
+    wanted = np.asarray(cell_id).astype(str, copy=False)
+    order = np.argsort(found, kind="stable")
+    have = found[order]
     if len(have) > 1 and (have[1:] == have[:-1]).any():
         raise UserError(f"{source} has the cell id {str(have[1:][have[1:] == have[:-1]][0])!r} more than once.")
     missing = np.setdiff1d(wanted, have, assume_unique=True)
@@ -79,7 +112,7 @@ def align(embedding: Embedding, cell_id: np.ndarray, source: str = "the embeddin
             f"{source} and the data set do not hold the same cells: {len(missing)} missing{_example(missing)}, "
             f"{len(extra)} extra{_example(extra)}. Embed exactly the cells of the prepared counts.h5ad, keyed by its cell ids."
         )
-    return embedding.values[order[np.searchsorted(have, wanted)]]
+    return order[np.searchsorted(have, wanted)]
 
 
 def _example(ids: np.ndarray) -> str:
@@ -93,7 +126,7 @@ def _real(values: np.ndarray, name: str) -> np.ndarray:
     return values
 
 
-def check_embedding(ids: np.ndarray, values: np.ndarray, name: str, provenance: dict) -> None:
+def check_embedding(ids: np.ndarray, values: np.ndarray | StoredArray, name: str, provenance: dict) -> None:
     """Raises UserError unless ids (n,) are distinct and values (n, d) finite but for the ``unembedded_cells``. name: the file.
 
     d is 0 for a predictor of expression alone, which is no embedding.
@@ -105,10 +138,22 @@ def check_embedding(ids: np.ndarray, values: np.ndarray, name: str, provenance: 
         raise UserError(f"{name}: {ids.size} cell ids but an array of shape {values.shape}; expected (n_cells, d).")
     if not values.shape[1] and not provenance.get("predictor"):
         raise UserError(f"{name}: the embedding has no dimensions (shape {values.shape}). Write at least one.")
-    distinct, times = np.unique(ids, return_counts=True)
-    if len(distinct) != len(ids):
-        twice = str(distinct[times > 1][0])
+    ordered = np.sort(ids)
+    if (ordered[1:] == ordered[:-1]).any():
+        twice = str(ordered[1:][ordered[1:] == ordered[:-1]][0])
         raise UserError(f"{name}: duplicate cell ids ({twice!r} occurs more than once). Make them unique before embedding.")
-    bad = ~np.isfinite(values).all(axis=1)
+    bad = not_finite(values)
     if bad.sum() != unembedded:
-        raise UserError(f"{name}: {int(bad.sum())} rows hold NaN or infinite values (first: cell {str(ids[bad][0])!r}).")
+        first = f" (first: cell {str(ids[bad][0])!r})" if bad.any() else ""
+        but = f", but unembedded_cells is {unembedded}" if unembedded else ""
+        raise UserError(f"{name}: {int(bad.sum())} rows hold NaN or infinite values{first}{but}.")
+
+
+def not_finite(values: np.ndarray | StoredArray) -> np.ndarray:
+    """Which rows (n,) hold a value that is not finite; in blocks."""
+    step = max(1, BLOCK // max(4 * values.shape[1], 1))
+    if isinstance(values, StoredArray):
+        parts = values.blocks(step)
+    else:
+        parts = (values[start : start + step] for start in range(0, len(values), step))
+    return np.concatenate([np.zeros(0, dtype=bool), *(~np.isfinite(part).all(axis=1) for part in parts)])

@@ -1,85 +1,159 @@
-"""Time and memory of the steps as linear functions of the number of cells, fitted to a run; estimates for a new run."""
+"""Time and memory of the steps by the work they do: fitted to what a run recorded, estimated for a new run.
+
+A step costs base + rate x work. Work is a formula in sizes that are known before a run: cells, genes, dimensions, seeds.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import nnls
+from scipy.optimize import least_squares, nnls
 
 SCALES = ("seconds", "cpu_seconds", "peak_memory_bytes")
+USUAL = {"n_cells": 0, "n_fit_cells": 0, "n_genes": 2000, "n_dimensions": 64, "n_seeds": 1}  # where a table does not say
+EXPRESSED = 8000  # genes: beyond, a cell expresses hardly more of them, and models read no more
+SEARCHED = 20_000  # cells: beyond, neighbours are searched for a sample of this size
+
+
+def _values(rows: pd.DataFrame) -> pd.Series:
+    return rows["n_cells"] * rows["n_dimensions"]
+
+
+def _expression(rows: pd.DataFrame) -> pd.Series:
+    return (rows["n_cells"] + rows["n_fit_cells"]) * rows["n_genes"].clip(upper=EXPRESSED)
+
+
+def _fitted(rows: pd.DataFrame) -> pd.Series:
+    return _expression(rows) * (rows["n_dimensions"] + 16)
+
+
+def _neighbours(rows: pd.DataFrame) -> pd.Series:
+    return _values(rows) * (1 + rows["n_cells"].clip(upper=SEARCHED) / 1000) * rows["n_seeds"]
+
+
+# work by step, or by step and name; all others: values of the embedding x seeds
+TIME: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "PREPARE": lambda rows: rows["n_cells"] * rows["n_genes"],
+    "EMBED": _fitted,
+    "EVALUATE": lambda rows: _values(rows) * rows["n_seeds"],
+    "EVALUATE separability": _neighbours,
+    "EVALUATE batch_effect": _neighbours,
+    "EVALUATE reconstruction": lambda rows: (_expression(rows) + 50 * _values(rows)) * rows["n_seeds"],
+}
+MEMORY: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "PREPARE": lambda rows: rows["n_cells"],
+    "EMBED": _expression,
+    "EVALUATE": _values,
+    "EVALUATE reconstruction": lambda rows: _expression(rows) + _values(rows),
+}
+
+
+def work(step: str, name: str, rows: pd.DataFrame, scale: str) -> np.ndarray:
+    """The work (n,) of tasks of one step and name; ``rows`` as for ``fit_costs``, columns that are missing being USUAL."""
+    formulas = MEMORY if scale == "peak_memory_bytes" else TIME
+    known = {column: rows[column] if column in rows else pd.Series(usual, rows.index) for column, usual in USUAL.items()}
+    filled = pd.DataFrame(known).astype(float).fillna(USUAL)
+    return np.maximum(formulas.get(f"{step} {name}", formulas[step])(filled).to_numpy(dtype=float), 1.0)
 
 
 def fit_costs(steps: pd.DataFrame) -> pd.DataFrame:
-    """Time and memory per step and name as base + rate x cells.
+    """Time and memory per step and name as base + rate x work, both positive.
 
-    The lines are fitted by least squares on the relative error; neither coefficient is negative. With one size alone, all
-    time but 2 s of start-up is taken as proportional to the cells, which overestimates larger runs.
+    Fitted by least squares on the logarithms, every power of ten of work counting alike, however many tasks did it. Where all
+    tasks do the same work, all time but 1 s of start-up is taken as proportional to it, which overestimates larger runs.
 
     Parameters
     ----------
     steps
-        Columns step, name, n_cells and those of SCALES (summary/steps.py).
+        Columns step, name, n_cells, those of SCALES, and as far as known those of USUAL (summary/steps.py).
 
     Returns
     -------
     pandas.DataFrame
-        One row per step and name: ``<scale>_base`` and ``<scale>_per_cell`` of every scale, n_tasks, n_sizes (distinct
-        numbers of cells), largest, and error (median relative error of seconds).
+        One row per step and name: ``<scale>_base`` and ``<scale>_rate`` of every scale, n_tasks, n_sizes (distinct numbers of
+        cells), largest, error (median relative error of seconds), and the median of each column of USUAL.
     """
     rows = []
     for (step, name), part in steps.groupby(["step", "name"], sort=True):
-        cells = part["n_cells"].to_numpy(dtype=float)
-        row = {"step": step, "name": name, "n_tasks": len(part), "n_sizes": len(set(cells)), "largest": cells.max()}
+        row = {"step": step, "name": name, "n_tasks": len(part), "n_sizes": part["n_cells"].nunique()}
+        row |= {"largest": part["n_cells"].max()}
+        row |= {column: part[column].median() if column in part else usual for column, usual in USUAL.items()}
         for scale in SCALES:
-            value = part[scale].to_numpy(dtype=float)
-            base, per_cell = _line(cells[np.isfinite(value)], value[np.isfinite(value)])
-            row |= {f"{scale}_base": base, f"{scale}_per_cell": per_cell}
-        predicted = row["seconds_base"] + row["seconds_per_cell"] * cells
+            value, done = part[scale].to_numpy(dtype=float), work(step, name, part, scale)
+            fit = _line(done[np.isfinite(value)], value[np.isfinite(value)], 1.0 if scale != "peak_memory_bytes" else 1e8)
+            row |= dict(zip((f"{scale}_base", f"{scale}_rate"), fit, strict=True))
+        predicted = row["seconds_base"] + row["seconds_rate"] * work(step, name, part, "seconds")
         row["error"] = float(np.median(np.abs(predicted / part["seconds"].to_numpy(dtype=float) - 1)))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _line(cells: np.ndarray, value: np.ndarray) -> tuple[float, float]:
+def _line(done: np.ndarray, value: np.ndarray, start: float) -> tuple[float, float]:
+    """(base, rate) of value = base + rate x done; ``start``: base where all have done the same."""
     if not len(value):
         return float("nan"), float("nan")
-    if len(set(cells)) == 1:
-        base = min(2.0, float(value.mean()) / 2) if value.max() < 1e6 else float(value.mean()) / 2
-        return base, (float(value.mean()) - base) / cells[0]
-    scale = np.maximum(value, 1e-9)
-    (base, per_cell), _ = nnls(np.column_stack([1 / scale, cells / scale]), np.ones(len(value)))
-    return float(base), float(per_cell)
+    value = np.maximum(value, 1e-3)
+    if done.max() < 1.01 * done.min():
+        base = min(start, value.mean() / 2)
+        return float(base), float((value.mean() - base) / done.mean())
+    first, _ = nnls(np.column_stack([1 / value, done / value]), np.ones(len(value)))
+    at = np.log(np.maximum(first, [1e-3 * value.min(), 1e-3 * (value / done).min()]))
+    _, group, size = np.unique(np.round(np.log10(done)), return_inverse=True, return_counts=True)
+    weight = size[group] ** -0.5
+    found = least_squares(lambda x: weight * (np.logaddexp(x[0], x[1] + np.log(done)) - np.log(value)), at)
+    base, rate = np.exp(found.x)
+    return float(base), float(rate)
 
 
-def estimate(fits: pd.DataFrame, work: pd.DataFrame, module: dict[str, str] | None = None) -> pd.DataFrame:
+def estimate(fits: pd.DataFrame, planned: pd.DataFrame, module: dict[str, str] | None = None) -> pd.DataFrame:
     """Estimated time and memory of planned tasks.
 
     Parameters
     ----------
     fits
         What ``fit_costs`` returned.
-    work
-        Columns step, name, n_cells, n_tasks.
+    planned
+        Columns step, name, n_tasks, n_cells, and as far as known those of USUAL.
     module
         name -> module, as far as names are variants of a model.
 
     Returns
     -------
     pandas.DataFrame
-        ``work`` with seconds and cpu_seconds (all tasks), peak_memory_bytes (one task) and known: whether timings are
+        ``planned`` with seconds and cpu_seconds (all tasks), peak_memory_bytes (one task) and known: whether timings are
         available. Without them a variant is assumed as slow as the slowest of the same module, or else of its step.
     """
-    kin = fits.assign(module=fits["name"].map(module or {}))
-    joined = work.merge(fits.drop(columns="n_tasks"), on=["step", "name"], how="left")
-    joined["known"] = joined["seconds_base"].notna()
-    own = pd.MultiIndex.from_arrays([joined["step"], joined["name"].map(module or {})])
+    planned = planned.reset_index(drop=True)
+    results = [_priced(fits, planned.iloc[[at]], module or {}) for at in planned.index]
+    return pd.concat([planned, pd.DataFrame(results)], axis=1)
+
+
+def _priced(fits: pd.DataFrame, task: pd.DataFrame, module: dict[str, str]) -> dict:
+    """The scales and ``known`` of one row of the plan: the largest of what the fits that stand for it say."""
+    step, name, n_tasks = task[["step", "name", "n_tasks"]].iloc[0]
+    same = fits[fits["step"] == step]
+    kin = same[same["name"].map(module) == module.get(name, "")]
+    own = same[same["name"] == name]
+    used = own if len(own) else kin if len(kin) else same
+    found = {"known": len(own) > 0}
     for scale in SCALES:
-        for part in ("base", "per_cell"):
-            column = f"{scale}_{part}"
-            alike = kin.groupby(["step", "module"])[column].max().reindex(own).to_numpy()
-            joined[column] = joined[column].fillna(pd.Series(alike, index=joined.index))
-            joined[column] = joined[column].fillna(joined["step"].map(fits.groupby("step")[column].max()))
-        one = joined[f"{scale}_base"] + joined[f"{scale}_per_cell"] * joined["n_cells"]
-        joined[scale] = one * (1 if scale == "peak_memory_bytes" else joined["n_tasks"])
-    return joined[[*work.columns, *SCALES, "known"]]
+        ends = [_at(row, step, task, scale) for row in used.to_dict("records")]
+        found[scale] = (max(ends) if ends else np.nan) * (1 if scale == "peak_memory_bytes" else n_tasks)
+    return found
+
+
+def _at(fit: dict, step: str, task: pd.DataFrame, scale: str) -> float:
+    """A fit at the sizes of a planned task; what the plan does not know is as it was where the fit was measured."""
+    unknown = {name: fit[name] for name in USUAL if name not in task or task[name].isna().any()}
+    return fit[f"{scale}_base"] + fit[f"{scale}_rate"] * float(work(step, fit["name"], task.assign(**unknown), scale)[0])
+
+
+def at_cells(fit: pd.Series, n_cells: np.ndarray, scale: str = "seconds") -> np.ndarray:
+    """A fit by the number of cells (n,), all else as it was where it was measured."""
+    rows = pd.DataFrame({name: fit[name] for name in USUAL}, index=range(len(n_cells)))
+    share = fit["n_fit_cells"] / fit["n_cells"] if fit["n_cells"] else 0.0
+    rows = rows.assign(n_cells=n_cells, n_fit_cells=share * np.asarray(n_cells))
+    return fit[f"{scale}_base"] + fit[f"{scale}_rate"] * work(fit["step"], fit["name"], rows, scale)
 
 
 def pareto_front(cost: np.ndarray, quality: np.ndarray) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 mu_c = exp(a) depth_c rate_b is the mean of cell c; NB has variance mu + phi mu^2 (Hilbe 2011, NB2) and ZINB is also 0 with
 probability pi (Greene 1994). a corrects the rates, which are those of the Poisson fit. Parameters are theta = (a, log phi,
-logit pi); Newton's method with Levenberg's damping, analytic derivatives, from several starts. Importing this module imports
-numba.
+logit pi); Newton's method with Levenberg's damping, analytic derivatives, from several starts.
 """
 
 import math

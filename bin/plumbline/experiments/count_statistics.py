@@ -5,7 +5,6 @@ binomial and zero-inflated fits: how often each count occurs; the sum of counts,
 The last two lie on a grid of GRID points per gene; a value between two points is distributed with the weights of quadratic
 interpolation, so that the sum of any smooth function over the cells is a sum over the grid, up to the fourth power of the
 grid's step: the relative error of log-likelihoods is about 1e-7.
-Importing this module imports numba.
 """
 
 import math

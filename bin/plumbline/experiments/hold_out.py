@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plumbline.common.errors import NotApplicable, UserError
+from plumbline.common.errors import NotApplicable
 from plumbline.common.files import whole_file, write_json
 from plumbline.counts.reading import open_counts
 from plumbline.counts.writing import CsrWriter
+from plumbline.data.splits import read_split
 
 MIN_PERTURBATIONS = 2
 KEPT = ("organism", "perturbation_type", "x_kind", "unexpressed_threshold", "unexpressed_scale")  # facts that stay true
@@ -23,16 +24,11 @@ def held_out_rows(tables: Path, seed: int) -> np.ndarray:
 
     Raises
     ------
-    UserError
-        For an unknown seed.
     NotApplicable
         If too few perturbations are held out.
     """
-    splits = pd.read_parquet(tables / "splits.parquet")
-    if f"test2_{seed}" not in splits:
-        raise UserError(f"{tables}/splits.parquet has no split with seed {seed}; prepare the data set with --seeds {seed}.")
     cells = pd.read_parquet(tables / "cells.parquet", columns=["perturbation", "is_control"])
-    held = splits[f"test2_{seed}"].to_numpy(dtype=bool)
+    held = read_split(tables, seed).test2
     n = cells.loc[held & ~cells["is_control"], "perturbation"].nunique()
     if n < MIN_PERTURBATIONS:
         raise NotApplicable(f"{n} perturbation(s) are held out of training; {MIN_PERTURBATIONS} are needed to score anything.")
@@ -62,9 +58,11 @@ def write_part(counts_path: Path, tables: Path, rows: np.ndarray, name: str, pre
         for _, block in counts.blocks(rows):
             writer.append(block)
         obs = {"perturbation": perturbation.astype(str), "batch": cells["batch"].to_numpy(dtype=str)}
+        obs |= {"guide": cells["guide"].to_numpy(dtype=str)} if "guide" in cells else {}
         var = {column: genes[column].to_numpy(dtype=str) for column in ("ensembl_id", "symbol")}
         writer.finish(cells["cell_id"].to_numpy(dtype=str), obs, genes["gene_id"].to_numpy(dtype=str), var)
     row = {"name": name, "title": f"{facts.get('title') or facts['name']}: held-out perturbations", "min_counts": 0}
     row |= {"perturbation_column": "perturbation", "control_label": control or None, "batch_column": "batch"}
+    row |= {"guide_column": "guide"} if "guide" in cells else {}
     row |= {column: facts.get(column) for column in KEPT}
     write_json(f"{prefix}.row.json", {column: value for column, value in row.items() if value not in (None, "")})

@@ -7,12 +7,15 @@ ortholog (orthologs.py). A symbol is looked up among today's symbols, then among
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from plumbline.common.files import checked_table
-from plumbline.counts.reading import Counts
 from plumbline.genes import orthologs
+
+if TYPE_CHECKING:
+    from plumbline.counts.reading import Counts
 
 HUMAN = ("human", "homo sapiens", "homo_sapiens", "hsapiens")
 TABLE = Path(__file__).with_name("gene_names_human.tsv")
@@ -48,7 +51,7 @@ def symbols(ensembl_id: Iterable[str], organism: str) -> np.ndarray:
     return np.array([names.get(gene, "") for gene in ids], dtype=str)
 
 
-def shared_genes(a: Counts, b: Counts, organism: str = "") -> tuple[np.ndarray, np.ndarray]:
+def shared_genes(a: "Counts", b: "Counts", organism: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Column numbers of the genes that both hold, one array for each, in the order of ``a``.
 
     A gene is shared by its Ensembl id or, where one of the two has none for it, by its symbol; else, of an ``organism`` whose
@@ -65,7 +68,7 @@ def shared_genes(a: Counts, b: Counts, organism: str = "") -> tuple[np.ndarray, 
     return found[:, 1], found[:, 0]
 
 
-def _named_alike(a: Counts, b: Counts) -> dict[int, int]:
+def _named_alike(a: "Counts", b: "Counts") -> dict[int, int]:
     """{column of b: column of a} of the genes that bear one name in both as they are."""
     by_id = {name: column for column, name in enumerate(b.ensembl_id) if name}
     by_symbol = {name: column for column, name in enumerate(b.symbol) if name}

@@ -4,32 +4,31 @@ The classifier is linear discriminant analysis with a covariance shrunk by the o
 IEEE Trans. Signal Process. 58:5016, eq. 23): closed form, one factorisation for all perturbations.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from plumbline.metrics.neighbours import principal_components
+from plumbline.metrics.rows import HELD, Rows, Source, held
 
 FOLDS = 5
 MIN_CELLS = 3  # scored cells below which a perturbation is left out
 MAX_CONTROLS = 500  # controls of a batch that its cells are compared with; more are sub-sampled
 MAX_DIMENSIONS = 512  # wider embeddings are reduced to this many principal components
 BLOCK = 4_194_304  # comparisons held at once
+CELLS = HELD // 8  # numbers (64 MB of float64) of a block of cells less their controls
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells to separate. values (n, d); perturbation (n,) codes, -1 for controls; batch (n,) codes; test (n,) bool: the cells
-    to be scored, the others only help to fit."""
+    """Cells to separate. values (n, d), a source of rows; perturbation (n,) codes, -1 for controls; batch (n,) codes; test (n,)
+    bool: the cells to be scored, the others only help to fit."""
 
-    values: np.ndarray
+    values: Source
     perturbation: np.ndarray
     batch: np.ndarray
     test: np.ndarray
-
-    def take(self, rows: np.ndarray) -> "Cells":
-        """A subset of the cells."""
-        return Cells(self.values[rows], self.perturbation[rows], self.batch[rows], self.test[rows])
 
 
 def control_auroc(cells: Cells, n_perturbations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,17 +50,17 @@ def placements(cells: Cells, n_perturbations: int, seed: int) -> tuple[np.ndarra
     cells, and each is compared only with the controls of its own batch, so neither batch effects nor the sizes of batches
     enter. Batches without controls are left out.
     """
-    cells = _reduced(cells)
+    cells = replace(cells, values=_reduced(cells))
     random = np.random.default_rng(seed)
-    fold, whiten = _folds(cells, random), _whitening(cells.take(np.flatnonzero(~cells.test)))
+    fold, whiten = _folds(cells, random), _whitening(cells)
     shares, codes, positions = [np.zeros(0)], [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
     for number in range(fold.max() + 1):
-        directions, known = _directions(cells.take(np.flatnonzero(fold != number)), n_perturbations)
+        directions, known = _directions(cells, np.flatnonzero(fold != number), n_perturbations)
         held_out = np.flatnonzero(fold == number)
-        share, scored = _share_below(cells.take(held_out), (directions @ whiten).astype(np.float32), known, random)
+        share, scored = _share_below(cells, held_out, (directions @ whiten).astype(np.float32), known, random)
         shares.append(share)
-        codes.append(cells.perturbation[held_out[scored]])
-        positions.append(held_out[scored])
+        codes.append(cells.perturbation[scored])
+        positions.append(scored)
     return np.concatenate(shares), np.concatenate(codes), np.concatenate(positions)
 
 
@@ -73,12 +72,11 @@ def shrinkage(covariance: np.ndarray, n: int) -> float:
     return 1.0 if rest <= 0 else min(1.0, (square + scale**2) / rest)
 
 
-def _reduced(cells: Cells) -> Cells:
+def _reduced(cells: Cells) -> Source:
     if cells.values.shape[1] <= MAX_DIMENSIONS:
-        return cells
-    mean, axes, _ = principal_components(cells.values[~cells.test])
-    values = (cells.values - mean.astype(np.float32)) @ axes[:, :MAX_DIMENSIONS].astype(np.float32)
-    return Cells(values, cells.perturbation, cells.batch, cells.test)
+        return held(cells.values)
+    mean, axes, _ = principal_components(Rows(cells.values, np.flatnonzero(~cells.test)))
+    return held(Rows(cells.values, shift=mean.astype(np.float32), axes=axes[:, :MAX_DIMENSIONS].astype(np.float32)))
 
 
 def _folds(cells: Cells, random: np.random.Generator) -> np.ndarray:
@@ -96,30 +94,46 @@ def _folds(cells: Cells, random: np.random.Generator) -> np.ndarray:
     return fold
 
 
-def _centred(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-    """Values less the mean control of the cell's batch, and codes; cells of batches without controls are left out."""
-    control = cells.perturbation < 0
-    means, n_controls = _means(cells.values[control], cells.batch[control], int(cells.batch.max(initial=0)) + 1)
-    usable = n_controls[cells.batch] > 0
-    return cells.values[usable] - means[cells.batch[usable]], cells.perturbation[usable]
+def _centred(cells: Cells, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean control (n_batches, d) of each batch among some rows, float64, and those rows whose batch has one."""
+    control = rows[cells.perturbation[rows] < 0]
+    n_batches = int(cells.batch.max(initial=0)) + 1
+    batches = ((cells.values[part], cells.batch[part]) for part in _parts(control, cells.values.shape[1]))
+    means, n_controls = _means(batches, n_batches, cells.values.shape[1])
+    return means, rows[n_controls[cells.batch[rows]] > 0]
 
 
-def _means(values: np.ndarray, code: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (n, d) and size (n,) of the groups 0 .. n - 1 of rows."""
+def _parts(rows: np.ndarray, d: int) -> Iterator[np.ndarray]:
+    """Rows in blocks that fit in memory."""
+    step = max(1, CELLS // d)
+    return (rows[start : start + step] for start in range(0, len(rows), step))
+
+
+def _means(blocks: Iterator[tuple[np.ndarray, np.ndarray]], n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (n, d) and size (n,) of the groups 0 .. n - 1 of rows, which come in blocks of (values, codes)."""
     from scipy.sparse import csr_matrix
 
-    size = np.bincount(code, minlength=n)
-    member = csr_matrix((np.ones(len(code), dtype=np.float32), (code, np.arange(len(code)))), shape=(n, len(code)))
-    return (member @ values) / np.maximum(size, 1)[:, None], size
+    total, size = np.zeros((n, d)), np.zeros(n, dtype=np.int64)
+    for values, code in blocks:
+        size += np.bincount(code, minlength=n)
+        total += csr_matrix((np.ones(len(code), dtype=np.float32), (code, np.arange(len(code)))), shape=(n, len(code))) @ values
+    return total / np.maximum(size, 1)[:, None], size
 
 
 def _whitening(cells: Cells) -> np.ndarray:
-    """Inverse (d, d) of the shrunk covariance within perturbations and controls, batches aligned on their controls."""
-    values, perturbation = _centred(cells)
-    means, size = _means(values, perturbation + 1, int(perturbation.max(initial=-1)) + 2)
-    residual = (values - means[perturbation + 1]).astype(np.float64)
-    n = max(len(residual) - int((size > 0).sum()), 1)
-    covariance = residual.T @ residual / n
+    """Inverse (d, d) of the shrunk covariance within perturbations and controls of the cells that are not for testing, batches
+    aligned on their controls."""
+    d = cells.values.shape[1]
+    controls, rows = _centred(cells, np.flatnonzero(~cells.test))
+    code = cells.perturbation + 1
+    centred = ((cells.values[part] - controls[cells.batch[part]], code[part]) for part in _parts(rows, d))
+    means, size = _means(centred, int(code[rows].max(initial=0)) + 1, d)
+    square = np.zeros((d, d))
+    for part in _parts(rows, d):
+        residual = cells.values[part] - controls[cells.batch[part]] - means[code[part]]
+        square += residual.T @ residual
+    n = max(len(rows) - int((size > 0).sum()), 1)
+    covariance = square / n
     share = shrinkage(covariance, n)
     mean_variance = np.trace(covariance) / len(covariance)
     if not mean_variance > 0:
@@ -127,29 +141,34 @@ def _whitening(cells: Cells) -> np.ndarray:
     return np.linalg.inv((1 - share) * covariance + share * mean_variance * np.eye(len(covariance)))
 
 
-def _directions(cells: Cells, n_perturbations: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean difference (n_perturbations, d) to the controls of the same batches, and whether there is one."""
-    values, perturbation = _centred(cells)
-    means, size = _means(values, np.where(perturbation < 0, n_perturbations, perturbation), n_perturbations + 1)
-    return means[:-1], size[:-1] > 0
+def _directions(cells: Cells, rows: np.ndarray, n_perturbations: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean difference (n_perturbations, d) of some rows to the controls of the same batches, and whether there is one."""
+    d = cells.values.shape[1]
+    controls, usable = _centred(cells, rows)
+    perturbed = usable[cells.perturbation[usable] >= 0]
+    parts = ((cells.values[part] - controls[cells.batch[part]], cells.perturbation[part]) for part in _parts(perturbed, d))
+    means, size = _means(parts, n_perturbations, d)
+    return means, size > 0
 
 
 def _share_below(
-    cells: Cells, weights: np.ndarray, known: np.ndarray, random: np.random.Generator
+    cells: Cells, held_out: np.ndarray, weights: np.ndarray, known: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each perturbed cell that can be scored: the share of its batch's controls scored below it, and its position."""
+    """For each held-out cell that is perturbed and can be scored: the share of its batch's controls scored below it, and its
+    position among the cells."""
     shares, positions = [np.zeros(0)], [np.zeros(0, dtype=int)]
-    order = np.argsort(cells.batch, kind="stable")
+    order = held_out[np.argsort(cells.batch[held_out], kind="stable")]
     for rows in np.split(order, np.flatnonzero(np.diff(cells.batch[order])) + 1):
         code = cells.perturbation[rows]
         controls, perturbed = rows[code < 0], rows[(code >= 0) & known[code]]
         if len(controls) > MAX_CONTROLS:
             controls = random.choice(controls, MAX_CONTROLS, replace=False)
+        values = cells.values[controls]
         for start in range(0, len(perturbed) if len(controls) else 0, BLOCK // MAX_CONTROLS):
             part = perturbed[start : start + BLOCK // MAX_CONTROLS]
             own = weights[cells.perturbation[part]]
             score = np.einsum("ij,ij->i", cells.values[part], own)
-            reference = cells.values[controls] @ own.T
+            reference = values @ own.T
             shares.append((reference < score).mean(axis=0) + (reference == score).mean(axis=0) / 2)
             positions.append(part)
     return np.concatenate(shares), np.concatenate(positions)

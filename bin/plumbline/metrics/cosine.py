@@ -1,40 +1,32 @@
 """Consistency: the mean pairwise cosine of a perturbation's cells, and what chance makes of it."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from plumbline.common.random import seed_of
-from plumbline.metrics.draws import draw_sums
-from plumbline.metrics.groups import Groups, enough_relabellings, group_by
+from plumbline.metrics.groups import Groups, group_by, group_sums
+from plumbline.metrics.ranks import rounds, undecided
+from plumbline.metrics.relabelling import Relabelled, pair_means
+from plumbline.metrics.units import unit_rows
+from plumbline.scoring.vectors import Vectors
 
 MAX_CELLS = 1000  # cells of one perturbation that are tested; more are sub-sampled (its reported value uses all of them)
 
 
-def unit_rows(x: np.ndarray) -> np.ndarray:
-    """A float32 copy of x (n, d) with rows of length 1. A row of zeros stays zero: its cosine with anything is 0."""
-    unit = np.array(x, dtype=np.float32)
-    length = np.sqrt(np.einsum("ij,ij->i", unit, unit, dtype=np.float64))
-    unit /= np.where(length > 0, length, 1).astype(np.float32)[:, None]
-    return unit
-
-
-def mean_cosine(x: np.ndarray, groups: Groups) -> np.ndarray:
+def mean_cosine(x: Vectors | np.ndarray, groups: Groups) -> np.ndarray:
     """Mean cosine over the pairs of cells of each group, (g,) in -1..1; NaN for a group with fewer than two cells.
 
-    Closed form: with unit rows u and s = sum of u, (s.s - sum of u.u) / (n (n - 1)); O(n d). x: (n, d).
+    Closed form: with unit rows u and s = sum of u, (s.s - sum of u.u) / (n (n - 1)); O(n d). x: (n, d), read in blocks.
     """
-    return np.array([_mean_cosine(unit_rows(x[groups.rows(group)])) for group in range(len(groups.names))])
-
-
-def _mean_cosine(unit: np.ndarray) -> float:
-    n = len(unit)
-    if n < 2:
-        return float("nan")
-    total = unit.sum(axis=0, dtype=np.float64)
-    value = total @ total - np.einsum("ij,ij->", unit, unit, dtype=np.float64)
-    return float(np.clip(value / (n * (n - 1)), -1, 1))
+    vectors, n = Vectors.of(x), groups.sizes
+    totals, alone = np.zeros((len(n), vectors.shape[1])), np.zeros(len(n))
+    for positions, values in vectors.blocks():
+        unit, codes = unit_rows(values), groups.codes[positions]
+        group_sums(totals, codes, unit)
+        alone += np.bincount(codes, np.einsum("ij,ij->i", unit, unit, dtype=np.float64), minlength=len(n))
+    pairs = np.einsum("ij,ij->i", totals, totals) - alone
+    return np.clip(np.divide(pairs, n * (n - 1), out=np.full(len(n), np.nan), where=n > 1), -1, 1)
 
 
 @dataclass(frozen=True)
@@ -44,12 +36,11 @@ class _Cells:
     order: np.ndarray  # row of each position
     batch: np.ndarray  # batch of each position
     starts: np.ndarray  # batch b holds the positions starts[b]:starts[b + 1]
-    code: np.ndarray  # perturbation of each position
     groups: Groups  # positions by perturbation
 
 
 def matched_null(  # noqa: PLR0913 - metrics are functions of arrays
-    x: np.ndarray,
+    x: Vectors | np.ndarray,
     cell_id: np.ndarray,
     perturbation: np.ndarray,
     batch: np.ndarray,
@@ -57,6 +48,7 @@ def matched_null(  # noqa: PLR0913 - metrics are functions of arrays
     n_draws: int,
     seed: int,
     threads: int = 1,
+    curtailed: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean cosine of a perturbation's cells, and the same under relabellings of the cells within their batches.
 
@@ -67,46 +59,35 @@ def matched_null(  # noqa: PLR0913 - metrics are functions of arrays
     from the others alone vary less than the observed value where they are few (noise is then significant in 9 % with 3
     others in a batch, in 45 % with one). In a batch at most half as many cells are tested as there are others (one, if there
     is only one other), and at most MAX_CELLS in all. Neither the order of the rows nor which perturbations are tested changes
-    a result.
+    a result. curtailed: no more draws for a perturbation once its p cannot become 0.05 or less; the rest of its null is NaN.
     """
     cells = _in_order(cell_id, perturbation, batch)
-    unit = unit_rows(x)
-    weight = np.einsum("ij,ij->i", unit, unit)
-    codes = np.searchsorted(cells.groups.names, names)
+    items = [_tested(cells, cells.groups.rows(code), seed_of(seed, name)) for name, code in _codes(cells, names)]
     observed, null = np.full(len(names), np.nan), np.full((len(names), n_draws), np.nan)
-    tested = np.zeros(len(names), dtype=np.int64)
-
-    def test(items: np.ndarray) -> None:
-        stamp = np.full(len(cells.order), -1, dtype=np.int64)  # the last draw a cell was in
-        barred = np.zeros(len(cells.order), dtype=np.bool_)
-        for item in items:
-            start = seed_of(seed, str(names[item]))
-            everyone = cells.groups.rows(codes[item])
-            own, where, wanted, others = _tested(cells, everyone, np.random.default_rng(start))
-            tested[item] = len(own)
-            if len(own) < 2 or not enough_relabellings(wanted, others):
-                continue
-            observed[item] = _mean_cosine(unit[cells.order[own]])
-            barred[everyone], barred[own] = True, False  # its cells that are not tested take no part
-            pools = cells.starts[where], cells.starts[where + 1], wanted
-            draw_sums(unit, weight, cells.order, barred, *pools, stamp, item * n_draws, start, null[item])
-            barred[everyone] = False
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(test, np.array_split(np.arange(len(names)), threads)))
-    return observed, null, tested
+    scored = np.array([i for i, item in enumerate(items) if item.can_be_relabelled], dtype=np.int64)
+    for draws in rounds(n_draws, curtailed):
+        left = scored[undecided(observed[scored], null[scored], n_draws)] if curtailed and draws.start else scored
+        if len(left):
+            values = pair_means(Vectors.of(x), cells.order, [items[i] for i in left], draws.stop - draws.start, threads)
+            observed[left], null[left, draws] = values[:, 0], values[:, 1:]
+    return observed, null, np.array([len(item.own) for item in items], dtype=np.int64)
 
 
 def _in_order(cell_id: np.ndarray, perturbation: np.ndarray, batch: np.ndarray) -> _Cells:
-    by_batch = group_by(batch)
-    order = np.lexsort((cell_id, by_batch.codes))
+    by_batch, by_id = group_by(batch), np.argsort(cell_id, kind="stable")
+    order = by_id[np.argsort(by_batch.codes[by_id], kind="stable")]
     groups = group_by(np.asarray(perturbation)[order])
-    return _Cells(order, by_batch.codes[order], by_batch.starts, groups.codes, groups)
+    return _Cells(order, by_batch.codes[order], by_batch.starts, groups)
 
 
-def _tested(cells: _Cells, own: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Positions of the cells of a perturbation that are tested, their batches, how many are drawn from each, and how many
-    cells of others each has."""
+def _codes(cells: _Cells, names: np.ndarray) -> list[tuple[str, int]]:
+    """Names of perturbations, each with its group."""
+    return list(zip(map(str, names), np.searchsorted(cells.groups.names, names).tolist(), strict=True))
+
+
+def _tested(cells: _Cells, everyone: np.ndarray, seed: int) -> Relabelled:
+    """Which of a perturbation's cells are tested (at positions ``everyone``), and how many are drawn from each batch."""
+    rng, own = np.random.default_rng(seed), everyone
     where, count = np.unique(cells.batch[own], return_counts=True)
     others = cells.starts[where + 1] - cells.starts[where] - count
     wanted = np.minimum(count, np.where(others > 0, np.maximum(others // 2, 1), 0))
@@ -116,4 +97,12 @@ def _tested(cells: _Cells, own: np.ndarray, rng: np.random.Generator) -> tuple[n
     if len(own) > MAX_CELLS:
         own = rng.choice(own, MAX_CELLS, replace=False)
     batches, wanted = np.unique(cells.batch[own], return_counts=True)
-    return own, batches, wanted, others[np.searchsorted(where, batches)]
+    return Relabelled(
+        own=own,
+        everyone=everyone,
+        low=cells.starts[batches],
+        high=cells.starts[batches + 1],
+        wanted=wanted,
+        others=others[np.searchsorted(where, batches)],
+        state=np.array([seed], dtype=np.uint64),
+    )

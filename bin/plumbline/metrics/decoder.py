@@ -5,7 +5,8 @@ et al. 2024). It is meant for a million cells: on a few thousand it makes 150 st
 gene. CORRECTED is the same network and loss on standardised inputs, its output starting at the mean of each gene, with
 AdamW 1e-3 and a cosine to 0. On a CPU the paper's widths are out of reach for thousands of genes (d = 256, G = 8,000: 83
 million weights): there the hidden layers are narrowed and, if that is not enough, epochs and cells are cut, until a training
-costs at most CPU_OPERATIONS; every score says what was done. On a GPU nothing is cut. CORRECTED makes at least MIN_STEPS.
+costs at most a budget of operations; every score says what was done. On a GPU nothing is cut. CORRECTED makes
+at least MIN_STEPS, if the budget allows.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import torch
 
 BATCH, EPOCHS, MIN_EPOCHS, MIN_STEPS, MIN_WIDTH = 512, 30, 10, 300, 32
-CPU_OPERATIONS = 2e11  # multiplications and additions of one training on a CPU: a few seconds on one core
 _PER_VALUE = 100.0  # measured: reading, loss and gradient of one expression value take as long as so many operations
 
 
@@ -35,23 +35,24 @@ class Plan:
     note: str = ""
 
 
-def plan(protocol: str, d: int, n_genes: int, n_cells: int, device: str) -> Plan:
+def plan(protocol: str, d: int, n_genes: int, n_cells: int, device: str, budget: float) -> Plan:
     """The training a protocol asks for, or the part of it that fits a CPU.
 
+    budget: multiplications and additions of one training on a CPU; 2e11 take a few seconds on one core.
     A narrowed decoder is trained by the recipe of `corrected` in both protocols: 1e-4 is the rate of a wide one.
     """
     widths = tuple(int(width) for width in np.linspace(d, n_genes, 5)[1:4])
     paper = Plan("paper", widths, EPOCHS, n_cells)
-    if protocol == "paper" and (device != "cpu" or operations(d, n_genes, paper) <= CPU_OPERATIONS):
+    if protocol == "paper" and (device != "cpu" or operations(d, n_genes, paper) <= budget):
         return paper
     full = Plan("corrected", widths, max(EPOCHS, -(-MIN_STEPS // -(-n_cells // BATCH))), n_cells)
-    if device != "cpu" or operations(d, n_genes, full) <= CPU_OPERATIONS:
+    if device != "cpu" or operations(d, n_genes, full) <= budget:
         return full
     cap = max(widths)
-    while cap > MIN_WIDTH and operations(d, n_genes, _narrowed(full, cap)) > CPU_OPERATIONS:
+    while cap > MIN_WIDTH and operations(d, n_genes, _narrowed(full, cap)) > budget:
         cap = max(MIN_WIDTH, int(cap * 0.9))
     narrow = _narrowed(full, cap)
-    over = max(1.0, operations(d, n_genes, narrow) / CPU_OPERATIONS)
+    over = max(1.0, operations(d, n_genes, narrow) / budget)
     epochs = max(MIN_EPOCHS, int(full.epochs / over))
     cells = min(n_cells, max(4 * BATCH, int(n_cells * full.epochs / epochs / over)))
     cut = f", {epochs} epochs, {cells} of {n_cells} train cells" if over > 1 else ""
@@ -112,20 +113,41 @@ def train_decoder(
     model = _network(embedding.shape[1], n_genes, how, seed).to(device)
     if corrected:
         model[1].bias.data[:] = torch.as_tensor(expression.mean(), dtype=torch.float32)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3 if corrected else 1e-4, fused=True)
+    optimiser = AdamW(list(model.parameters()))
     inputs, rng, step = torch.as_tensor((embedding - centre) / spread, device=device), np.random.default_rng(seed), 0
     total = how.epochs * expression.n_batches(BATCH)
     for _ in range(how.epochs):
         for position, target in expression.batches(BATCH, rng):
-            if corrected:
-                optimiser.param_groups[0]["lr"] = 1e-3 * 0.5 * (1 + np.cos(np.pi * step / total))
+            rate = 1e-3 * 0.5 * (1 + np.cos(np.pi * step / total)) if corrected else 1e-4
             predicted = model(inputs[torch.as_tensor(position, device=device)])
             loss = torch.nn.functional.mse_loss(predicted, torch.as_tensor(target).to(device))
-            optimiser.zero_grad()
+            model.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimiser.step(rate)
             step += 1
     return Decoder(model[0], model[1].weight.detach(), model[1].bias.detach(), centre, spread, how.note)
+
+
+class AdamW:
+    """torch's AdamW at a rate given per step, by its functional form: the first use of the class ``torch.optim.AdamW`` imports
+    torch's compiler, which takes as long as a small training."""
+
+    def __init__(self, parameters: "list[torch.Tensor]") -> None:
+        import torch
+
+        self.parameters = parameters
+        self.mean, self.square = ([torch.zeros_like(one) for one in parameters] for _ in range(2))
+        self.steps = [torch.zeros((), device=one.device) for one in parameters]
+
+    def step(self, rate: float) -> None:
+        """Move the parameters by their gradients."""
+        import torch
+        from torch.optim.adamw import adamw
+
+        gradients = [one.grad for one in self.parameters]
+        constants = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 1e-2, "eps": 1e-8, "amsgrad": False, "maximize": False}
+        with torch.no_grad():
+            adamw(self.parameters, gradients, self.mean, self.square, [], self.steps, fused=True, lr=rate, **constants)
 
 
 def _scale(embedding: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,12 +2,14 @@
 
 The generator is splitmix64 (Steele, Lea & Flood 2014): one word of state, so that every perturbation has its own stream.
 Bounded draws take the high half of a product; with fewer than 2^32 cells the bias is below 1e-9. The loops release the
-interpreter's lock, so that threads share the work. Importing this module imports numba.
+interpreter's lock, so that threads share the work.
 """
 
 import numpy as np
 
 from plumbline.common.compiled import compiled
+
+LANES = 32  # dimensions summed at a time: 128 bytes, so that a batch of some thousand cells fits a cache
 
 
 @compiled(inline="always")
@@ -21,38 +23,57 @@ def _below(state, bound):
 
 
 @compiled(nogil=True)
-def draw_sums(unit, weight, order, barred, low, high, wanted, stamp, tick, seed, out):  # noqa: PLR0913 - a compiled kernel takes arrays
-    """out[k]: mean pairwise cosine of draw k: ``wanted[b]`` positions of low[b]..high[b] that are not ``barred``.
+def draw_cells(barred, low, high, wanted, stamp, tick, state, out):  # noqa: PLR0913 - a compiled kernel takes arrays
+    """out[:, 1 + k]: the positions of draw k, ``wanted[b]`` of low[b]..high[b] that are not ``barred``, in the order of b.
 
-    unit: rows of length 1 (or 0: ``weight`` is their squared length). stamp: the last draw each position was in.
+    stamp: the last draw each position was in; these are numbered from ``tick``. state: the generator's, which is moved on.
     """
-    total = np.empty(unit.shape[1], dtype=np.float32)
-    state = np.array([seed], dtype=np.uint64)
-    for draw in range(len(out)):
-        total[:] = 0
-        alone, n = 0.0, 0
+    for draw in range(1, out.shape[1]):
+        column = 0
         for part in range(len(low)):
             left = wanted[part]
-            n += left
             while left:
                 cell = low[part] + _below(state, high[part] - low[part])
                 if barred[cell] or stamp[cell] == tick + draw:
                     continue
                 stamp[cell] = tick + draw
-                total += unit[order[cell]]
-                alone += weight[order[cell]]
+                out[column, draw] = cell
+                column += 1
                 left -= 1
-        norm = 0.0
-        for j in range(len(total)):
-            norm += float(total[j]) * float(total[j])
-        out[draw] = (norm - alone) / (n * (n - 1))
 
 
 @compiled(nogil=True)
-def draw_members(starts, wanted, seed, out):
-    """out[k, i] = 1 for ``wanted[b]`` of the positions starts[b]..starts[b + 1], without replacement, in each draw."""
-    state = np.array([seed], dtype=np.uint64)
-    urn = np.arange(out.shape[1])
+def add_square_lengths(values, drawn, begins, part_item, part_column, total, out):
+    """Add to out[i, k] the squared length of the sum of the rows that draw k of item i holds.
+
+    values (slabs, n, LANES): rows, LANES dimensions at a time, so that those of a batch stay in the processor's cache.
+    drawn: the draws of all items, each (its cells, draws), flat, item i from begins[i]. part_item, part_column: the column of
+    which item to add next, batch by batch. total (items, draws, LANES): room for the sums.
+    """
+    draws, lanes = out.shape[1], total.shape[2]  # a loop up to a variable is vectorised, one up to a constant is unrolled
+    for slab in range(len(values)):
+        total[:] = 0
+        for part in range(len(part_item)):
+            item = part_item[part]
+            start = begins[item] + part_column[part] * draws
+            for draw in range(draws):
+                row, so_far = values[slab, drawn[start + draw]], total[item, draw]
+                for lane in range(lanes):
+                    so_far[lane] += row[lane]
+        for item in range(len(out)):
+            for draw in range(draws):
+                square = 0.0
+                for lane in range(lanes):
+                    square += float(total[item, draw, lane]) * float(total[item, draw, lane])
+                out[item, draw] += square
+
+
+@compiled(nogil=True)
+def draw_members(starts, wanted, state, urn, out):
+    """out[k, i] = 1 for ``wanted[b]`` of the positions starts[b]..starts[b + 1], without replacement, in each draw.
+
+    state, urn: of the generator and of the last draw (at first the positions in order), which are moved on.
+    """
     for draw in range(out.shape[0]):
         for part in range(len(wanted)):
             for left in range(wanted[part]):

@@ -13,84 +13,119 @@ from plumbline.common.random import seed_of
 from plumbline.metrics.draws import draw_members
 from plumbline.metrics.groups import Groups, enough_relabellings, group_by
 from plumbline.metrics.influence import CONTROL_GROUPS, control_group, influence_of_controls
+from plumbline.metrics.ranks import rounds, undecided
+from plumbline.scoring.vectors import BLOCK_BYTES, Vectors
 
 MAX_CELLS = 500  # cells of a perturbation in the permutation test; more are sub-sampled
 MAX_CONTROLS = 300  # batch-matched controls in the permutation test; more are sub-sampled
 MIN_CELLS = 5  # a perturbation with fewer cells is not scored
+NEAR = 0.01  # in float32: squares nearer than this share of their norms are taken in float64
 _BLOCK = 1024
 
 
-def mean_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Mean Euclidean distance over all pairs of rows of x (n, d) and y (m, d); in blocks of rows, float64."""
-    y = np.asarray(y, dtype=np.float64)
-    square = np.einsum("ij,ij->i", y, y)
+def mean_distance(x: np.ndarray, y: np.ndarray, precision: type = np.float64) -> float:
+    """Mean Euclidean distance over all pairs of rows of x (n, d) and y (m, d); in blocks of rows, added up in float64."""
     total = 0.0
     for start in range(0, len(x), _BLOCK):
-        total += _distances(np.asarray(x[start : start + _BLOCK], dtype=np.float64), y, square).sum()
+        total += _distances(x[start : start + _BLOCK], y, precision).sum(dtype=np.float64)
     return total / (len(x) * len(y))
 
 
-def _distances(x: np.ndarray, y: np.ndarray, square: np.ndarray) -> np.ndarray:
-    d = x @ y.T
+def _distances(x: np.ndarray, y: np.ndarray, precision: type = np.float64) -> np.ndarray:
+    """Euclidean distances (n, m). In float32 only where that is safe.
+
+    |x|^2 + |y|^2 - 2 x.y loses digits where two rows are much nearer to one another than to the origin.
+    """
+    a, b = np.asarray(x, dtype=precision), np.asarray(y, dtype=precision)
+    d, norm = a @ b.T, np.einsum("ij,ij->i", a, a)
     d *= -2
-    d += np.einsum("ij,ij->i", x, x)[:, None]
-    d += square
+    d += norm[:, None]
+    d += np.einsum("ij,ij->i", b, b)
+    if precision is np.float32:
+        if x is y:
+            np.fill_diagonal(d, np.inf)
+        if (d.min(axis=1) < 2 * NEAR * norm).any():
+            return _distances(x, y)
     return np.sqrt(np.maximum(d, 0, out=d), out=d)
 
 
-def _distances_within(x: np.ndarray) -> np.ndarray:
-    d = _distances(x, x, np.einsum("ij,ij->i", x, x))
+def _distances_within(x: np.ndarray, precision: type = np.float64) -> np.ndarray:
+    d = _distances(x, x, precision)
     np.fill_diagonal(d, 0)  # exactly, not up to rounding
     return d
 
 
-def mean_distance_within(x: np.ndarray) -> float:
+def mean_distance_within(x: np.ndarray, precision: type = np.float64) -> float:
     """Mean Euclidean distance over all ordered pairs of rows of x (n, d), a row with itself included (0)."""
-    x = np.asarray(x, dtype=np.float64)
     if len(x) <= _BLOCK:
-        return float(_distances_within(x).mean())
+        return float(_distances_within(x, precision).mean(dtype=np.float64))
     starts = range(0, len(x), _BLOCK)
-    total = sum(_distances_within(x[s : s + _BLOCK]).sum() for s in starts)
+    total = sum(_distances_within(x[s : s + _BLOCK], precision).sum(dtype=np.float64) for s in starts)
     for s in starts[1:]:
-        total += 2 * mean_distance(x[s : s + _BLOCK], x[:s]) * len(x[s : s + _BLOCK]) * s
+        total += 2 * mean_distance(x[s : s + _BLOCK], x[:s], precision) * len(x[s : s + _BLOCK]) * s
     return total / len(x) ** 2
 
 
-def energy_distances(x: np.ndarray, groups: Groups, controls: np.ndarray) -> np.ndarray:
+def energy_distances(x: Vectors | np.ndarray, groups: Groups, controls: np.ndarray, precision: type = np.float64) -> np.ndarray:
     """Energy distance of each group of rows of x (n, d) to ``controls`` (m, d): (g,), >= 0; NaN below MIN_CELLS cells.
 
-    The term among the controls is computed once. Source: EFAAR (Celik et al. 2024), whose geomloss value this is, doubled.
+    The term among the controls is computed once. precision: of distances between two cells; float32 on large data.
+    Source: EFAAR (Celik et al. 2024), whose geomloss value this is, doubled.
     """
     centre = controls.mean(axis=0, dtype=np.float64)  # distances do not change, their rounding does
     y = controls - centre
     among = mean_distance_within(y)
     values = np.full(len(groups.names), np.nan)
-    for group in np.flatnonzero(groups.sizes >= MIN_CELLS):
-        own = x[groups.rows(group)] - centre
-        values[group] = 2 * mean_distance(own, y) - mean_distance_within(own) - among
+    for part in _portions(groups.sizes, x.shape[1]):
+        rows = x[np.concatenate([groups.rows(group) for group in part])]
+        for group, own in zip(part, np.split(rows, np.cumsum(groups.sizes[part])[:-1]), strict=True):
+            if len(own) >= MIN_CELLS:
+                within = mean_distance_within(own - own.mean(axis=0, dtype=np.float64), precision)
+                values[group] = 2 * mean_distance(own - centre, y, precision) - within - among
     return values
 
 
+def _portions(sizes: np.ndarray, d: int) -> list[np.ndarray]:
+    """Things of so many rows of d values each, in portions that are read at once."""
+    portion = np.cumsum(4 * d * np.asarray(sizes, dtype=np.int64)) // BLOCK_BYTES
+    return np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(portion)) + 1)
+
+
 def permutation_test(
-    distances: np.ndarray, wanted: np.ndarray, starts: np.ndarray, n_draws: int, seed: int
+    distances: np.ndarray, wanted: np.ndarray, starts: np.ndarray, n_draws: int, seed: int, curtailed: bool = False
 ) -> tuple[float, np.ndarray]:
     """Energy distance of marked cells to the others, and under ``n_draws`` relabellings within strata.
 
     distances: (N, N). Stratum b holds the positions starts[b]:starts[b + 1], of which the first wanted[b] are marked.
-    Returns (observed, null (n_draws,)). All relabellings are one matrix product: with M (draws, N) of 0 and 1, the sums
-    within the marked cells are the row sums of (M @ D) * M, and the others follow from the row sums of D.
+    Returns (observed, null (n_draws,)). curtailed: the null ends, in NaN, once p cannot become 0.05 or less.
     """
-    members = np.zeros((n_draws + 1, len(distances)), dtype=np.float32)
+    first = np.zeros((1, len(distances)), dtype=np.float32)
     for start, count in zip(starts[:-1], wanted, strict=True):
-        members[0, start : start + count] = 1  # the observed labels take the same arithmetic as the draws
-    draw_members(starts, wanted, seed, members[1:])
-    d = distances.astype(np.float32)
+        first[0, start : start + count] = 1
+    d, state, urn = distances.astype(np.float32), np.array([seed], dtype=np.uint64), np.arange(len(distances))
+    to_all, observed, null = d.sum(axis=1, dtype=np.float64), np.full(1, np.nan), np.full(n_draws, np.nan)
+    for draws in rounds(n_draws, curtailed):
+        if draws.start and curtailed and not undecided(observed, null[None], n_draws).all():
+            break
+        members = np.zeros((1 + draws.stop - draws.start, len(d)), dtype=np.float32)
+        members[0] = first  # the observed labels take the same arithmetic as the draws
+        draw_members(starts, wanted, state, urn, members[1:])
+        values = _energies(members, d, to_all)
+        observed[0], null[draws] = values[0], values[1:]
+    return float(observed[0]), null
+
+
+def _energies(members: np.ndarray, d: np.ndarray, to_all: np.ndarray) -> np.ndarray:
+    """Energy distance of the marked cells to the others for each row of ``members`` (k, N) of 0 and 1, as one product.
+
+    With D the distances, the sums within the marked cells are the row sums of (M @ D) * M, and the others follow from the row
+    sums of D (``to_all``).
+    """
     within = np.einsum("ij,ij->i", members @ d, members, dtype=np.float64)
-    cross = members @ d.sum(axis=1, dtype=np.float64) - within
-    n, m = wanted.sum(), len(d) - wanted.sum()
-    among = d.sum(dtype=np.float64) - within - 2 * cross
-    values = 2 * cross / (n * m) - within / n**2 - among / m**2
-    return float(values[0]), values[1:]
+    cross = members @ to_all - within
+    n = members[0].sum(dtype=np.float64)
+    m, among = len(d) - n, to_all.sum() - within - 2 * cross
+    return 2 * cross / (n * m) - within / n**2 - among / m**2
 
 
 @dataclass(frozen=True)
@@ -118,51 +153,86 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
     n_draws: int,
     seed: int,
     threads: int = 1,
+    curtailed: bool = False,
+    precision: type = np.float64,
 ) -> MatchedTest:
     """Energy distance of each perturbation to controls of its own batches, with relabellings within each batch.
 
     x: (n, d); the other arrays (n,); names (g,): perturbations to test. In each batch up to r controls per cell are used,
     r chosen so that at most MAX_CONTROLS are; cells in batches without controls are left out. Fewer than MIN_CELLS cells
     left, or fewer than MIN_RELABELLINGS (metrics/groups.py) ways to relabel them: not scored. Neither the order of the rows
-    nor which perturbations are tested changes a result.
+    nor which perturbations are tested changes a result. curtailed, precision: as above.
     """
-    order = np.lexsort((cell_id, group_by(batch).codes))
-    batch = np.asarray(batch)[order]
-    _, code = np.unique(batch, return_inverse=True)
-    control = np.asarray(is_control)[order]
-    pools = np.split(np.flatnonzero(control), np.cumsum(np.bincount(code[control], minlength=code.max() + 1))[:-1])
-    cells = group_by(np.where(control, "", np.asarray(perturbation)[order]))
-    result = MatchedTest(
-        np.full(len(names), np.nan),
-        np.full((len(names), n_draws), np.nan),
-        *np.zeros((2, len(names)), dtype=np.int64),
-        np.zeros((len(names), CONTROL_GROUPS)),
-    )
-    group = control_group(np.asarray(cell_id)[order], control)
+    cells = _in_order(cell_id, perturbation, is_control, batch)
+    found = [cells.match(name, seed_of(seed, str(name))) for name in names]
+    n_cells = np.array([match.wanted.sum() for match in found], dtype=np.int64)
+    observed, null = np.full(len(names), np.nan), np.full((len(names), n_draws), np.nan)
+    group, pulls = control_group(np.asarray(cell_id)[cells.order], cells.is_control), np.zeros((len(names), CONTROL_GROUPS))
 
-    def test(item: int) -> None:
-        start = seed_of(seed, str(names[item]))
-        own = cells.rows(np.searchsorted(cells.names, names[item]))
-        picked, wanted, starts = _match(own, code, pools, np.random.default_rng(start))
-        result.n_cells[item] = wanted.sum()
-        if wanted.sum() < MIN_CELLS or not enough_relabellings(wanted, np.diff(starts) - wanted):
-            return
-        result.n_controls[item] = len(picked) - wanted.sum()
-        rows = x[order[picked]].astype(np.float32)
-        distances = _distances_within(rows - rows.mean(axis=0))
-        result.observed[item], result.null[item] = permutation_test(distances, wanted, starts, n_draws, start)
-        others, pull = influence_of_controls(distances, wanted, starts)
-        result.pull[item] = np.bincount(group[picked[others]], pull, minlength=CONTROL_GROUPS)
+    def test(item: int, rows: np.ndarray) -> None:
+        match, start = found[item], seed_of(seed, str(names[item]))
+        distances = _distances_within(rows - rows.mean(axis=0), precision)
+        observed[item], null[item] = permutation_test(distances, match.wanted, match.starts, n_draws, start, curtailed)
+        others, pull = influence_of_controls(distances, match.wanted, match.starts)
+        pulls[item] = np.bincount(group[match.picked[others]], pull, minlength=CONTROL_GROUPS)
 
+    scored = np.array([item for item, match in enumerate(found) if match.can_be_relabelled], dtype=np.int64)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(test, range(len(names))))
-    return result
+        for part in _portions(np.array([len(found[item].picked) for item in scored]), x.shape[1]):
+            picked = [found[item].picked for item in scored[part]]
+            each, where = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *picked]), return_inverse=True)
+            values = np.asarray(x[cells.order[each]], dtype=np.float32)
+            places = np.split(where, np.cumsum([len(one) for one in picked])[:-1])
+            list(pool.map(lambda item, place, values=values: test(item, values[place]), scored[part], places))
+    used = np.array([match.can_be_relabelled * (len(match.picked) - match.wanted.sum()) for match in found], dtype=np.int64)
+    return MatchedTest(observed, null, n_cells, used, pulls)
 
 
-def _match(
-    own: np.ndarray, code: np.ndarray, pools: list[np.ndarray], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells and matched controls, batch by batch (cells first), the number of cells in each, and where each begins."""
+@dataclass(frozen=True)
+class _Match:
+    """The cells and controls of one test: ``picked``, batch by batch, cells first; of each batch ``wanted`` are cells, and it
+    begins at ``starts``."""
+
+    picked: np.ndarray
+    wanted: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def can_be_relabelled(self) -> bool:
+        """Whether there are cells enough, and enough relabellings for a p value."""
+        return bool(self.wanted.sum() >= MIN_CELLS and enough_relabellings(self.wanted, np.diff(self.starts) - self.wanted))
+
+
+@dataclass(frozen=True)
+class _Ordered:
+    """Cells in a canonical order, by batch and id: the row and the batch of each position, the controls of each batch, and the
+    positions by perturbation."""
+
+    order: np.ndarray
+    batch: np.ndarray
+    controls: list[np.ndarray]
+    groups: Groups
+
+    @property
+    def is_control(self) -> np.ndarray:
+        """Whether each position is a control."""
+        return np.isin(np.arange(len(self.order)), np.concatenate(self.controls))
+
+    def match(self, name: str, seed: int) -> _Match:
+        """The test of one perturbation."""
+        own = self.groups.rows(int(np.searchsorted(self.groups.names, name)))
+        return _match(own, self.batch, self.controls, np.random.default_rng(seed))
+
+
+def _in_order(cell_id: np.ndarray, perturbation: np.ndarray, is_control: np.ndarray, batch: np.ndarray) -> _Ordered:
+    by_batch, by_id = group_by(batch), np.argsort(cell_id, kind="stable")
+    order = by_id[np.argsort(by_batch.codes[by_id], kind="stable")]
+    code, control = by_batch.codes[order], np.asarray(is_control)[order]
+    controls = np.split(np.flatnonzero(control), np.cumsum(np.bincount(code[control], minlength=len(by_batch.names)))[:-1])
+    return _Ordered(order, code, controls, group_by(np.where(control, "", np.asarray(perturbation)[order])))
+
+
+def _match(own: np.ndarray, code: np.ndarray, pools: list[np.ndarray], rng: np.random.Generator) -> _Match:
     if len(own) > MAX_CELLS:
         own = np.sort(rng.choice(own, MAX_CELLS, replace=False))
     batches, first = np.unique(code[own], return_index=True)
@@ -174,7 +244,7 @@ def _match(
         picked += [part, rng.choice(pools[b], some, replace=False)]
         wanted.append(len(part))
         starts.append(starts[-1] + len(part) + some)
-    return np.concatenate(picked), np.array(wanted, dtype=np.int64), np.array(starts)
+    return _Match(np.concatenate(picked), np.array(wanted, dtype=np.int64), np.array(starts))
 
 
 def _controls_per_cell(cells: list[int], controls: list[int]) -> float:

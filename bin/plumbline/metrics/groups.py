@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from plumbline.scoring.vectors import Vectors
+
+ROWS = 4096  # rows summed in float64 at a time
 MIN_RELABELLINGS = 20  # of fewer, not even the most extreme one has p <= 0.05
 
 
@@ -40,14 +43,22 @@ def group_by(labels: np.ndarray) -> Groups:
     return Groups(np.asarray(names).astype(str), order, starts, codes)
 
 
-def group_means(x: np.ndarray, groups: Groups, block: int = 4096) -> np.ndarray:
-    """Mean row of each group, (g, d) float64. x: (n, d); summed in blocks so that no float64 copy of x is made."""
-    totals = np.zeros((len(groups.names), x.shape[1]))
-    for start in range(0, len(groups.order), block):
-        rows = groups.order[start : start + block]
-        codes = groups.codes[rows]
-        first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
-        totals[codes[first]] += np.add.reduceat(x[rows].astype(np.float64), first, axis=0)
+def group_sums(totals: np.ndarray, codes: np.ndarray, values: np.ndarray) -> None:
+    """Add the rows of ``values`` (n, d) to the totals (g, d) float64 of their groups ``codes`` (n,)."""
+    for start in range(0, len(codes), ROWS):
+        part = codes[start : start + ROWS]
+        order = np.argsort(part, kind="stable")
+        first = np.flatnonzero(np.diff(part[order], prepend=-1))
+        rows = values[start : start + ROWS][order].astype(np.float64)
+        totals[part[order[first]]] += np.add.reduceat(rows, first, axis=0)
+
+
+def group_means(x: Vectors | np.ndarray, groups: Groups, block: int | None = None) -> np.ndarray:
+    """Mean row of each group, (g, d) float64. x: (n, d), read in blocks (of so many rows)."""
+    vectors = Vectors.of(x)
+    totals = np.zeros((len(groups.names), vectors.shape[1]))
+    for positions, values in vectors.blocks(size=block):
+        group_sums(totals, groups.codes[positions], values)
     return totals / groups.sizes[:, None]
 
 

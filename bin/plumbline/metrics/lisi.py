@@ -7,6 +7,7 @@ import numpy as np
 
 from plumbline.common.compiled import compiled
 from plumbline.metrics.neighbours import limit_threads, neighbour_chunks, odd_at_most, principal_components
+from plumbline.metrics.rows import Rows, Source, held
 
 K = 251  # the paper's k: perplexity 251 // 3 = 83
 SCIB_NEIGHBOURS = 90  # scib-metrics' Benchmarker: 90 neighbours counting the cell itself, perplexity 90 // 3
@@ -19,44 +20,56 @@ def k_for(n_cells: int) -> int:
     return min(K, odd_at_most(n_cells / 4))
 
 
-def reduce_dimensions(embedding: np.ndarray) -> np.ndarray:
+def reduce_dimensions(embedding: Source) -> Source:
     """Exact principal components of (n, d): as many as explain 90 % of the variance, at least 32 (or all d). float32."""
     if embedding.shape[1] <= MIN_COMPONENTS:
-        return np.asarray(embedding, dtype=np.float32)
+        return embedding.astype(np.float32, copy=False) if isinstance(embedding, np.ndarray) else embedding
     mean, axes, variance = principal_components(embedding)
     share = np.cumsum(variance) / max(variance.sum(), np.finfo(float).tiny)
     kept = max(MIN_COMPONENTS, int(np.searchsorted(share, KEPT_VARIANCE)) + 1)
-    return ((embedding - mean.astype(np.float32)) @ axes[:, :kept].astype(np.float32)).astype(np.float32)
+    return held(Rows(embedding, shift=mean.astype(np.float32), axes=axes[:, :kept].astype(np.float32)))
 
 
-def lisi(points: np.ndarray, labels: np.ndarray, k: int, perplexity: int, threads: int = 1, device: str = "cpu") -> np.ndarray:
-    """LISI of every cell, in [1, number of labels]; higher is better mixed.
+def lisi(
+    points: Source,
+    labels: np.ndarray,
+    k: int,
+    perplexity: int,
+    threads: int = 1,
+    device: str = "cpu",
+    asking: np.ndarray | None = None,
+) -> np.ndarray:
+    """LISI of every cell, or of those of ``asking`` (row numbers (m,)), in [1, number of labels]; higher is better mixed.
 
     points (n, d); labels (L, n) integer codes from 0: L labellings over the same neighbours, such as the batches and the
-    shuffled batches. k: neighbours, not counting the cell. Returns float64 (L, n). Weights are exp(-beta d) over Euclidean
+    shuffled batches. k: neighbours, not counting the cell. Returns float64 (L, m). Weights are exp(-beta d) over Euclidean
     distances, beta such that their entropy is log(perplexity) (tolerance 1e-5).
     """
     labels = np.ascontiguousarray(np.atleast_2d(labels), dtype=np.int32)
-    out = np.empty(labels.shape)
+    out = np.empty((len(labels), points.shape[0] if asking is None else len(asking)))
     limit_threads(threads)
-    for rows, distances, indices in neighbour_chunks(points, k, threads=threads, device=device):
+    for rows, distances, indices in neighbour_chunks(points, k, threads=threads, device=device, asking=asking):
         out[:, rows] = _lisi(distances, indices, labels, int(labels.max()) + 1, math.log(perplexity))
     return out
 
 
-def ilisi(embedding: np.ndarray, labels: np.ndarray, k: int, threads: int = 1, device: str = "cpu") -> np.ndarray:
+def ilisi(
+    embedding: Source, labels: np.ndarray, k: int, threads: int = 1, device: str = "cpu", asking: np.ndarray | None = None
+) -> np.ndarray:
     """The paper's LISI: on principal components, perplexity k // 3, 3 * (k // 3) neighbours of which the cell itself is one."""
     perplexity = k // 3
-    return lisi(reduce_dimensions(embedding), labels, 3 * perplexity - 1, perplexity, threads, device)
+    return lisi(reduce_dimensions(embedding), labels, 3 * perplexity - 1, perplexity, threads, device, asking)
 
 
-def ilisi_scib(embedding: np.ndarray, batch: np.ndarray, threads: int = 1, device: str = "cpu") -> np.ndarray:
-    """Per-cell LISI of scib-metrics (``lisi_knn``) with the neighbours of its Benchmarker: (n,), in [1, n_batches].
+def ilisi_scib(
+    embedding: Source, batch: np.ndarray, threads: int = 1, device: str = "cpu", asking: np.ndarray | None = None
+) -> np.ndarray:
+    """Per-cell LISI of scib-metrics (``lisi_knn``) with the neighbours of its Benchmarker: (m,), in [1, n_batches].
 
     The embedding as it is, 90 neighbours counting the cell itself, perplexity 30. ``ilisi_knn`` is the scaled median of it.
     """
-    k = min(SCIB_NEIGHBOURS, len(embedding))
-    return lisi(embedding, batch, k - 1, k // 3, threads, device)[0]
+    k = min(SCIB_NEIGHBOURS, embedding.shape[0])
+    return lisi(embedding, batch, k - 1, k // 3, threads, device, asking)[0]
 
 
 @compiled(parallel=True)

@@ -1,50 +1,100 @@
-"""Exact nearest neighbours and exact principal components: what the neighbourhood metrics stand on."""
+"""Exact nearest neighbours and exact principal components, in blocks of rows: what the neighbourhood metrics stand on."""
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numba
 import numpy as np
 
 from plumbline.common.compiled import compiled
+from plumbline.metrics.rows import HELD, Source, between, blocks, fits, held
 
 CHUNK = 16_384  # query rows searched at a time
+QUERIES = 20_000  # cells of a larger test set whose neighbours `corrected` looks for: a standard error of about 0.001
 SPARE = 8  # neighbours searched beyond k: rounding in the search's expanded squares cannot then push a true one out
 
 
 def neighbour_chunks(
-    points: np.ndarray, k: int, queries: np.ndarray | None = None, threads: int = 1, device: str = "cpu"
+    points: Source,
+    k: int,
+    queries: Source | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    asking: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """The k nearest ``points`` (n, d) of each query (m, d), exact, Euclidean, in chunks of query rows.
 
     Yields (rows of the chunk, distances float32 (rows, k) ascending, indices int64 (rows, k)). Without ``queries`` the points
-    ask for one another and a point is never its own neighbour (it is left out by index, so duplicates stay neighbours).
-    Distances are recomputed one by one after the search. Equal distances are in order of index; which of more than SPARE
-    points at the same k-th distance are kept is up to the search, and the same in every run. device 'cuda' searches there.
+    ask for one another (only those of ``asking``, row numbers (m,), if given) and a point is never its own neighbour (it is
+    left out by index, so duplicates stay neighbours). Points and queries are sources of rows; what does not fit in memory is
+    searched in blocks. Distances are recomputed one by one after the search. Equal distances are in order of index; which of
+    more than SPARE points at the same k-th distance are kept is up to the search, and the same in every run. device 'cuda'
+    searches there.
     """
-    own = queries is None
-    points = np.ascontiguousarray(points, dtype=np.float32)
-    queries = points if own else np.ascontiguousarray(queries, dtype=np.float32)
-    centre = points.mean(axis=0, dtype=np.float64).astype(np.float32)  # smaller norms, less cancellation in the search
-    k = min(k, len(points) - own)
+    own, asked = queries is None, points if queries is None else queries
+    asking = np.arange(asked.shape[0]) if asking is None else asking
+    k = min(k, points.shape[0] - own)
     limit_threads(threads)
-    search = _cuda_search(points - centre, device) if device.startswith("cuda") else _faiss_search(points - centre, threads)
-    for start in range(0, len(queries), CHUNK):
-        chunk = queries[start : start + CHUNK]
-        indices = search(chunk - centre, min(k + own + SPARE, len(points)))
-        distances = np.empty(indices.shape)
-        _sort_by_exact_distance(chunk, points, indices, start if own else -1, distances)
+    search = Search(points, threads, device)
+    for start in range(0, len(asking), CHUNK):
+        which = asking[start : start + CHUNK]
+        chunk = np.ascontiguousarray(asked[which], dtype=np.float32)
+        indices = search.candidates(chunk, min(k + own + SPARE, points.shape[0]))
+        distances = search.sort(chunk, indices, which if own else np.full(len(which), -1))
         # contiguous always: a kernel is compiled once for each memory layout it meets
         rows = slice(start, start + len(chunk))
         yield rows, np.ascontiguousarray(distances[:, :k], dtype=np.float32), np.ascontiguousarray(indices[:, :k])
 
 
 def nearest(
-    points: np.ndarray, k: int, queries: np.ndarray | None = None, threads: int = 1, device: str = "cpu"
+    points: Source, k: int, queries: Source | None = None, threads: int = 1, device: str = "cpu"
 ) -> tuple[np.ndarray, np.ndarray]:
     """All chunks of ``neighbour_chunks`` at once: distances (m, k) and indices (m, k)."""
     _, distances, indices = zip(*neighbour_chunks(points, k, queries, threads, device), strict=True)
     return np.concatenate(distances), np.concatenate(indices)
+
+
+class Search:
+    """Exact search among points (n, d), in blocks of them where they do not fit in memory."""
+
+    def __init__(self, points: Source, threads: int, device: str) -> None:
+        self.points = np.ascontiguousarray(points, dtype=np.float32) if isinstance(points, np.ndarray) else held(points)
+        self.centre = column_means(self.points).astype(np.float32)  # smaller norms, less cancellation in the search
+        on_device = device.startswith("cuda")
+        self.index = partial(_torch_index, device=device) if on_device else partial(_faiss_index, threads=threads)
+        self.whole = self.index(self.points - self.centre) if fits(self.points) else None
+
+    def candidates(self, chunk: np.ndarray, k: int) -> np.ndarray:
+        """Indices (m, k) of the points nearest to a chunk of queries (m, d), in no particular order."""
+        chunk = chunk - self.centre
+        if self.whole:
+            return self.whole(chunk, k)[1]
+        distances, indices = np.empty((len(chunk), 0), dtype=np.float32), np.empty((len(chunk), 0), dtype=np.int64)
+        for rows, block in blocks(self.points):
+            found = self.index(block - self.centre)(chunk, min(k, len(block)))
+            distances, indices = np.hstack((distances, found[0])), np.hstack((indices, found[1] + rows.start))
+            if distances.shape[1] > k:
+                best = np.argpartition(distances, k - 1, axis=1)[:, :k]
+                distances, indices = np.take_along_axis(distances, best, 1), np.take_along_axis(indices, best, 1)
+        return np.ascontiguousarray(indices)
+
+    def sort(self, chunk: np.ndarray, indices: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Exact distances (m, k), ascending, sorting ``indices`` with them. own (m,): which of the points the query is, or -1;
+        that one goes last, at an infinite distance."""
+        distances = np.empty(indices.shape)
+        if isinstance(self.points, np.ndarray):
+            _sort_by_exact_distance(chunk, self.points, indices, own, distances)
+            return distances
+        step = max(1, HELD // 2 // (indices.shape[1] * chunk.shape[1]))
+        for start in range(0, len(chunk), step):
+            part = slice(start, start + step)
+            needed = np.union1d(indices[part], own[part][own[part] >= 0])
+            place = np.searchsorted(needed, indices[part])
+            of_query = np.where(own[part] < 0, -1, np.searchsorted(needed, own[part]))
+            _sort_by_exact_distance(chunk[part], self.points[needed], place, of_query, distances[part])
+            indices[part] = needed[place]
+        return distances
 
 
 def odd_at_most(limit: float) -> int:
@@ -53,17 +103,24 @@ def odd_at_most(limit: float) -> int:
     return whole if whole % 2 else whole - 1
 
 
-def principal_components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Exact PCA of (n, d) values: mean (d,), axes (d, r) by falling variance, and variances (r,); r = min(n, d).
+def column_means(values: Source) -> np.ndarray:
+    """Mean (d,) of the rows of a source, float64."""
+    if isinstance(values, np.ndarray):
+        return values.mean(axis=0, dtype=np.float64)
+    return sum(block.sum(axis=0, dtype=np.float64) for _, block in blocks(values)) / values.shape[0]
+
+
+def principal_components(values: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exact PCA of the rows of a source (n, d): mean (d,), axes (d, r) by falling variance, variances (r,); r = min(n, d).
 
     By eigenvectors of the covariance, or of the Gram matrix where there are fewer rows than columns.
     """
     n, d = values.shape
-    mean = values.mean(axis=0, dtype=np.float64)
+    mean = column_means(values)
     if n >= d:
         variance, axes = np.linalg.eigh(_covariance(values, mean))
         return mean, axes[:, ::-1], np.maximum(variance[::-1], 0.0)
-    centred = values - mean
+    centred = between(values, 0, n) - mean
     square, left = np.linalg.eigh(centred @ centred.T)
     square, left = np.maximum(square[::-1], 0.0), left[:, ::-1]
     kept = square > 1e-12 * max(square[0], np.finfo(float).tiny)
@@ -72,33 +129,36 @@ def principal_components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     return mean, axes, square / n
 
 
-def _covariance(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _covariance(values: Source, mean: np.ndarray) -> np.ndarray:
     total = np.zeros((len(mean), len(mean)))
-    for start in range(0, len(values), CHUNK):
-        centred = values[start : start + CHUNK] - mean
+    for _, block in blocks(values, CHUNK):
+        centred = block - mean
         total += centred.T @ centred
-    return total / len(values)
+    return total / values.shape[0]
 
 
-def _faiss_search(points: np.ndarray, threads: int) -> Callable:
+def _faiss_index(points: np.ndarray, threads: int) -> Callable:
     import faiss
 
     faiss.omp_set_num_threads(threads)
+    # matrix products always: by itself faiss compares fewer than 128,000 / d queries one by one, up to 8 times slower
+    faiss.cvar.distance_compute_blas_threshold = 1
     index = faiss.IndexFlatL2(points.shape[1])
     index.add(points)
-    return lambda chunk, k: index.search(chunk, k)[1]
+    return index.search
 
 
-def _cuda_search(points: np.ndarray, device: str) -> Callable:
+def _torch_index(points: np.ndarray, device: str) -> Callable:
     import torch
 
     there = torch.from_numpy(points).to(device)
     squares = (there * there).sum(dim=1)
 
-    def search(chunk: np.ndarray, k: int) -> np.ndarray:
+    def search(chunk: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         rows = max(1, 2**28 // len(points))  # one gigabyte of distances at a time
         parts = torch.from_numpy(chunk).to(device).split(rows)
-        return torch.cat([torch.topk(squares - 2 * part @ there.T, k, largest=False).indices for part in parts]).cpu().numpy()
+        found = [torch.topk(squares - 2 * part @ there.T, k, largest=False) for part in parts]
+        return tuple(torch.cat([getattr(part, name) for part in found]).cpu().numpy() for name in ("values", "indices"))
 
     return search
 
@@ -109,16 +169,16 @@ def limit_threads(threads: int) -> None:
 
 
 @compiled(parallel=True)
-def _sort_by_exact_distance(queries, points, indices, first, out):
-    """Fill ``out`` with exact distances and sort each row's distances and indices, in place, by (distance, index). Where first
-    >= 0, query row is point first + row: it goes last, at an infinite distance."""
+def _sort_by_exact_distance(queries, points, indices, own, out):
+    """Fill ``out`` with exact distances and sort each row's distances and indices, in place, by (distance, index). The point
+    own[row] goes last, at an infinite distance."""
     for row in numba.prange(len(indices)):
         for j in range(indices.shape[1]):
             index, total = indices[row, j], 0.0
             for axis in range(points.shape[1]):
                 step = np.float64(queries[row, axis]) - np.float64(points[index, axis])
                 total += step * step
-            distance = np.inf if first >= 0 and index == first + row else math.sqrt(total)
+            distance = np.inf if index == own[row] else math.sqrt(total)
             place = j  # by insertion: the search has them all but sorted
             while place > 0 and (
                 out[row, place - 1] > distance or (out[row, place - 1] == distance and indices[row, place - 1] > index)

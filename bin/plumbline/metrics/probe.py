@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.metrics.neighbours import nearest, odd_at_most, principal_components
+from plumbline.metrics.class_ranks import rank_of
+from plumbline.metrics.neighbours import neighbour_chunks, odd_at_most, principal_components
+from plumbline.metrics.rows import Rows, Source, blocks, fits, held
 
 EPOCHS, WARM_UP = 250, 10
 START_RATE, RATE, WEIGHT_DECAY = 3e-5, 1e-3, 1e-6
@@ -20,6 +22,7 @@ UPDATES = 2_000  # accuracy on standardised features no longer moves beyond; 250
 FULL_BATCH = 64_768  # the paper's batch: all of a smaller train set at once
 K, COMPONENTS = 251, 32
 VOTE_CELLS = 4_194_304  # entries of one block of the table of votes (cells x classes)
+LOGITS = 2**25  # entries of one block of logits (cells x classes) in training
 
 Array = Any  # of numpy or of torch
 
@@ -40,11 +43,10 @@ class Layer:
     weight: np.ndarray
     bias: np.ndarray
 
-    def ranks(self, values: np.ndarray, code: np.ndarray) -> np.ndarray:
+    def ranks(self, values: Source, code: np.ndarray) -> np.ndarray:
         """Rank (n,) of the true class among the logits of (n, d) cells; 0 is the highest, ties go to the lower class."""
-        step = max(1, VOTE_CELLS // len(self.bias))
-        parts = [slice(start, start + step) for start in range(0, len(values), step)]
-        return np.concatenate([rank_of(values[part] @ self.weight.T + self.bias, code[part]) for part in parts])
+        parts = blocks(values, max(1, VOTE_CELLS // len(self.bias)))
+        return np.concatenate([rank_of(block @ self.weight.T + self.bias, code[rows]) for rows, block in parts])
 
 
 def paper_schedule(n_train: int) -> Schedule:
@@ -63,7 +65,7 @@ def corrected_schedule(n_train: int) -> Schedule:
 
 
 def fit_linear(
-    values: np.ndarray,
+    values: Source,
     code: np.ndarray,
     n_classes: int,
     schedule: Schedule,
@@ -75,34 +77,60 @@ def fit_linear(
 
     AdamW (Loshchilov and Hutter 2019, algorithm 2; rate 1e-3, decay 1e-6); the rate rises linearly from 3e-5 over 10 of 250
     epochs, then falls as a cosine to 0. ``start``: initial weights; else uniform in +-1/sqrt(d) from ``seed``, which also
-    shuffles the minibatches. On the CPU numpy computes it, with the threads its BLAS may use: torch takes seconds to import.
+    shuffles the minibatches. On the CPU numpy computes it, with the threads its BLAS may use: torch takes seconds to import
+    and is no faster.
     """
     xp, there, back = _arrays(device)
-    random = np.random.default_rng(seed)
-    layer = there(np.column_stack((start.weight, start.bias)) if start else _initial(values.shape[1], n_classes, random))
-    inputs = there(np.column_stack((values, np.ones(len(values)))).astype(np.float32))  # the bias is a weight of 1
-    targets = there(code.astype(np.int64))
+    random, n = np.random.default_rng(seed), len(code)
+    layer = there(np.column_stack((start.weight, start.bias)) if start else initial(values.shape[1], n_classes, random))
+    read = _reader(xp, values, code, there, device)
     first, second = xp.zeros_like(layer), xp.zeros_like(layer)
-    rates = learning_rates(_steps(len(values), schedule), schedule.epochs)
-    batches = (rows for _ in range(schedule.epochs) for rows in _minibatches(len(values), schedule, random))
+    rates = learning_rates(n_steps(n, schedule), schedule.epochs)
+    batches = (rows for _ in range(schedule.epochs) for rows in minibatches(n, schedule, random))
     for step, (rate, rows) in enumerate(zip(rates.tolist(), batches, strict=True), start=1):
-        x, y = (inputs, targets) if rows is None else (inputs[there(rows)], targets[there(rows)])
-        gradient = _gradient(xp, layer, x, y, there(np.arange(len(x))))
+        gradient = _gradient(xp, layer, read, n if rows is None else rows, there)
         first += (1 - BETA1) * (gradient - first)
         second += (1 - BETA2) * (gradient * gradient - second)
         layer *= 1 - rate * WEIGHT_DECAY
         layer -= rate / (1 - BETA1**step) * first / (xp.sqrt(second) / math.sqrt(1 - BETA2**step) + EPSILON)
-    layer = back(layer)
-    return Layer(np.ascontiguousarray(layer[:, :-1]), layer[:, -1].copy())
+    return layer_of(back(layer))
 
 
-def _gradient(xp: ModuleType, layer: Array, x: Array, y: Array, rows: Array) -> Array:
-    """Gradient of the mean cross-entropy of softmax(x @ layer.T)."""
-    logits = x @ layer.T
-    odds = xp.exp(logits - xp.amax(logits, 1)[:, None])
-    odds /= xp.sum(odds, 1)[:, None]
-    odds[rows, y] -= 1
-    return odds.T @ x / len(x)
+def layer_of(weights: np.ndarray) -> Layer:
+    """The layer whose biases are the last column of (n_classes, d + 1) weights."""
+    return Layer(np.ascontiguousarray(weights[:, :-1]), weights[:, -1].copy())
+
+
+def with_ones(values: np.ndarray) -> np.ndarray:
+    """float32 (n, d + 1): the bias is a weight of 1."""
+    inputs = np.ones((len(values), values.shape[1] + 1), dtype=np.float32)
+    inputs[:, :-1] = values
+    return inputs
+
+
+def _reader(xp: ModuleType, values: Source, code: np.ndarray, there: Callable, device: str) -> Callable:
+    """What gives inputs and classes of some rows (a slice or an array) where the probe is trained: from memory if they fit."""
+    if not fits(values) and device == "cpu":
+        return lambda rows: (with_ones(values[rows]), code[rows])
+    inputs = xp.concatenate([there(with_ones(block)) for _, block in blocks(values)])
+    targets = there(code.astype(np.int64))
+    return lambda rows: (inputs[rows], targets[rows])
+
+
+def _gradient(xp: ModuleType, layer: Array, read: Callable, rows: int | np.ndarray, there: Callable) -> Array:
+    """Gradient of the mean cross-entropy of softmax(x @ layer.T) over some rows, or all of so many; in blocks of rows."""
+    n, total = rows if isinstance(rows, int) else len(rows), None
+    step = max(1, LOGITS // len(layer))
+    for start in range(0, n, step):
+        part = slice(start, min(start + step, n))
+        x, y = read(part if isinstance(rows, int) else there(rows[part]))
+        odds = x @ layer.T
+        odds -= xp.amax(odds, 1)[:, None]
+        odds = xp.exp(odds)
+        odds /= xp.sum(odds, 1)[:, None]
+        odds[there(np.arange(len(x))), y] -= 1
+        total = odds.T @ x if total is None else total + odds.T @ x
+    return total / n
 
 
 def _arrays(device: str) -> tuple[ModuleType, Callable, Callable]:
@@ -124,15 +152,8 @@ def learning_rates(steps: int, epochs: int) -> np.ndarray:
     return np.where(step < warm, rising, falling)
 
 
-def rank_of(scores: np.ndarray, code: np.ndarray) -> np.ndarray:
-    """Rank (n,) of class code (n,) in scores (n, n_classes): how many classes score higher; ties go to the lower class."""
-    own = scores[np.arange(len(code)), code][:, None]
-    earlier = np.arange(scores.shape[1]) < code[:, None]
-    return ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
-
-
 def knn_ranks(
-    train: np.ndarray, train_code: np.ndarray, test: np.ndarray, test_code: np.ndarray, k: int, threads: int, device: str
+    train: Source, train_code: np.ndarray, test: Source, test_code: np.ndarray, k: int, threads: int, device: str
 ) -> np.ndarray:
     """Rank (m,) of each test cell's class among the votes of its k nearest train cells; a class without a vote ranks last.
 
@@ -141,13 +162,13 @@ def knn_ranks(
     n_classes = int(max(train_code.max(), test_code.max())) + 1
     if train.shape[1] > COMPONENTS:
         mean, axes, _ = principal_components(train)
-        train, test = ((part - mean) @ axes[:, :COMPONENTS] for part in (train, test))
-    distances, indices = nearest(train, k, test, threads, device)
-    weights, classes = 1.0 / (distances.astype(np.float64) + 1e-5), train_code[indices]
-    step = max(1, VOTE_CELLS // n_classes)
-    ranks = [_vote(weights[i : i + step], classes[i : i + step], test_code[i : i + step], n_classes)
-             for i in range(0, len(test), step)]  # fmt: skip
-    return np.concatenate(ranks)
+        train, test = (held(Rows(part, shift=mean, axes=axes[:, :COMPONENTS])) for part in (train, test))
+    ranks, step = np.empty(len(test_code), dtype=np.int64), max(1, VOTE_CELLS // n_classes)
+    for rows, distances, indices in neighbour_chunks(train, k, test, threads, device):
+        weights, classes, code = 1.0 / (distances.astype(np.float64) + 1e-5), train_code[indices], test_code[rows]
+        parts = (slice(start, start + step) for start in range(0, len(code), step))
+        ranks[rows] = np.concatenate([_vote(weights[part], classes[part], code[part], n_classes) for part in parts])
+    return ranks
 
 
 def knn_k(n_train: int, protocol: str) -> int:
@@ -163,19 +184,19 @@ def _vote(weights: np.ndarray, classes: np.ndarray, code: np.ndarray, n_classes:
     return np.where(votes[rows, code] > 0, rank_of(votes, code), n_classes)
 
 
-def _initial(d: int, n_classes: int, random: np.random.Generator) -> np.ndarray:
+def initial(d: int, n_classes: int, random: np.random.Generator) -> np.ndarray:
     """Weights and, as last column, biases as torch.nn.Linear starts them."""
     return random.uniform(-1 / math.sqrt(d), 1 / math.sqrt(d), (n_classes, d + 1)).astype(np.float32)
 
 
-def _steps(n: int, schedule: Schedule) -> int:
+def n_steps(n: int, schedule: Schedule) -> int:
     """Optimiser steps in an epoch."""
     return max(1, n // schedule.batch if schedule.drop_last else math.ceil(n / schedule.batch))
 
 
-def _minibatches(n: int, schedule: Schedule, random: np.random.Generator) -> list[np.ndarray | None]:
+def minibatches(n: int, schedule: Schedule, random: np.random.Generator) -> list[np.ndarray | None]:
     """Row numbers of each minibatch of an epoch; one None if all rows are in one."""
     if n <= schedule.batch:
         return [None]
     shuffled = random.permutation(n)
-    return [shuffled[start : start + schedule.batch] for start in range(0, n, schedule.batch)][: _steps(n, schedule)]
+    return [shuffled[start : start + schedule.batch] for start in range(0, n, schedule.batch)][: n_steps(n, schedule)]

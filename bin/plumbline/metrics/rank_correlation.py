@@ -1,4 +1,4 @@
-"""Spearman correlation in compiled loops. Importing this module imports numba."""
+"""Spearman correlation in compiled loops."""
 
 import numpy as np
 

@@ -1,16 +1,19 @@
 """From a statistic and its null values to p values and to the share of significant perturbations."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
 from plumbline.metrics.influence import bh_threshold
 from plumbline.scoring.scores import Items, Score, counted
-from plumbline.scoring.screen import Screen
+from plumbline.scoring.screen import Screen, View
 from plumbline.scoring.stats import bh
 
 ALPHA = 0.05
+FIRST_DRAWS, MOST_DRAWS = 128, 1024  # draws made before one looks whether more are needed; and made at once in any case
+CURTAILED_CELLS = 50_000  # cells beyond which draws end early, unless exact p values are asked for
 MIN_NULL = 19  # unexpressed perturbations below which the paper's test is not made: of 2, noise passes both in 1 of 3 cases
 
 
@@ -23,13 +26,44 @@ def paper_p_value(value: np.ndarray, null: np.ndarray, side: str) -> np.ndarray:
 
 
 def draw_p_value(value: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """(b + 1) / (K + 1), b being the number of the K draws that reach the value. value: (k,); null: (k, K).
+    """(b + 1) / (K + 1), b being the number of the K draws that reach the value. value: (k,); null: (k, K), NaN: not drawn.
 
     Never 0 (Phipson & Smyth 2010). Rounding in the last digits counts as a tie, i.e. against significance.
     """
-    slack = 1e-6 * np.abs(null).max(axis=1, initial=1e-300)
-    reached = (null >= (value - slack)[:, None]).sum(axis=1)
-    return (reached + 1) / (null.shape[1] + 1)
+    reached, made = _reached(value, null), np.isfinite(null).sum(axis=1)
+    return (reached + 1) / (made + 1)
+
+
+def _reached(value: np.ndarray, null: np.ndarray) -> np.ndarray:
+    slack = 1e-6 * np.abs(null).max(axis=1, initial=1e-300, where=np.isfinite(null))
+    return (null >= (value - slack)[:, None]).sum(axis=1)
+
+
+def undecided(value: np.ndarray, null: np.ndarray, n_draws: int) -> np.ndarray:
+    """Whether p after all ``n_draws`` draws can still be ALPHA or less, given those made: (k,) bool. NaN: not made.
+
+    Draws that are no longer made once it cannot (curtailed sampling; Besag & Clifford 1991, Biometrika 78:301) change neither
+    which perturbations have p <= 0.05 nor, as those above are above in any case, which have q <= 0.05.
+    """
+    return (_reached(value, null) + 1) / (n_draws + 1) <= ALPHA
+
+
+def rounds(n_draws: int, curtailed: bool) -> list[slice]:
+    """The draws in portions: doubling from FIRST_DRAWS if what is settled is to stop between them."""
+    ends = [FIRST_DRAWS * 2**i for i in range(n_draws.bit_length())] if curtailed else range(MOST_DRAWS, n_draws, MOST_DRAWS)
+    cuts = [0, *(end for end in ends if end < n_draws), n_draws]
+    return [slice(start, stop) for start, stop in pairwise(cuts)]
+
+
+def may_end_early(view: View) -> bool:
+    """Whether draws end once p is settled, and other savings of large data are allowed."""
+    return len(view.rows) > CURTAILED_CELLS and not view.exact
+
+
+def ended_early(null: np.ndarray) -> str:
+    """How many of the perturbations of a null (k, K) had fewer than K draws, and why, or ''."""
+    few = int(np.isnan(null).any(axis=1).sum())
+    return f"draws ended early for {counted(few, 'perturbation')} whose p is above {ALPHA:g} whatever the rest" if few else ""
 
 
 def unexpressed_null(names: np.ndarray, screen: Screen) -> tuple[np.ndarray, str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plumbline.metrics.cosine import unit_rows
+from plumbline.metrics.units import unit_rows
 
 _BLOCK = 512
 

@@ -48,7 +48,7 @@ def _table(run: Run) -> dict:
 def _left_out(run: Run, calibrated: list[str]) -> str:
     """The tasks without a column, and why."""
     told = []
-    for task in [name for name in run.tasks if name not in calibrated]:
+    for task in [name for name in run.compared_tasks if name not in calibrated]:
         rows = run.headline[run.headline["task"] == task]
         whys = rows.loc[rows["status"] == "ok", "why_not_calibrated"]
         why = whys.mode().iloc[0] if len(whys) else "it has no score"
@@ -94,7 +94,8 @@ def _ranks(run: Run) -> dict:
         ]
         opened = " open" if len(run.datasets) <= 3 else ""
         ranks = table(["Model", *(escape(task_title(task)) for task in tasks)], body)
-        parts.append(f'<details class="pl"{opened}><summary>{escape(run.title(dataset))}</summary>{ranks}</details>')
+        title = f"<summary>{escape(run.title(dataset))}</summary>"
+        parts.append(f'<details class="pl"{opened}>{title}<div class="pl-scroll pl-whole">{ranks}</div></details>')
     about = (
         "1 is the best. Models that cannot be told apart share ranks. The tests are those of the first section: paired, "
         "Benjamini-Hochberg over all pairs of models and main metrics of a data set, q ≤ 0.05."

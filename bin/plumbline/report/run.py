@@ -12,6 +12,7 @@ from plumbline.scoring.protocol import REFERENCES
 
 _TEXT = ["experiment", "dataset", "task", "metric", "model", "variant", "fit_on", "reason", "chosen", "role", "status",
          "verdict", "step", "name", "seen", "seen_source"]  # fmt: skip
+PLANTED = "planted_"  # begins the name of an embedding that is no model but made of a simulation's truth
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class Run:
     @property
     def titles(self) -> dict[str, str]:
         """variant -> title; of data that came as signed scores, such as z-scores, nothing was log-normalised."""
-        titles = {name: row.get("title") or name for name, row in self.about["models"].items()}
+        planted = {name for name in self.comparisons.get("variant", []) if name.startswith(PLANTED)}
+        titles = {name: f"{name.replace('_', ' ')} (made of the simulated truth)" for name in planted}
+        titles |= {name: row.get("title") or name for name, row in self.about["models"].items()}
         kinds = {found["facts"].get("x_kind") for found in self.about["datasets"].values()}
         if kinds != {"signed"}:
             return titles
@@ -62,6 +65,12 @@ class Run:
         """Tasks of this run, in the order of the report."""
         found = set(self.comparisons["task"])
         return [task for task in tasks.records() if task in found] + sorted(found - set(tasks.names()))
+
+    @property
+    def compared_tasks(self) -> list[str]:
+        """Those of the tasks that compare models: not those that describe them."""
+        found = set(self.headline["task"])
+        return [task for task in self.tasks if task in found]
 
     def title(self, dataset: str) -> str:
         """A data set's title, or its name where it has none or shares it with another."""

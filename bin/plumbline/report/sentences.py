@@ -54,7 +54,7 @@ def _score(row: pd.Series) -> str:
 def per_task(run: Run, dataset: str) -> list[tuple[str, str]]:
     """(task title, sentence) for every task of a data set."""
     table = run.headline[run.headline["dataset"] == dataset]
-    return [(task_title(task), _sentence(table[table["task"] == task], run.baseline)) for task in run.tasks]
+    return [(task_title(task), _sentence(table[table["task"] == task], run.baseline)) for task in run.compared_tasks]
 
 
 def _sentence(rows: pd.DataFrame, base: str) -> str:

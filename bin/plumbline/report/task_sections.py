@@ -6,9 +6,9 @@ from plumbline import tasks
 from plumbline.report.forest import forest
 from plumbline.report.run import Run
 from plumbline.report.words import escape, metric_title, number, section, table, task_question, task_title, with_interval
-from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
+from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS, REFERENCES
 
-POSTS = [*reversed(CHOSEN.values()), *POSTPROCESSINGS]
+POSTS = [*reversed(CHOSEN.values()), *POSTPROCESSINGS, CENTER_PERTURBED]
 CIVIDIS = [[0, "#00224e"], [0.25, "#434e6c"], [0.5, "#7d7c78"], [0.75, "#bcae6c"], [1, "#fee838"]]
 
 

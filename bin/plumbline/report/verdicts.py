@@ -49,9 +49,12 @@ def overview(run: Run) -> str:
     """Models x tasks over all data sets: on how many a model is better, tied, worse."""
     shown = run.headline[~run.headline["role"].isin(REFERENCES) & (run.headline["variant"] != run.about["baseline"])]
     present = set(shown["label"])
-    head = ["Model"] + [f'<span title="{escape(task_question(t))}">{escape(task_title(t))}</span>' for t in run.tasks]
+    head = ["Model"] + [f'<span title="{escape(task_question(t))}">{escape(task_title(t))}</span>' for t in run.compared_tasks]
     body = [
-        [f"<b>{escape(label)}</b>", *(_tally(shown[(shown["label"] == label) & (shown["task"] == task)]) for task in run.tasks)]
+        [
+            f"<b>{escape(label)}</b>",
+            *(_tally(shown[(shown["label"] == label) & (shown["task"] == task)]) for task in run.compared_tasks),
+        ]
         for label in run.models
         if label in present
     ]

@@ -14,14 +14,16 @@ import pandas as pd
 
 from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
+from plumbline.scoring.center_perturbed import center_perturbed
 from plumbline.scoring.choice import chances, with_choice
 from plumbline.scoring.parts import Parts, fitting_controls
 from plumbline.scoring.postprocess import postprocess
-from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS
+from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
 from plumbline.scoring.records import Task
 from plumbline.scoring.scores import SHARED, Score
 from plumbline.scoring.screen import Subject, View
 from plumbline.scoring.stats import interval
+from plumbline.scoring.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def evaluate(subject: Subject, task: Task, splits: list[Split], protocols: list[
     rows: list[Row] = []
     for protocol in protocols:
         # without a split the paper's protocol has nothing that depends on the seed
-        needed = splits if task.uses_split or protocol == "corrected" else splits[:1]
+        needed = splits if (task.uses_split or protocol == "corrected") and not task.describes else splits[:1]
         for split in needed:
             rows += _one_split(subject.view(split, protocol), task)
     return rows
@@ -64,12 +66,15 @@ def _no_embedding(subject: Subject, task: Task) -> str:
     return ""
 
 
-def _postprocessed(view: View, fit: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The embedding under every post-processing, and why some cannot be had."""
+def _postprocessed(view: View, fit: np.ndarray, more: tuple[str, ...]) -> tuple[dict[str, Vectors], dict[str, str]]:
+    """The embedding under every post-processing, and why some cannot be had. more: beyond those that can be chosen."""
     processed, refused = {}, {}
-    for method in POSTPROCESSINGS if view.embedding.shape[1] else ("none",):
+    for method in (*POSTPROCESSINGS, *more) if view.embedding.shape[1] else ("none",):
         try:
-            processed[method], _ = postprocess(view.embedding, fit, view.screen.batch, method)
+            if method == CENTER_PERTURBED:
+                processed[method] = center_perturbed(view, fit)
+            else:
+                processed[method], _ = postprocess(view.embedding, fit, view.screen.batch, method)
         except NotApplicable as why:
             refused[method] = str(why)
     return processed, refused
@@ -81,15 +86,16 @@ def _one_split(base: View, task: Task) -> list[Row]:
         base = base.take(np.argsort(base.screen.cell_id))
     compares = [protocol == "corrected" and metric.compares_controls for metric in task.metrics]
     fit = fitting_controls(base.screen, split.seed) if any(compares) else base.screen.is_control
-    processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control)
+    more = (CENTER_PERTURBED,) if task.centers_perturbed and protocol == "corrected" else ()
+    processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control, more)
     cells = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
-    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose
+    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes
     chosen, why, chance = _select(cells) if selects else ("none", "no validation part to choose a post-processing on", {})
     reported = {m: cells.run(m, "report" if selects else "all") for m in processed}
     if protocol == "paper" and len(processed) > 1:
         chosen, why = _best(reported, task, base.screen.facts), "best of the four on the scored cells themselves"
         why = why if np.isfinite(_value(reported[chosen], metric)) else f"{metric}, by which to choose, cannot be scored"
-    elif len(processed) == 1:
+    elif len(processed) == 1 or task.describes:
         why = ""
     found = [Row(split.seed, protocol, m, score) for m, scores in reported.items() for score in scores]
     stand = with_choice(reported[chosen], reported, chance, split.seed)
@@ -101,7 +107,7 @@ def _select(cells: Parts) -> tuple[str, str, dict[str, float]]:
     """The method, why, and the chance of each method to be chosen."""
     task, facts = cells.task, cells.base.screen.facts
     where = "train cells" if task.chooses_on_train else "validation part"
-    scores = {m: cells.run(m, "validation") for m in cells.processed}
+    scores = {m: cells.run(m, "validation") for m in cells.processed if m in POSTPROCESSINGS}
     metric = task.main(facts)
     if all(np.isnan(_value(found, metric)) for found in scores.values()):
         return "none", f"{metric} cannot be scored on the {where}", {}

@@ -9,6 +9,7 @@ from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.records import Task
 from plumbline.scoring.scores import Score
 from plumbline.scoring.screen import Screen, View
+from plumbline.scoring.vectors import Vectors
 
 
 def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
@@ -40,7 +41,7 @@ class Parts:
     fit: np.ndarray
     spares: bool
     whole: bool
-    processed: dict[str, np.ndarray]
+    processed: dict[str, Vectors]
 
     @property
     def can_choose(self) -> bool:
@@ -67,8 +68,8 @@ class Parts:
         """The cells less the controls that fit the post-processing; less all controls if there are none to fit it."""
         if not self.fit.any():
             return self.base.take(np.flatnonzero(~self.base.screen.is_control))
-        array, _ = postprocess(self.base.embedding, self.fit, self.base.screen.batch, method)
-        return replace(self.base, embedding=array).take(np.flatnonzero(~self.fit))
+        vectors, _ = postprocess(self.base.embedding, self.fit, self.base.screen.batch, method)
+        return replace(self.base, embedding=vectors).take(np.flatnonzero(~self.fit))
 
     def _part(self, view: View, part: str) -> View:
         split = view.split

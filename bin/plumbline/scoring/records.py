@@ -59,7 +59,9 @@ class Task:
     needs_counts: it streams counts.h5ad. uses_split: it scores test cells rather than all cells. scores_controls: controls
     are among the scored cells, which are the same under every post-processing. chooses_on_train: the post-processing is chosen
     on train cells, and all test cells are reported on. scores_predictors: it also scores predictors, which give expression and
-    no embedding.
+    no embedding. uses_device: a GPU speeds it up. describes: neither direction of its metrics is better: no post-processing is
+    chosen by it, all cells are described once, and there is no verdict, no scale and no rank. centers_perturbed: `corrected`
+    also reports on it under post-processing center_perturbed, which is never chosen.
     """
 
     name: str
@@ -77,6 +79,9 @@ class Task:
     scores_controls: bool = False
     chooses_on_train: bool = False
     scores_predictors: bool = False
+    uses_device: bool = False
+    describes: bool = False
+    centers_perturbed: bool = False
 
     def metric(self, name: str) -> Metric:
         """One metric of the task. Raises KeyError for an unknown name."""

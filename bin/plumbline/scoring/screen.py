@@ -10,11 +10,16 @@ import numpy as np
 import pandas as pd
 
 from plumbline.data.splits import Split
+from plumbline.scoring.vectors import RowSource, Vectors
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Cells of a data set (arrays of length n_cells, strings and booleans) with the gene table and the facts."""
+    """Cells of a data set with the gene table and the facts.
+
+    cell_id, perturbation, batch: strings, as objects where they come from a file; is_control: bool. All (n_cells,). guide: the
+    same, '' for cells of which none is known; None where it is known of no cell.
+    """
 
     cell_id: np.ndarray
     perturbation: np.ndarray
@@ -22,35 +27,48 @@ class Screen:
     batch: np.ndarray
     genes: pd.DataFrame
     facts: dict
+    guide: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Screen":
         """A subset of the cells; genes and facts stay."""
         parts = {name: getattr(self, name)[rows] for name in ("cell_id", "perturbation", "is_control", "batch")}
-        return replace(self, **parts)
+        return replace(self, **parts, guide=None if self.guide is None else self.guide[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """An embedding to be evaluated: its cells, before any split or post-processing.
 
-    embedding: (n_cells, d), float32, without NaN. rows: for each cell its row in counts.h5ad. predictor: the name of a
-    predictor, whose embedding has no column. n_draws: size of permutation nulls.
+    embedding: vectors (n_cells, d), float32, without NaN, or the array they come from. rows: for each cell its row in
+    counts.h5ad. predictor: the name of a predictor, whose embedding has no column. n_draws: size of permutation nulls.
+    exact: no approximation of large data. decoder_budget: multiplications and additions that one training of a decoder may
+    take on a CPU.
     """
 
-    embedding: np.ndarray
+    embedding: Vectors
     screen: Screen
     rows: np.ndarray
     counts: Path | None = None
     predictor: str = ""
     n_draws: int = 1000
+    decoder_budget: float = 2e11
     threads: int = 1
     device: str = "cpu"
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "embedding", Vectors.of(self.embedding))
 
     @staticmethod
-    def of_embedded(values: np.ndarray, screen: Screen, **more: Any) -> "Subject":
+    def of_embedded(values: Vectors | RowSource, screen: Screen, **more: Any) -> "Subject":
         """The cells of ``screen`` that the model could embed: rows of ``values`` (n_cells, d) that are not NaN."""
-        rows = np.flatnonzero(np.isfinite(values).all(axis=1))
-        return Subject(embedding=values[rows], screen=screen.take(rows), rows=rows, **more)
+        vectors, embedded = Vectors.of(values), np.ones(len(screen.cell_id), dtype=bool)
+        for positions, block in vectors.blocks():
+            embedded[positions] = np.isfinite(block).all(axis=1)
+        rows = np.flatnonzero(embedded)
+        if embedded.all():
+            return Subject(embedding=vectors, screen=screen, rows=rows, **more)
+        return Subject(embedding=vectors.take(rows), screen=screen.take(rows), rows=rows, **more)
 
     def view(self, split: Split, protocol: str) -> "View":
         """What a task sees of it under one split and protocol. ``split`` holds the cells of this subject."""
@@ -60,15 +78,18 @@ class Subject:
 
 @dataclass(frozen=True)
 class View:
-    """What a task sees: a post-processed embedding (n_cells, d), float32, of a screen's cells, and one split of them.
+    """What a task sees: the post-processed vectors (n_cells, d), float32, of a screen's cells, and one split of them.
 
+    embedding: ``[rows]`` and ``.blocks()`` give the vectors that are asked for (scoring/vectors.py); made of an array, too.
     rows: for each cell its row in counts.h5ad, so that a task that needs counts can stream them.
     seed: seeds every random draw of the task. n_draws: size of permutation nulls.
+    exact: whether the task may not take an approximation that it would take of large data.
+    decoder_budget: multiplications and additions that one training of a decoder may take on a CPU.
     compared: for metrics that compare cells with controls, makes the view without the controls that fitted the
     post-processing (they look unlike any other cell); None where no control has to be left out.
     """
 
-    embedding: np.ndarray
+    embedding: Vectors
     screen: Screen
     split: Split
     rows: np.ndarray
@@ -77,25 +98,41 @@ class View:
     counts: Path | None = None
     predictor: str = ""
     n_draws: int = 1000
+    decoder_budget: float = 2e11
     threads: int = 1
     device: str = "cpu"
+    exact: bool = False
     compared: Callable[[], "View"] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "embedding", Vectors.of(self.embedding))
 
     def take(self, rows: np.ndarray) -> "View":
         """The view on a subset of its cells (index array or mask)."""
         screen, split = self.screen.take(rows), self.split.take(rows)
-        return replace(self, embedding=self.embedding[rows], rows=self.rows[rows], screen=screen, split=split)
+        return replace(self, embedding=self.embedding.take(rows), rows=self.rows[rows], screen=screen, split=split)
 
 
 def read_screen(tables: Path | str) -> Screen:
     """Read the tables folder that PREPARE writes (cells.parquet, genes.parquet, dataset.json); never the counts."""
+    from pyarrow.parquet import read_schema
+
     tables = Path(tables)
-    cells = pd.read_parquet(tables / "cells.parquet")
+    columns = ["cell_id", "perturbation", "is_control", "batch", "guide"]
+    known = [name for name in read_schema(tables / "cells.parquet").names if name in columns]
+    cells = pd.read_parquet(tables / "cells.parquet", columns=known)
     return Screen(
-        cell_id=cells["cell_id"].to_numpy(dtype=str),
-        perturbation=cells["perturbation"].to_numpy(dtype=str),
+        cell_id=cells["cell_id"].to_numpy(dtype=object),
+        perturbation=_labels(cells["perturbation"]),
         is_control=cells["is_control"].to_numpy(dtype=bool),
-        batch=cells["batch"].to_numpy(dtype=str),
+        batch=_labels(cells["batch"]),
         genes=pd.read_parquet(tables / "genes.parquet"),
         facts=json.loads((tables / "dataset.json").read_text()),
+        guide=_labels(cells["guide"]) if "guide" in cells else None,
     )
+
+
+def _labels(column: pd.Series) -> np.ndarray:
+    """Labels (n,) as objects, each name held once: of text, numpy would make room for the longest name in every cell."""
+    code, names = pd.factorize(column)
+    return np.asarray(names, dtype=object)[code]

@@ -14,8 +14,8 @@ from plumbline.scoring.scores import COLUMNS
 def write_rows(rows: list[Row], task: Task, about: dict[str, str], n_boot: int, cost: dict, paths: tuple[Path, Path]) -> None:
     """Write score and item table (``paths``, parquet), whole or not at all.
 
-    about: dataset, model, variant, fit_on and code of every row. cost: what the step used (plumbline.common.usage); it travels
-    in the tables' metadata.
+    about: dataset, model, variant, fit_on and code of every row. cost: what the step used (plumbline.common.usage), and on how
+    many dimensions and seeds; it travels in the tables' metadata.
     """
     import pyarrow as arrow
     import pyarrow.parquet as parquet

@@ -33,6 +33,16 @@ def calibrate(frame: pd.DataFrame, contest: Contest, chance: float | None) -> pd
                         off_floor=off.reindex(frame.index, fill_value=False))  # fmt: skip
 
 
+def progress(frame: pd.DataFrame) -> pd.Series:
+    """(value - baseline) / (ceiling - baseline) of calibrated rows: how much of what the baseline leaves a model gains.
+
+    NaN where there is no scale (``why_not_calibrated``), no score of the baseline, or no room between it and the ceiling.
+    """
+    room = (frame["ceiling"] - frame["baseline_value"]).astype(float)
+    real = (frame["why_not_calibrated"] == "") & (frame["direction"] * room > 0)
+    return (frame["value"] - frame["baseline_value"]) / room.where(real)
+
+
 def _floor(good: pd.DataFrame, sign: int, chance: float | None) -> tuple[float, object]:
     """The floor, and its row where it is a model's: a known chance level unless a floor model is better for certain."""
     floors = good[(good["role"] == "floor") | (good["variant"] == "no_effect")]

@@ -6,16 +6,16 @@ import pandas as pd
 from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
 from plumbline.scoring.records import Metric
 from plumbline.scoring.stats import n_units
-from plumbline.summary.calibration import calibrate
+from plumbline.summary.calibration import calibrate, progress
 from plumbline.summary.contest import Contest
-from plumbline.summary.tables import ItemFiles, known_metric, main_metric
+from plumbline.summary.tables import ItemFiles, describes, known_metric, main_metric
 from plumbline.summary.verdicts import LEVEL, decide, rank_intervals, verdict
 
 COLUMNS = [
     *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
     *("role", "status", "reason", "value", "ci_low", "ci_high", "n", "n_seeds", "sd_seeds", "baseline_value", "difference"),
     *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "unit", "n_units", "detectable", "verdict", "note"),
-    *("floor", "ceiling", "calibrated", "why_not_calibrated", "rank_low", "rank_high"),
+    *("floor", "ceiling", "calibrated", "progress", "why_not_calibrated", "rank_low", "rank_high"),
 ]
 _TESTED = [
     *("ci_low", "ci_high", "n", "difference", "diff_low", "diff_high", "p", "n_shared", "n_left_out", "n_units", "detectable"),
@@ -34,7 +34,7 @@ def compare(
         frame.index += start  # a row keeps its number when the groups are joined
         start += len(frame)
         frame["role"] = [roles.get(variant, "external") for variant in frame["variant"]]
-        frame["candidate"] = ~frame["role"].isin(REFERENCES)
+        frame["candidate"] = ~frame["role"].isin(REFERENCES) & (not describes(task))
         frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
         frame["direction"] = known_metric(metric).direction
         frame["uncalibrated"] = known_metric(metric).uncalibrated
@@ -45,7 +45,12 @@ def compare(
                 parts[row.Index] = found
         contest = Contest.of(parts, n_boot, seed)
         frame = _test(frame, contest, baseline, known_metric(metric).bounds)
-        frames.append(calibrate(frame, contest, _chance(known_metric(metric))))
+        frame = calibrate(frame, contest, _chance(known_metric(metric)))
+        frame["progress"] = progress(frame)
+        if describes(task):
+            frame[["progress", "floor", "ceiling", "calibrated"]] = np.nan
+            frame["why_not_calibrated"] = "a description: neither more nor less is better"
+        frames.append(frame)
         # main metrics of a data set are one family: the headline and the ranks rest on the same tests
         family = (dataset, protocol, *(("", "") if frame["main"].all() else (task, metric)))
         both = contest.pairs([row for row in contest.parts if frame.loc[row, "candidate"]])

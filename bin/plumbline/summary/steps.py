@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from plumbline.common.usage import machine_seconds
+
 USED = ["seconds", "cpu_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes", "gpu", "threads"]
-COLUMNS = ["step", "name", "dataset", "variant", "fit_on", "seed", "n_cells", "n_fit_cells", "n_genes", *USED]
+SIZES = ["n_cells", "n_fit_cells", "n_genes", "n_dimensions", "n_seeds"]
+COLUMNS = ["step", "name", "dataset", "variant", "fit_on", "seed", *SIZES, *USED, "machine_seconds"]
 
 
 def steps(scores: Path, provenance: pd.DataFrame, datasets: dict[str, dict]) -> pd.DataFrame:
     """One row a task of the run. name: the variant that was embedded or the task that was scored.
 
     n_cells: cells of the data set; n_fit_cells: those a model was fitted on, 0 for none. Units: seconds, bytes.
+    machine_seconds: of a fixed small computation on this machine, by which machines are compared.
     """
     size = {name: {key: found["facts"].get(key) for key in ("n_cells", "n_genes")} for name, found in datasets.items()}
     rows = [
@@ -27,9 +31,8 @@ def steps(scores: Path, provenance: pd.DataFrame, datasets: dict[str, dict]) -> 
         rows.append({"step": "EVALUATE", "name": about["task"], **about, **size.get(about["dataset"], {}), **used})
     table = pd.DataFrame(rows, columns=COLUMNS) if rows else pd.DataFrame(columns=COLUMNS)
     table["n_fit_cells"] = pd.to_numeric(table["n_fit_cells"]).fillna(0).astype(np.int64)
-    return table[table["seconds"].notna()].sort_values(
-        ["step", "name", "dataset", "variant", "fit_on", "seed"], ignore_index=True
-    )
+    table = table[table["seconds"].notna()].assign(machine_seconds=round(machine_seconds(), 4))
+    return table.sort_values(["step", "name", "dataset", "variant", "fit_on", "seed"], ignore_index=True)
 
 
 def _evaluations(folder: Path):

@@ -11,7 +11,7 @@ import pandas as pd
 from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.embedding.variants import read_rows
-from plumbline.scoring.protocol import CHOSEN, PROTOCOLS
+from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import COLUMNS, SHARED, Items
 
@@ -48,18 +48,21 @@ def read_models(path: Path) -> pd.DataFrame:
 def read_expected(path: Path) -> pd.DataFrame:
     """What the run should have produced, one row an embedding and task.
 
-    A JSON list of {dataset, model, variant, fit_on, seeds, task, role, id, experiment, compared_with, failure}:
-    ``seeds`` are the split seeds it is scored on ('42,43', a list, or one), ``id`` names the embedding, and its provenance
-    file; a run that the main run and an experiment ask for has a row for each; ``failure`` is what a failed task said.
-    The column ``seeds`` is a list of int.
+    A JSON list of {dataset, model, variant, fit_on, seeds, protocols, task, role, id, experiment, compared_with, failure,
+    not_applicable, code}: ``seeds`` are the split seeds it is scored on ('42,43', a list, or one), ``id`` names the embedding,
+    and its provenance file; a run that the main run and an experiment ask for has a row for each; ``failure`` is what a
+    failed task said; ``not_applicable`` is why the task does not apply to the data set, ``code`` the digest of its code.
+    The columns ``seeds`` (int) and ``protocols`` are lists.
     """
     try:
         rows = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: expected a JSON list of the runs ({error}).") from error
     columns = ["dataset", "model", "variant", "fit_on", "task", "role", "id", "experiment", "compared_with", "failure"]
+    columns += ["not_applicable", "code"]
     table = pd.DataFrame([{name: str(row.get(name) or "") for name in columns} for row in rows], columns=columns)
-    return table.assign(seeds=[_seeds(row.get("seeds", row.get("seed", ""))) for row in rows])
+    protocols = [[word for word in str(row.get("protocols") or "").split(",") if word] for row in rows]
+    return table.assign(seeds=[_seeds(row.get("seeds", row.get("seed", ""))) for row in rows], protocols=protocols)
 
 
 def _seeds(value: object) -> list[int]:
@@ -67,13 +70,21 @@ def _seeds(value: object) -> list[int]:
     return [int(word) for word in words if str(word).strip().isdigit()]
 
 
-def read_datasets(folder: Path | None) -> dict[str, dict]:
-    """name -> {'facts': dataset.json, 'report': data_report.json} of every table folder below ``folder``."""
+def read_datasets(folder: Path | None, plans: Path | None = None) -> dict[str, dict]:
+    """name -> {'facts': dataset.json, 'report': data_report.json} of every table folder below ``folder``.
+
+    plans: folder of what plan_evaluation.py wrote: the sizes of the splits join the report, its warnings those of the data.
+    """
+    made = [json.loads(path.read_text()) for path in sorted(plans.rglob("*.json"))] if plans else []
+    planned = {plan["dataset"]: plan for plan in made}
     found = {}
     # glob follows linked folders, which is how Nextflow brings them; Path.rglob does not before Python 3.13
     for path in map(Path, sorted(glob.glob(f"{folder}/**/dataset.json", recursive=True))) if folder else []:
         facts, report = json.loads(path.read_text()), path.with_name("data_report.json")
-        found[str(facts["name"])] = {"facts": facts, "report": json.loads(report.read_text()) if report.exists() else {}}
+        about = json.loads(report.read_text()) if report.exists() else {}
+        plan = planned.get(str(facts["name"]), {"splits": [], "warnings": []})
+        about |= {"splits": plan["splits"], "warnings": [*about.get("warnings", []), *plan["warnings"]]}
+        found[str(facts["name"])] = {"facts": facts, "report": about}
     return found
 
 
@@ -87,32 +98,6 @@ def read_provenance(folder: Path | None, expected: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def missing_rows(scores: pd.DataFrame, expected: pd.DataFrame, provenance: pd.DataFrame) -> pd.DataFrame:
-    """A row 'failed' for every seed, protocol and metric of the expected runs that left no scores."""
-    have = set(map(tuple, scores[[*RUN, "seed"]].to_numpy().tolist()))
-    some = {key[:-1] for key in have}
-    embedded = set(provenance["embedding"]) if len(provenance) else set()
-    protocols = [name for name in PROTOCOLS if name in set(scores["protocol"])] or list(PROTOCOLS)
-    rows = []
-    for run in expected.to_dict("records"):
-        key, seeds = tuple(run[name] for name in RUN), run["seeds"]
-        if any((*key, seed) in have for seed in seeds) or (not seeds and key in some):
-            continue
-        step = "EVALUATE" if not run["id"] or run["id"] in embedded else "EMBED"
-        reason = f"{step} failed: {run['failure']}" if run["failure"] else f"{step} left no result: see the log of that task"
-        rows += [{**row, "seed": seed, "reason": reason} for seed in seeds or [0] for row in _failed(run, protocols)]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _failed(run: dict, protocols: list[str]) -> list[dict]:
-    task = known_task(run["task"])
-    about = {name: run[name] for name in ("dataset", "model", "variant", "fit_on", "task")}
-    about |= {"task_version": task.version if task else "", "n": 0, "status": "failed", "code": ""}
-    about |= dict.fromkeys(("value", "ci_low", "ci_high"), np.nan)
-    metrics = [metric.name for metric in task.metrics] if task else [""]
-    return [{**about, "protocol": p, "postprocess": CHOSEN[p], "metric": m} for p in protocols for m in metrics]
-
-
 def known_task(name: str) -> Task | None:
     """The record of a task; None for one that this version does not have."""
     return tasks.records().get(name)
@@ -123,10 +108,16 @@ def known_metric(name: str) -> Metric:
     return tasks.metrics().get(name) or Metric(name=name, title=name, lowest=-np.inf, highest=np.inf)
 
 
-def main_metric(task: str, facts: dict) -> str:
-    """The metric that ranks models on a data set; '' for a task this version does not have."""
+def describes(task: str) -> bool:
+    """Whether a task describes models and does not compare them."""
     record = known_task(task)
-    return record.main(facts) if record else ""
+    return record is not None and record.describes
+
+
+def main_metric(task: str, facts: dict) -> str:
+    """The metric that ranks models on a data set; '' for a task that does not rank them, or that this version does not have."""
+    record = known_task(task)
+    return record.main(facts) if record and not describes(task) else ""
 
 
 class ItemFiles:
@@ -147,7 +138,7 @@ class ItemFiles:
         found = {}
         for path in self.paths.get((dataset, variant, fit_on, task), []):
             frame = _chosen_items(path, metric, protocol)
-            found |= {int(seed): _items(part) for seed, part in frame.groupby("seed")}
+            found |= {int(seed): items_of(part) for seed, part in frame.groupby("seed")}
         return found
 
 
@@ -172,7 +163,8 @@ def _read_items(path: Path, wanted: list[tuple]) -> pd.DataFrame:
     return pd.read_parquet(path, columns=columns, filters=[*wanted, ("postprocess", "in", list(CHOSEN.values()))])
 
 
-def _items(frame: pd.DataFrame) -> Items:
+def items_of(frame: pd.DataFrame) -> Items:
+    """The items of one score: rows of the item table under one seed, protocol and post-processing."""
     rest = frame[frame["unit_kind"] == SHARED]
     influence = dict(zip(rest["unit"].astype(str), rest["influence"].astype(float), strict=True)) if len(rest) else {}
     frame = frame[frame["unit_kind"] != SHARED]

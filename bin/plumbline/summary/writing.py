@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from plumbline import __version__
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.common.files import whole_file, write_json, write_parquet
+from plumbline.scoring.rules import rules_digest
 from plumbline.summary.schema import load_schema
 from plumbline.summary.tables import known_task, main_metric
 
@@ -66,10 +68,15 @@ def about(scores: pd.DataFrame, models: pd.DataFrame, datasets: dict, args: argp
     for name, part in scores.groupby("task"):
         main = {dataset: main_metric(name, facts.get(dataset, {})) for dataset in sorted(set(part["dataset"]))}
         tasks[name] = {"version": part["task_version"].max(), "metrics": _directions(name), "main_metric": main}
+        tasks[name]["rules"] = _rules(name)
     return {
+        "plumbline": __version__,
         "schema_version": load_schema()["version"],
         "baseline": args.baseline,
         "n_boot": args.n_boot,
+        "n_draws": args.n_draws,
+        "decoder_budget": args.decoder_budget,
+        "exact": args.exact == "true",
         "experiments": [name for name in args.experiments.split(",") if name],
         "seeds": sorted({int(seed) for seed in scores["seed"]}),
         "tasks": tasks,
@@ -81,6 +88,11 @@ def about(scores: pd.DataFrame, models: pd.DataFrame, datasets: dict, args: argp
 def _directions(task: str) -> dict[str, int]:
     record = known_task(task)
     return {metric.name: metric.direction for metric in record.metrics} if record else {}
+
+
+def _rules(task: str) -> str:
+    record = known_task(task)
+    return rules_digest(record) if record else ""
 
 
 def write_json_nan(path: Path, value: dict) -> None:

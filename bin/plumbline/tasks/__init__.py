@@ -23,7 +23,8 @@ def load(name: str) -> Task:
 @cache
 def records() -> dict[str, Task]:
     """name -> record of every task, in the order of the report."""
-    return {task.name: task for task in sorted(map(load, names()), key=lambda task: (task.order, task.name))}
+    loaded = [load(name) for name in names()]  # here ``map`` is a task
+    return {task.name: task for task in sorted(loaded, key=lambda task: (task.order, task.name))}
 
 
 def metrics() -> dict[str, Metric]:

@@ -6,7 +6,10 @@ Read it beside separability: a random embedding mixes perfectly.
 import numpy as np
 import pandas as pd
 
+from plumbline.common.random import sample_by_id
 from plumbline.metrics.lisi import MIN_K, SCIB_NEIGHBOURS, ilisi, ilisi_scib, k_for
+from plumbline.metrics.neighbours import QUERIES
+from plumbline.metrics.rows import Rows
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.screen import View
@@ -37,18 +40,27 @@ def run(view: View) -> list[Score]:
     reason = _why_not(view, len(names), k)
     if reason:
         return TASK.absent(reason)
-    points = view.embedding[cells]
     random = np.random.default_rng(view.seed)
     labels = np.stack([batch, random.permutation(batch), _shuffled_within(batch, view.screen.perturbation[cells], random)])
-    lisi, shuffled, within = ilisi(points, labels, k, view.threads, view.device)
-    scib = ilisi_scib(points, batch, view.threads, view.device)
+    asking, asked = _asking(view, cells)
+    points = Rows(view.embedding, cells)
+    lisi, shuffled, within = ilisi(points, labels, k, view.threads, view.device, asking)
+    scib = ilisi_scib(points, batch, view.threads, view.device, asking)
     span = len(names) - 1
     scaled = (-1.0 / span, 1.0 / span)
     affine = {"ilisi_raw": (0.0, 1.0), "ilisi_ratio": (0.0, 1.0 / shuffled.mean()), "ilisi_scaled": scaled}
     notes = {"ilisi_scaled": _attainable((within.mean() - 1) / span)}
-    scores = [_score(metric, lisi, batch, names, *affine[metric], f"k = {k}{notes.get(metric, '')}") for metric in affine]
-    k_scib = min(SCIB_NEIGHBOURS, len(cells))
-    return [*scores, _score("ilisi_scib", median_terms(scib), batch, names, *scaled, f"k = {k_scib}")]
+    batch, k_scib = batch[asking], min(SCIB_NEIGHBOURS, len(cells))
+    scores = [_score(m, lisi, batch, names, *affine[m], f"k = {k}{asked}{notes.get(m, '')}") for m in affine]
+    return [*scores, _score("ilisi_scib", median_terms(scib), batch, names, *scaled, f"k = {k_scib}{asked}")]
+
+
+def _asking(view: View, cells: np.ndarray) -> tuple[np.ndarray, str]:
+    """Positions among the test cells of those whose neighbourhoods are scored, and what to say if they are not all."""
+    if len(cells) <= QUERIES or view.protocol == "paper" or view.exact:
+        return np.arange(len(cells)), ""
+    some = sample_by_id(view.screen.cell_id[cells], QUERIES, f"iLISI {view.seed}")
+    return some, f", around {QUERIES:,} of {len(cells):,} cells"
 
 
 def _shuffled_within(batch: np.ndarray, perturbation: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -87,12 +99,13 @@ def _why_not(view: View, n_batches: int, k: int) -> str:
 def _score(
     metric: str, values: np.ndarray, batch: np.ndarray, names: np.ndarray, offset: float, scale: float, reason: str
 ) -> Score:
-    n_cells, sums, unit = np.bincount(batch).astype(float), np.bincount(batch, weights=values), names.astype(str)
+    n_cells, sums = (np.bincount(batch, weights, minlength=len(names)).astype(float) for weights in (None, values))
     # whether two batches mix is a matter of both: a batch moves the LISI of the others as much as its own (a U-statistic of
     # degree 2: Hoeffding 1948, Ann Math Stat 19:293), so that batches on their own show a quarter of the variance
-    twice = scale * (sums - values.mean() * n_cells) / len(values)
-    influence = dict(zip(unit.tolist(), twice.tolist(), strict=True))
-    items = Items("batch", unit, sums, n_cells, offset=offset, scale=scale, influence=influence)
+    again, met = scale * (sums - values.mean() * n_cells) / len(values), n_cells > 0
+    unit = names.astype(str)[met]
+    influence = dict(zip(unit.tolist(), again[met].tolist(), strict=True))
+    items = Items("batch", unit, sums[met], n_cells[met], offset=offset, scale=scale, influence=influence)
     return Score.of(metric, items, n=len(values), reason=reason)
 
 
@@ -109,4 +122,5 @@ TASK = Task(
     scores_controls=True,
     chooses_on_train=True,  # half of two test batches would leave nothing to mix
     uses_split=True,
+    uses_device=True,
 )

@@ -8,7 +8,15 @@ import numpy as np
 
 from plumbline.metrics.cosine import matched_null, mean_cosine
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
-from plumbline.metrics.ranks import draw_p_value, null_too_small, paper_p_value, significance, unexpressed_null
+from plumbline.metrics.ranks import (
+    draw_p_value,
+    ended_early,
+    may_end_early,
+    null_too_small,
+    paper_p_value,
+    significance,
+    unexpressed_null,
+)
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
@@ -36,7 +44,7 @@ def run(view: View) -> list[Score]:
 def _paper(view: View) -> list[Score]:
     perturbed = np.flatnonzero(~view.screen.is_control)
     groups = group_by(view.screen.perturbation[perturbed])
-    value = mean_cosine(view.embedding[perturbed], groups)
+    value = mean_cosine(view.embedding.take(perturbed), groups)
     null, reason = unexpressed_null(groups.names, view.screen)
     scored = np.isfinite(value) & ~null
     pool = value[null & np.isfinite(value)]
@@ -54,13 +62,14 @@ def _corrected(view: View) -> list[Score]:
     groups = group_by(np.where(screen.is_control, "", screen.perturbation))
     names = groups.names[groups.names != ""]
     arrays = view.embedding, screen.cell_id, screen.perturbation, screen.batch
-    observed, null, _ = matched_null(*arrays, names, view.n_draws, view.seed, view.threads)
+    observed, null, _ = matched_null(*arrays, names, view.n_draws, view.seed, view.threads, may_end_early(view))
     scored = np.isfinite(observed)
     value, size = (array[groups.names != ""][scored] for array in (mean_cosine(view.embedding, groups), groups.sizes))
     reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than 2 cells beside other cells of the batch, "
     reason += f"or fewer than {MIN_RELABELLINGS} relabellings, not scored"
     p = draw_p_value(observed[scored], null[scored])
-    parts = names[scored], p, value, size, reason if not scored.all() else ""
+    reason = "; ".join(filter(None, ("" if scored.all() else reason, ended_early(null[scored]))))
+    parts = names[scored], p, value, size, reason
     return [significance("consistency_pct", *parts), significance("consistency_fdr_pct", *parts, fdr=True)]
 
 

@@ -12,7 +12,15 @@ from plumbline.common.random import seed_of
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.influence import influence_on_share
-from plumbline.metrics.ranks import draw_p_value, null_too_small, paper_p_value, significance, unexpressed_null
+from plumbline.metrics.ranks import (
+    draw_p_value,
+    ended_early,
+    may_end_early,
+    null_too_small,
+    paper_p_value,
+    significance,
+    unexpressed_null,
+)
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
@@ -45,7 +53,8 @@ def _paper(view: View) -> list[Score]:
     screen = view.screen
     perturbed = np.flatnonzero(~screen.is_control)
     groups = group_by(screen.perturbation[perturbed])
-    value = energy_distances(view.embedding[perturbed], groups, view.embedding[_paper_controls(view)])
+    controls = view.embedding[_paper_controls(view)]
+    value = energy_distances(view.embedding.take(perturbed), groups, controls, _precision(view))
     null, reason = unexpressed_null(groups.names, screen)
     scored = np.isfinite(value) & ~null
     pool = value[null & np.isfinite(value)]
@@ -69,16 +78,23 @@ def _paper_controls(view: View) -> np.ndarray:
 
 def _corrected(view: View) -> list[Score]:
     screen = view.screen
-    names = np.unique(screen.perturbation[~screen.is_control])
+    names = group_by(screen.perturbation[~screen.is_control]).names
     arrays = view.embedding, screen.cell_id, screen.perturbation, screen.is_control, screen.batch
-    result = matched_test(*arrays, names, view.n_draws, view.seed, view.threads)
+    how = {"curtailed": may_end_early(view), "precision": _precision(view)}
+    result = matched_test(*arrays, names, view.n_draws, view.seed, view.threads, **how)
     scored = np.isfinite(result.observed)
     reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than {MIN_CELLS} cells in batches with controls, "
     reason += f"or fewer than {MIN_RELABELLINGS} relabellings, not scored"
     p = draw_p_value(result.observed[scored], result.null[scored])
-    parts = names[scored], p, result.observed[scored], result.n_cells[scored], reason if not scored.all() else ""
+    reason = "; ".join(filter(None, ("" if scored.all() else reason, ended_early(result.null[scored]))))
+    parts = names[scored], p, result.observed[scored], result.n_cells[scored], reason
     influence = partial(influence_on_share, result.observed[scored], result.null[scored], result.pull[scored])
     return [significance(metric.name, *parts, fdr="fdr" in metric.name, influence=influence) for metric in METRICS]
+
+
+def _precision(view: View) -> type:
+    """Of the distance between two cells: float32 on large data, unless exact results are asked for."""
+    return np.float32 if may_end_early(view) else np.float64
 
 
 TASK = Task(

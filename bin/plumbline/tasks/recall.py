@@ -11,7 +11,6 @@ from plumbline.genes.combinations import is_combination
 from plumbline.genes.names import fill_ensembl
 from plumbline.genes.orthologs import MOUSE
 from plumbline.genes.relationships import SOURCES, UNMAPPED, complexes, known_pairs, perturbed_genes
-from plumbline.metrics.cosine import unit_rows
 from plumbline.metrics.groups import group_by, group_means
 from plumbline.metrics.ranks import ALPHA
 from plumbline.metrics.recall import (
@@ -23,10 +22,12 @@ from plumbline.metrics.recall import (
     pairwise_cosines,
     recalled,
 )
+from plumbline.metrics.units import unit_rows
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import Screen, View
 from plumbline.scoring.stats import bh
+from plumbline.scoring.vectors import Vectors
 
 _PAPER = (
     *(Metric(name=f"recall_{s.lower()}", title=f"recall, {s}", chance=0.1) for s in SOURCES),
@@ -73,18 +74,19 @@ def run(view: View) -> list[Score]:
     return [*scores, _complexes(names, means)]
 
 
-def gene_means(embedding: np.ndarray, screen: Screen) -> tuple[np.ndarray, np.ndarray]:
+def gene_means(embedding: Vectors, screen: Screen) -> tuple[np.ndarray, np.ndarray]:
     """Sorted names of the perturbed genes (p,) and the mean embedding of the cells of each, (p, d) float64.
 
     An Ensembl id is replaced by its symbol, a mouse gene by its human ortholog. Controls and combinations of genes (a+b) are
     left out.
     """
-    labels, label = np.unique(screen.perturbation, return_inverse=True)
+    perturbations = group_by(screen.perturbation)
+    labels, label = perturbations.names, perturbations.codes
     genes = perturbed_genes(labels, screen.genes, screen.facts.get("organism") or "human")
     single = np.array([not is_combination(name) for name in genes], dtype=bool)
     rows = np.flatnonzero(~screen.is_control & single[label])
     groups = group_by(genes.astype(object)[label[rows]])
-    return groups.names, group_means(embedding[rows], groups)
+    return groups.names, group_means(embedding.take(rows), groups)
 
 
 def genes_among(names: np.ndarray, screen: Screen) -> int:
@@ -197,4 +199,5 @@ TASK = Task(
     main_metric="recall_mean",
     not_applicable=not_applicable,
     run=run,
+    centers_perturbed=True,
 )

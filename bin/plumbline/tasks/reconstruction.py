@@ -104,7 +104,7 @@ def _predictor(view: View, rows: np.ndarray) -> tuple[Predict, str]:
 
 def _decode(view: View, rows: np.ndarray, n_genes: int) -> tuple[Predict, str]:
     train = np.flatnonzero(view.split.train)
-    how = plan(view.protocol, view.embedding.shape[1], n_genes, len(train), view.device)
+    how = plan(view.protocol, view.embedding.shape[1], n_genes, len(train), view.device, view.decoder_budget)
     if how.n_cells < len(train):
         train = np.sort(np.random.default_rng(view.seed).choice(train, how.n_cells, replace=False))
     inputs = np.ascontiguousarray(view.embedding[train], dtype=np.float32)
@@ -159,5 +159,6 @@ TASK = Task(
     run=run,
     needs_counts=True,
     uses_split=True,
+    uses_device=True,
     scores_predictors=True,
 )

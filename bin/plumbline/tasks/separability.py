@@ -5,9 +5,13 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from plumbline.common.random import sample_by_id
 from plumbline.data.splits import n_train
 from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc, placements
-from plumbline.metrics.probe import Layer, corrected_schedule, fit_linear, knn_k, knn_ranks, paper_schedule
+from plumbline.metrics.neighbours import QUERIES
+from plumbline.metrics.probe import Layer, knn_k, knn_ranks
+from plumbline.metrics.probe_budget import ProbePlan, fit, plan
+from plumbline.metrics.rows import Rows, Source, blocks, moments
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View
@@ -47,17 +51,18 @@ def run(view: View) -> list[Score]:
     """
     if view.embedding.shape[1] == 0:
         return TASK.absent("the model gives no embedding")
-    values = _standardised(view) if view.protocol == "corrected" else view.embedding
+    values = _standardised(view) if view.protocol == "corrected" else Rows(view.embedding)
     return [*_linear(view, values), *_knn(view, values), _auroc(view.compared() if view.compared else view)]
 
 
-def _standardised(view: View) -> np.ndarray:
-    train = view.embedding[view.split.train & ~view.screen.is_control]
+def _standardised(view: View) -> Rows:
+    """The embedding with features standardised on the train cells, controls left out."""
+    train = np.flatnonzero(view.split.train & ~view.screen.is_control)
     if not len(train):
-        return view.embedding
-    mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+        return Rows(view.embedding)
+    mean, deviation = moments(Rows(view.embedding, train))
     scale = np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)
-    return (view.embedding - mean.astype(np.float32)) / scale.astype(np.float32)
+    return Rows(view.embedding, shift=mean.astype(np.float32), scale=scale.astype(np.float32))
 
 
 def _classes(view: View, controls: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -78,46 +83,49 @@ def _why_not(view: View) -> str:
     return "" if len(test) else "no test cell of a train perturbation"
 
 
-def _linear(view: View, values: np.ndarray) -> list[Score]:
+def _linear(view: View, values: Source) -> list[Score]:
     metrics, reason = ("linear_top1", "linear_top5", "linear_balanced"), _why_not(view)
     if reason:
         return [Score.absent(metric, reason) for metric in metrics]
     train, train_code, test, code = _classes(view, controls=False)
-    schedule = (paper_schedule if view.protocol == "paper" else corrected_schedule)(len(train))
-    note = f"{schedule.epochs} epochs of minibatches of {schedule.batch}"
     n_classes = int(train_code.max()) + 1
-    ranks = _probe(values[train], train_code, n_classes, schedule, view).ranks(values[test], code)
+    how = plan(view.protocol, len(train), values.shape[1], n_classes, view.device, view.exact)
+    ranks = _probe(Rows(values, train), train_code, n_classes, how, view).ranks(Rows(values, test), code)
     names = view.screen.perturbation[test]
     return [
-        _accuracy("linear_top1", ranks < 1, names, note),
-        _top5("linear_top5", ranks, names, n_classes, note),
-        _accuracy("linear_balanced", ranks < 1, names, note, balanced=True),
+        _accuracy("linear_top1", ranks < 1, names, how.note),
+        _top5("linear_top5", ranks, names, n_classes, how.note),
+        _accuracy("linear_balanced", ranks < 1, names, how.note, balanced=True),
     ]
 
 
-def _probe(values: np.ndarray, code: np.ndarray, n_classes: int, schedule, view: View) -> Layer:
-    digest = hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=32)
-    digest.update(np.ascontiguousarray(code).data)
-    digest.update(repr((values.shape, n_classes, schedule, view.seed, view.device)).encode())
+def _probe(values: Source, code: np.ndarray, n_classes: int, how: ProbePlan, view: View) -> Layer:
+    digest = hashlib.blake2b(np.ascontiguousarray(code).data, digest_size=32)
+    for _, block in blocks(values):
+        digest.update(np.ascontiguousarray(block).data)
+    digest.update(repr((values.shape, n_classes, how, view.seed, view.device)).encode())
     key = digest.digest()
     if key not in _PROBES:
         if len(_PROBES) >= _PROBES_KEPT:
             del _PROBES[next(iter(_PROBES))]
-        _PROBES[key] = fit_linear(values, code, n_classes, schedule, view.seed, device=view.device)
+        _PROBES[key] = fit(values, code, n_classes, how, view.seed, view.device)
     return _PROBES[key]
 
 
-def _knn(view: View, values: np.ndarray) -> list[Score]:
+def _knn(view: View, values: Source) -> list[Score]:
     reason = _why_not(view)
     if reason:
         return [Score.absent(metric, reason) for metric in ("knn_top1", "knn_top5")]
     train, train_code, test, code = _classes(view, controls=view.protocol == "paper")
-    k = knn_k(len(train), view.protocol)
-    ranks = knn_ranks(values[train], train_code, values[test], code, k, view.threads, view.device)
+    k, note = knn_k(len(train), view.protocol), ""
+    if len(test) > QUERIES and view.protocol == "corrected" and not view.exact:
+        some = sample_by_id(view.screen.cell_id[test], QUERIES, f"kNN {view.seed}")
+        note, test, code = f", {QUERIES:,} of {len(test):,} test cells", test[some], code[some]
+    ranks = knn_ranks(Rows(values, train), train_code, Rows(values, test), code, k, view.threads, view.device)
     names = view.screen.perturbation[test]
     return [
-        _accuracy("knn_top1", ranks < 1, names, f"k = {k}"),
-        _top5("knn_top5", ranks, names, int(train_code.max()) + 1, f"k = {k}"),
+        _accuracy("knn_top1", ranks < 1, names, f"k = {k}{note}"),
+        _top5("knn_top5", ranks, names, int(train_code.max()) + 1, f"k = {k}{note}"),
     ]
 
 
@@ -148,7 +156,7 @@ def _auroc(view: View) -> Score:
     code = np.full(len(rows), -1)
     code[~control], names = pd.factorize(screen.perturbation[rows][~control].astype(object))
     batch = pd.factorize(screen.batch[rows].astype(object))[0]
-    cells = Cells(_standardised(view)[rows], code, batch, test[rows])
+    cells = Cells(Rows(_standardised(view), rows), code, batch, test[rows])
     if len(names) == 1:
         return _auroc_by_batch(metric, cells, screen.batch[rows], view.seed)
     auroc, n_cells = control_auroc(cells, len(names), view.seed)
@@ -185,4 +193,5 @@ TASK = Task(
     not_applicable=not_applicable,
     run=run,
     uses_split=True,
+    uses_device=True,
 )

@@ -1,11 +1,14 @@
 include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
 include { keepReason } from '../../../subworkflows/local/utils_failures/main'
+include { embedMemory ; embedTime } from '../../../subworkflows/local/utils_resources/main'
 
 // One process for all models: the script, the container and the settings ride in meta. It is aliased by where it runs (EMBED_CPU,
 // EMBED_GPU), so that a site can give each its resources.
 process EMBED_MODEL {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'process_sized'
+    memory { embedMemory(meta, counts) * task.attempt }
+    time { embedTime(meta) * task.attempt }
     beforeScript { task.ext.env_dir ? "export PATH='${task.ext.env_dir}/${meta.env}/bin':\$PATH" : '' }
     errorStrategy { keepReason(task, meta.id) }
     // `nextflow inspect` knows no task: it sees the image that most models use

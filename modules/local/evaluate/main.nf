@@ -1,10 +1,13 @@
 include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
 include { keepReason } from '../../../subworkflows/local/utils_failures/main'
+include { evaluateMemory ; evaluateTime } from '../../../subworkflows/local/utils_resources/main'
 
 process EVALUATE {
     tag "${meta.id}"
     label 'env_base'
-    label 'process_medium'
+    label 'process_sized'
+    memory { evaluateMemory(meta, counts) * task.attempt }
+    time { evaluateTime(meta) * task.attempt }
     errorStrategy { keepReason(task, meta.id) }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
@@ -17,14 +20,16 @@ process EVALUATE {
 
     script:
     // counts is an empty list for the tasks that do not read expression
-    def options = meta.subMap(['task', 'seeds', 'protocols', 'dataset', 'model', 'variant', 'code']) + ['n-draws': meta.n_draws, 'n-boot': meta.n_boot, 'fit-on': meta.fit_on]
+    // out of GPU memory is repeated on the CPU
+    def device = task.accelerator && task.previousTrace?.exit != 66 ? 'cuda' : 'cpu'
+    def options = meta.subMap(['task', 'seeds', 'protocols', 'dataset', 'model', 'variant', 'code']) + ['n-draws': meta.n_draws, 'n-boot': meta.n_boot, 'decoder-budget': meta.decoder_budget, 'fit-on': meta.fit_on, exact: meta.exact ?: null]
     """
     cat > arguments.json <<'ARGUMENTS'
     ${jsonArguments(options)}
     ARGUMENTS
     evaluate_embedding.py @arguments.json \\
         --embedding ${embedding} --tables ${tables} ${counts ? "--counts ${counts}" : ''} \\
-        --threads ${task.cpus} ${task.ext.args ?: ''} --output ${meta.id}
+        --device ${device} --threads ${task.cpus} ${task.ext.args ?: ''} --output ${meta.id}
     """
 
     stub:

@@ -1,11 +1,13 @@
-include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
+include { prepareMemory ; prepareTime } from '../../../subworkflows/local/utils_resources/main'
 
 process PREPARE {
     tag "${meta.id}"
     // its warnings about the data belong on the console
     debug true
     label 'env_base'
-    label 'process_medium'
+    label 'process_sized'
+    memory { prepareMemory(input) * task.attempt }
+    time { prepareTime(input) * task.attempt }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:
@@ -22,11 +24,7 @@ process PREPARE {
     cat > row.json <<'ROW'
     ${groovy.json.JsonOutput.toJson(meta.row)}
     ROW
-    cat > arguments.json <<'ARGUMENTS'
-    ${jsonArguments([seeds: meta.seeds])}
-    ARGUMENTS
-    prepare_dataset.py @arguments.json \\
-        --row row.json --input input/* ${cell_table ? '--cell-table cell_table/*' : ''} --catalogue ${catalogue} \\
+    prepare_dataset.py --row row.json --input input/* ${cell_table ? '--cell-table cell_table/*' : ''} --catalogue ${catalogue} \\
         --outdir ${meta.id} ${task.ext.args ?: ''}
     """
 

@@ -7,6 +7,8 @@ process REPORT {
     val meta
     path summary, stageAs: 'summary/*'
     path experiments, stageAs: 'experiments/*'
+    path maps, stageAs: 'maps/*'
+    path catalogue
 
     output:
     path 'report/*_mqc.*', emit: sections
@@ -16,7 +18,9 @@ process REPORT {
 
     script:
     """
-    report_scores.py --summary summary ${experiments ? '--experiments experiments' : ''} --outdir report ${task.ext.args ?: ''}
+    report_scores.py \\
+        --summary summary ${experiments ? '--experiments experiments' : ''} ${maps ? '--maps maps' : ''} --catalogue ${catalogue} \\
+        --outdir report ${task.ext.args ?: ''}
     """
 
     stub:

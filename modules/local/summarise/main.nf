@@ -11,6 +11,7 @@ process SUMMARISE {
     path items, stageAs: 'items/*'
     path provenance, stageAs: 'provenance/*'
     path tables, stageAs: 'tables/*/*'
+    path plans, stageAs: 'plans/*'
     path expected
     path models
     path published
@@ -20,13 +21,13 @@ process SUMMARISE {
     tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
 
     script:
-    def options = meta.subMap(['baseline', 'seed']) + ['n-boot': meta.n_boot, experiments: meta.experiments.join(',')]
+    def options = meta.subMap(['baseline', 'seed']) + ['n-boot': meta.n_boot, 'n-draws': meta.n_draws, 'decoder-budget': meta.decoder_budget, exact: meta.exact ?: null, experiments: meta.experiments.join(',')]
     """
     cat > arguments.json <<'ARGUMENTS'
     ${jsonArguments(options)}
     ARGUMENTS
     summarise_scores.py @arguments.json \\
-        --scores scores --items items --provenance provenance --data-reports tables --expected ${expected} \\
+        --scores scores --items items --provenance provenance --data-reports tables --plans plans --expected ${expected} \\
         --models ${models} --published ${published} \\
         --outdir summary ${task.ext.args ?: ''}
     """

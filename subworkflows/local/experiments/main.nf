@@ -97,7 +97,7 @@ workflow EXPERIMENTS {
     def code = ['hold_out_perturbations.py', 'prepare_dataset.py', 'describe_counts.py', 'ablate_integrity.py'].collectEntries { script -> [script, codeDigest([script])] }
     HOLD_OUT(ch_prepared.filter { 'objectives' in names }.map { id, counts, tables -> [[id: "${id}.heldout".toString(), seed: seed, code: code['hold_out_perturbations.py']], counts, tables] })
     PREPARE_HELD_OUT(
-        HOLD_OUT.out.part.map { meta, part, row -> [[id: meta.id, row: new groovy.json.JsonSlurper().parse(row), seeds: seeds, code: code['prepare_dataset.py']], part, []] },
+        HOLD_OUT.out.part.map { meta, part, row -> [[id: meta.id, row: new groovy.json.JsonSlurper().parse(row), code: code['prepare_dataset.py']], part, []] },
         catalogue,
     )
     DESCRIBE_COUNTS(ch_prepared.filter { 'count_distribution' in names }.map { id, counts, tables -> [[id: id, code: code['describe_counts.py']], counts, tables] })

@@ -3,6 +3,7 @@
 //
 
 include { codeDigest } from '../utils_code/main'
+include { failures } from '../utils_failures/main'
 include { didYouMean ; nearest } from '../utils_schema/main'
 include { samplesheetToList } from '../utils_sheet/main'
 
@@ -29,12 +30,11 @@ def taskNames() {
     return files("${projectDir}/bin/plumbline/tasks/*.py").collect { task -> task.baseName }.findAll { name -> name != '__init__' }.sort()
 }
 
-// what Nextflow must know of each task, read from its record: [ reconstruction: [needs_counts: true, scores_predictors: true], ... ]
+// what Nextflow must know of each task, read from its record: [ reconstruction: [needs_counts: true, uses_split: true, ..], .. ]
 def taskFlags() {
     return taskNames().collectEntries { name ->
         def lines = file("${projectDir}/bin/plumbline/tasks/${name}.py").readLines().collect { line -> line.trim() }
-        def flags = [needs_counts: 'needs_counts=True,' in lines, scores_predictors: 'scores_predictors=True,' in lines]
-        [name, flags]
+        [name, ['needs_counts', 'scores_predictors', 'uses_split', 'uses_device'].collectEntries { flag -> [flag, "${flag}=True,".toString() in lines] }]
     }
 }
 
@@ -104,7 +104,7 @@ def weightsOf(row, opts) {
     return folder
 }
 
-// rows of the sheet of data sets: [ [id, row, seeds], file or [], cell table or [] ]
+// rows of the sheet of data sets: [ [id, row], file or [], cell table or [] ]
 def selectedDatasets(opts) {
     def catalogue = readTable("${projectDir}/assets/catalogue.csv").collect { row -> row.name }
     return samplesheetToList(opts.input, "${projectDir}/assets/schema_input.json").collect { fields ->
@@ -113,7 +113,7 @@ def selectedDatasets(opts) {
             error("The data set ${row.name} has no path and is not in the catalogue.${nearest(row.name, catalogue)} Give a path, or one of: ${catalogue.join(', ')}.")
         }
         def files = ['path', 'cell_table'].collect { column -> row[column] ? file(row[column], glob: false) : [] }
-        [[id: row.name.toString(), row: row - row.subMap(['path', 'cell_table']), seeds: words(opts.seeds).join(',')]] + files
+        [[id: row.name.toString(), row: row - row.subMap(['path', 'cell_table'])]] + files
     }
 }
 
@@ -173,17 +173,55 @@ def embedMeta(name, dataset, spec, opts) {
     ]
 }
 
-// one meta map per embedding x task; embeddings requested only by experiments are scored under `corrected` alone
-def evaluateMeta(meta, task, digest, uses, opts) {
-    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'seeds'])
-    def protocols = inMainRun(uses) ? words(opts.protocols) : ['corrected']
-    def options = [protocols: protocols.join(','), n_draws: opts.n_draws, n_boot: opts.n_boot]
-    return about + options + [id: "${meta.id}.${task}".toString(), task: task, code: digest]
+// what PREPARE found out about a data set (dataset.json); a stub has nothing
+def factsOf(tables) {
+    return readObject(tables.resolve('dataset.json'))
+}
+
+// a JSON file; [:] where it is missing or empty
+def readObject(path) {
+    return path.exists() && path.size() ? new groovy.json.JsonSlurper().parse(path) : [:]
+}
+
+// the seeds of each EVALUATE of one embedding and task. Up to MANY_CELLS cells all seeds are one task, as starting it takes
+// longer than what it computes; beyond, each is its own, so that a further seed repeats nothing.
+def seedGroups(seeds, n_cells) {
+    def many_cells = 50_000
+    return (n_cells ?: 0) > many_cells ? words(seeds) : [seeds]
+}
+
+// one meta map per EVALUATE of an embedding and a task
+def evaluateMetas(meta, task, digest, uses, opts, flags, n_dimensions) {
+    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes']) + [n_dimensions: n_dimensions, task: task, code: digest, n_draws: opts.n_draws, n_boot: opts.n_boot, decoder_budget: opts.decoder_budget, exact: opts.exact]
+    def groups = seedGroups(meta.seeds, meta.n_cells)
+    return groups
+        .collect { seeds ->
+            // without a split, `paper` has nothing that depends on the seed: it is scored with the first
+            def protocols = protocolsFor(uses, opts).findAll { protocol -> protocol != 'paper' || flags.uses_split || seeds == groups[0] }
+            about + [id: evaluationId(meta, task, seeds).toString(), seeds: seeds, protocols: protocols.join(',')]
+        }
+        .findAll { evaluation -> evaluation.protocols }
+}
+
+// 'kang.pca.42.recall'; with the seeds where an embedding has more than one EVALUATE per task
+def evaluationId(meta, task, seeds) {
+    return "${meta.id}.${task}${seeds == meta.seeds ? '' : ".${seeds}"}"
+}
+
+// embeddings requested only by experiments are scored under `corrected` alone
+def protocolsFor(uses, opts) {
+    return inMainRun(uses) ? words(opts.protocols) : ['corrected']
 }
 
 // an embedding may be wanted by the main run, by experiments, or by both
 def inMainRun(uses) {
     return uses.any { use -> !use.experiment }
+}
+
+// whether the maps of a data set show an embedding: models of the main run, those refitted per seed once
+def isMapped(meta, uses, opts) {
+    def shown = uses.any { use -> !use.experiment && !(use.role in ['floor', 'ceiling', 'predictor']) }
+    return !opts.skip_maps && shown && meta.seed == words(opts.seeds)[0]
 }
 
 // predictors of expression have no embedding: some tasks score them nevertheless
@@ -193,14 +231,18 @@ def tasksFor(uses, tasks) {
     return wanted.findAll { task -> tasks.flags[task].scores_predictors || !predictor }
 }
 
-// every combination of embedding and task, so that a missing result appears as a row with status `failed` and the reason
-def expectedRuns(requests, tasks, failed) {
+// every combination of embedding and task, so that a missing result appears as a row with its status and the reason.
+// plans: data set -> what PLAN wrote of it; digests: task -> digest of its code
+def expectedRuns(requests, tasks, plans, digests, opts) {
+    def failed = failures()
     return requests.collectMany { meta, _weights, uses ->
         [tasksFor(uses, tasks), uses]
             .combinations()
             .collect { task, use ->
-                def failure = failed[meta.id] ?: failed["${meta.id}.${task}".toString()]
-                meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + [task: task, failure: failure ? "${failure.reason}; its folder: ${failure.folder}".toString() : '']
+                def ids = [meta.id] + ([meta.seeds] + words(meta.seeds)).collect { seeds -> evaluationId(meta, task, seeds).toString() }
+                def failure = ids.findResult { id -> failed[id] }
+                def said = [failure: failure ? "${failure.reason}; its folder: ${failure.folder}".toString() : '', not_applicable: plans[meta.dataset]?.not_applicable?.get(task) ?: '']
+                meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + said + [task: task, code: digests[task], protocols: protocolsFor(uses, opts).join(',')]
             }
     }
 }
@@ -211,7 +253,7 @@ def planOf(datasets, requests, tasks) {
     def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
     return [
         datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] },
-        embed: requests.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant']) },
-        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [dataset: meta.dataset, task: task] } },
+        embed: requests.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) },
+        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
     ]
 }

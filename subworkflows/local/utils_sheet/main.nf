@@ -20,13 +20,23 @@ def sheetRows(path, schema) {
     if (unreadable) {
         return [[], [unreadable]]
     }
-    def rows = table.collect { place, values -> [label: values.name ? "${place} (${values.name.toString().take(60)})".toString() : place, values: values] }
+    def rows = table.collect { place, values -> [label: values.name ? "${place} (${values.name.toString().take(60)})".toString() : place, values: besideSheet(values, path, schema)] }
     def columns = rows.collectMany { row -> row.values.keySet() as List }.unique()
     def unknown = columns.findAll { name -> !schema.items.properties.containsKey(name) }
     def messages = unknown.collect { name -> "there is no column '${name}'.${didYouMean(name, schema.items.properties.keySet())}".toString() }
     messages += rows ? [] : ['it has no rows']
     messages += rows.collectMany { row -> rowErrors(row, schema.items) }
     return [rows, messages + duplicates(rows, schema.uniqueEntries ?: schema.items.uniqueEntries ?: [])]
+}
+
+// paths are relative to where the run starts; one that is not there may lie beside the sheet
+def besideSheet(values, sheet, schema) {
+    return values.collectEntries { name, value ->
+        def text = value?.toString() ?: ''
+        def relative = schema.items.properties[name]?.format == 'file-path' && text ==~ /[\w.@+-][\w.@+\/-]*/
+        def beside = relative && !file(text).exists() ? file(sheet).resolveSibling(text) : null
+        [name, beside?.exists() ? beside.toUriString() : value]
+    }
 }
 
 def rowErrors(row, items) {

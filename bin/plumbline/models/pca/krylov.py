@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK = 64
+BLOCK = 64  # vectors multiplied at once, at most: fewer converge with fewer products, more with fewer passes
+MIN_BLOCK = 16
 MIN_BASIS = 1024  # up to this size (and that of the basis) the whole matrix is formed and solved directly
 TOLERANCE = 1e-4  # |A v - w v| relative to the smallest wanted eigenvalue; the eigenvalues' error is its square
 MAX_PRODUCTS = 400  # a multiple of CHECK_EVERY
 CHECK_EVERY = 4  # products between looks at the residual: a look costs the eigenpairs of the basis
+ORTHONORMAL = 1e-13  # of squared lengths and cosines
 NEGLIGIBLE = 1e-12  # of the largest eigenvalue: directions below it are rounding
 
 
@@ -28,22 +30,28 @@ class Eigenpairs:
     residual: float
 
 
-def top_eigenpairs(apply: Callable[[np.ndarray], np.ndarray], size: int, k: int) -> Eigenpairs:
+def top_eigenpairs(apply: Callable[[np.ndarray], np.ndarray], size: int, k: int, tolerance: float | None = None) -> Eigenpairs:
     """The ``k`` largest eigenpairs of a positive semi-definite matrix (size, size); fewer if its rank is lower.
 
     apply: (size, b) float64 -> the matrix times that block. The start block is fixed, so equal matrices give equal results.
+    tolerance: of the residual; TOLERANCE if None.
     """
-    basis_limit = 4 * (k + BLOCK)
-    if size <= max(MIN_BASIS, basis_limit):
+    if is_small(size, k):
         values, vectors = np.linalg.eigh(_symmetric(apply(np.eye(size))))
         return _positive(values[::-1][:k], vectors[:, ::-1][:, :k], 1, 0.0)
-    return _lanczos(apply, size, k, basis_limit)
+    return _lanczos(apply, size, k, TOLERANCE if tolerance is None else tolerance)
 
 
-def _lanczos(apply: Callable, size: int, k: int, basis_limit: int) -> Eigenpairs:
-    basis = np.empty((size, basis_limit + BLOCK), order="F")
-    inner = np.zeros((basis_limit + BLOCK, basis_limit + BLOCK))
-    block = np.linalg.qr(np.random.default_rng(0).standard_normal((size, BLOCK)))[0]
+def is_small(size: int, k: int) -> bool:
+    """Whether the whole matrix is formed and solved directly."""
+    return size <= max(MIN_BASIS, 4 * (k + BLOCK))
+
+
+def _lanczos(apply: Callable, size: int, k: int, tolerance: float) -> Eigenpairs:
+    width, basis_limit = min(BLOCK, max(MIN_BLOCK, k // 4)), 4 * (k + BLOCK)
+    basis = np.empty((size, basis_limit + width), order="F")
+    inner = np.zeros((basis_limit + width, basis_limit + width))
+    block = np.linalg.qr(np.random.default_rng(0).standard_normal((size, width)))[0]
     n = products = 0
     while products < MAX_PRODUCTS:
         products += 1
@@ -52,15 +60,16 @@ def _lanczos(apply: Callable, size: int, k: int, basis_limit: int) -> Eigenpairs
         image = apply(block)
         inner[:n, last] = basis[:, :n].T @ image
         inner[last, :n] = inner[:n, last].T
+        image -= basis[:, :n] @ inner[:n, last]
         block, rest = _next_block(image, basis[:, :n], np.abs(inner[:n, :n]).max())
         full = n + block.shape[1] > basis_limit
-        if not full and block.shape[1] and products % CHECK_EVERY:
+        if not full and block.shape[1] and (n < k or products % CHECK_EVERY):
             continue
         values, ritz = np.linalg.eigh(_symmetric(inner[:n, :n]))
         values, ritz = values[::-1], ritz[:, ::-1]
         wanted = min(k, n)
         residual = np.linalg.norm(rest @ ritz[last, :wanted], axis=0).max(initial=0) / max(values[wanted - 1], 1e-300)
-        if not block.shape[1] or (n >= k and residual <= TOLERANCE):
+        if not block.shape[1] or (n >= k and residual <= tolerance):
             break
         if full:
             n = _restart(basis, inner, values, ritz, min(2 * k, n))
@@ -70,14 +79,16 @@ def _lanczos(apply: Callable, size: int, k: int, basis_limit: int) -> Eigenpairs
 def _next_block(image: np.ndarray, basis: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
     """Orthonormal new directions (size, <= b) of ``image`` and its coefficients on them; none if it lies in the basis.
 
-    Orthonormalised through the small Gram matrix (Stathopoulos and Wu 2002, SVQB): matrix products only, several times
-    faster than a QR of a tall block. Repeated, because the square of the condition enters.
+    image: made orthogonal to the basis once already; twice is enough (Kahan and Parlett). Orthonormalised through the small
+    Gram matrix (Stathopoulos and Wu 2002, SVQB): matrix products only, several times faster than a QR of a tall block.
+    Repeated, because the square of the condition enters.
     """
-    for _ in range(2):  # twice is enough (Kahan and Parlett)
-        image = image - basis @ (basis.T @ image)
+    image = image - basis @ (basis.T @ image)
     directions = image
     for round_ in range(3):
         weights, axes = np.linalg.eigh(_symmetric(directions.T @ directions))
+        if round_ and np.abs(weights - 1).max(initial=0.0) < ORTHONORMAL:
+            break
         floor = (NEGLIGIBLE * abs(largest)) ** 2 if round_ == 0 else 0.0
         good = weights > max(floor, 1e-15 * weights.max(initial=0.0))
         directions = directions @ (axes[:, good] / np.sqrt(weights[good]))

@@ -1,7 +1,8 @@
 """Products of CSR blocks with tall dense matrices, on all cores (numba).
 
 The columns of the dense matrix are split into panels of WIDTH: a panel of 8,000 genes stays in the L2 cache, the threads
-share no output, and the order of sums, hence every bit of the result, does not depend on the number of threads.
+share no output, and the order of sums, hence every bit of the result, does not depend on the number of threads. The width
+of a panel is read from its array: a loop of constant length is unrolled before the compiler can make vectors of it.
 """
 
 import numba
@@ -10,7 +11,7 @@ import scipy.sparse as sp
 
 from plumbline.common.compiled import compiled
 
-WIDTH = 8
+WIDTH = 16
 
 
 def to_panels(matrix: np.ndarray) -> np.ndarray:
@@ -37,18 +38,29 @@ def small_indices(block: sp.csr_matrix) -> sp.csr_matrix:
 def add_gram_product(data, indices, indptr, vectors, image):
     """``image += B' (B vectors)`` for the CSR block B (n, size); vectors and image are panels, float64."""
     for panel in numba.prange(vectors.shape[0]):
-        source, target = vectors[panel], image[panel]
-        row = np.empty(WIDTH)
+        width = vectors.shape[2]
+        row = np.empty(width)
         for i in range(len(indptr) - 1):
             row[:] = 0.0
             for t in range(indptr[i], indptr[i + 1]):
-                x, gene = np.float64(data[t]), indices[t]
-                for c in range(WIDTH):
-                    row[c] += x * source[gene, c]
+                x, source = np.float64(data[t]), vectors[panel, indices[t]]
+                for c in range(width):
+                    row[c] += x * source[c]
             for t in range(indptr[i], indptr[i + 1]):
-                x, gene = np.float64(data[t]), indices[t]
-                for c in range(WIDTH):
-                    target[gene, c] += x * row[c]
+                x, target = np.float64(data[t]), image[panel, indices[t]]
+                for c in range(width):
+                    target[c] += x * row[c]
+
+
+@compiled(parallel=True, fastmath=True)
+def add_rare_rows(data, indices, indptr, dense, sums):
+    """``sums += R dense`` for the CSR block R (rare genes, n) and dense (n, size)."""
+    for gene in numba.prange(len(indptr) - 1):
+        row = sums[gene]
+        for t in range(indptr[gene], indptr[gene + 1]):
+            x, cell = data[t], dense[indices[t]]
+            for c in range(dense.shape[1]):
+                row[c] += x * cell[c]
 
 
 @compiled(parallel=True, fastmath=True)

@@ -3,7 +3,7 @@
 Architecture of the paper under test (arXiv:2410.13956): latent 256, one hidden layer of 512, no dropout, 8,000 highly
 variable genes. The batch is the decoder's covariate, as scVI is commonly used; the encoder does not see it
 (``encode_covariates`` False), so cells of batches that were not trained on are embedded by the same function as all others.
-Memory: the fitting cells' highly variable genes as CSR; the embedding itself is streamed.
+Memory: one copy of the fitting cells' highly variable genes as CSR (training_matrix.py); the embedding itself is streamed.
 """
 
 import os
@@ -23,6 +23,7 @@ from plumbline.common.errors import OUT_OF_MEMORY, NotApplicable, UserError
 from plumbline.counts.reading import Counts
 from plumbline.embedding.options import Options, Result
 from plumbline.models.runtime.devices import pick_device
+from plumbline.models.scvi.training_matrix import stacked
 from plumbline.models.shared.fitting import Fitting, at_least, choice, counts_share, fitting_part, transform, x_kind
 from plumbline.models.shared.variable_genes import select_genes
 
@@ -33,6 +34,7 @@ LIKELIHOODS = ("zinb", "nb", "poisson")
 INPUTS = ("counts", "lognorm")
 MIN_CELLS = 10
 BATCH_SIZE = 128  # scvi-tools' default
+MAX_LOADERS = 8
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ def training_data(plan: TrainingPlan, **columns: np.ndarray) -> "AnnData":
     from anndata import AnnData
 
     apply = reader(plan)
-    matrix = sp.vstack([apply(block) for _, block in plan.part.counts.blocks(plan.part.rows)], format="csr")
-    filled = np.flatnonzero(matrix.getnnz(axis=1))  # a cell without counts has no library size
+    blocks = (apply(block) for _, block in plan.part.counts.blocks(plan.part.rows))
+    matrix, filled = stacked(blocks, len(plan.genes), whole=plan.values == "counts")
     obs = {name: values[filled] for name, values in {"batch": plan.batch, **columns}.items()}
-    return AnnData(matrix[filled], obs=pd.DataFrame(obs, index=[str(i) for i in filled]))
+    return AnnData(matrix, obs=pd.DataFrame(obs, index=[str(i) for i in filled]))
 
 
 def train(plan: TrainingPlan, options: Options, device: str, **columns: np.ndarray) -> tuple:
@@ -122,9 +124,12 @@ def train(plan: TrainingPlan, options: Options, device: str, **columns: np.ndarr
 
 def fit(model, epochs: int, options: Options, device: str, **arguments) -> dict:
     """Train a model of scvi-tools for at most ``epochs``, stopped early; ``arguments`` are of its own ``train``."""
+    import scvi
     import torch
 
     accelerator, _, number = device.partition(":")
+    scvi.settings.dl_num_workers = n_loaders(accelerator, options.threads)
+    scvi.settings.dl_persistent_workers = scvi.settings.dl_num_workers > 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -147,18 +152,25 @@ def fit(model, epochs: int, options: Options, device: str, **arguments) -> dict:
     return {"epochs": len(model.history["elbo_train"]), "max_epochs": epochs, "early_stopping": True, "final": history}
 
 
+def n_loaders(accelerator: str, threads: int) -> int:
+    """Processes that prepare batches while a GPU trains, which waits for them otherwise; on a CPU they would take its cores."""
+    return min(MAX_LOADERS, threads - 1) if accelerator == "cuda" else 0
+
+
 def encode(counts: Counts, plan: TrainingPlan, model, device: str, encoders: tuple[str, ...] = ("z_encoder",)) -> np.ndarray:
     """The mean of q(z | x) of each encoder, side by side, streamed. Needs no batch: the encoders have no covariates."""
     import torch
 
     module, apply = model.module.to(device).eval(), reader(plan)
-    parts: list[np.ndarray] = []
+    values = np.empty((0, 0), dtype=np.float32)
     with torch.inference_mode():
-        for _, block in counts.blocks():
+        for rows, block in counts.blocks():
             x = torch.log1p(torch.from_numpy(apply(block).toarray()).to(device))
             found = [getattr(module, name)(x)[0] for name in encoders]  # a distribution, or its mean
-            parts.append(torch.cat([getattr(mean, "loc", mean) for mean in found], dim=1).cpu().numpy())
-    return np.concatenate(parts)
+            means = torch.cat([getattr(mean, "loc", mean) for mean in found], dim=1).cpu().numpy()
+            values = values if values.size else np.empty((counts.shape[0], means.shape[1]), dtype=np.float32)
+            values[rows] = means
+    return values
 
 
 def reader(plan: TrainingPlan) -> Callable[[sp.csr_matrix], sp.csr_matrix]:

@@ -12,6 +12,7 @@ from plumbline.common.errors import NotApplicable, UserError, did_you_mean
 from plumbline.counts.lognorm import log_normalise
 from plumbline.counts.reading import Counts
 from plumbline.data.facts import read_facts
+from plumbline.data.splits import read_split
 from plumbline.embedding.options import Options
 from plumbline.models.shared.fit_on import read_fit_on
 
@@ -61,7 +62,7 @@ class Fitting:
 def fitting_part(counts: Counts, options: Options) -> Fitting:
     """The cells that ``options.fit_on`` names (fit_on.py), of ``counts`` or of ``options.source``; joined by cell id.
 
-    Raises UserError without tables, for a seed without a split, for cells without a split, or an empty train part;
+    Raises UserError without tables, for cells that the tables do not know, or an empty train part;
     NotApplicable if the other data set holds values of another kind.
     """
     wanted = read_fit_on(options.fit_on, options.source is not None)
@@ -71,7 +72,7 @@ def fitting_part(counts: Counts, options: Options) -> Fitting:
     rows = np.arange(len(counts.cell_id))
     if wanted.part == "train":
         if tables is None:
-            raise UserError("--fit-on train needs --tables, the folder PREPARE wrote (splits.parquet). Or use --fit-on all.")
+            raise UserError("--fit-on train needs --tables, the folder PREPARE wrote. Or use --fit-on all.")
         rows = np.flatnonzero(_train_mask(counts, tables, options.seed))
     if not len(rows):
         raise UserError(f"The train part of split {options.seed} is empty. Use --fit-on all, or another seed.")
@@ -102,12 +103,7 @@ def _batches(counts: Counts, tables: Path | None) -> np.ndarray:
 
 
 def _train_mask(counts: Counts, tables: Path, seed: int) -> np.ndarray:
-    splits = pd.read_parquet(tables / "splits.parquet")
-    name = f"train_{seed}"
-    if name not in splits:
-        seeds = [column.removeprefix("train_") for column in splits if str(column).startswith("train_")]
-        raise UserError(f"splits.parquet has no split with seed {seed}; it has {', '.join(seeds) or 'none'}.")
-    return read_cells(tables, counts.cell_id, train=splits[name].to_numpy(dtype=bool))["train"].to_numpy()
+    return read_cells(tables, counts.cell_id, train=read_split(tables, seed).train)["train"].to_numpy()
 
 
 def read_cells(tables: Path, cell_id: np.ndarray, **columns: np.ndarray) -> pd.DataFrame:

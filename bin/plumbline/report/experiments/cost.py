@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.usage import duration
-from plumbline.experiments.cost import fit_costs, pareto_front
+from plumbline.experiments.cost import at_cells, fit_costs, pareto_front
 from plumbline.report.figures import bare, cost_axis, image, spaced, style
 from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, section, table, task_title
@@ -72,7 +72,7 @@ def _lines(run: Run, fits: pd.DataFrame) -> dict:
             axis.plot(part["n_cells"], part["seconds"], marker, color=colour, markersize=4, alpha=0.7, label=title[:28])
             line = fits[(fits["step"] == step) & (fits["name"] == name)].iloc[0]
             x = np.geomspace(part["n_cells"].min() / 1.5, part["n_cells"].max() * 1.5, 20)
-            axis.plot(x, line["seconds_base"] + line["seconds_per_cell"] * x, color=colour, linewidth=1)
+            axis.plot(x, at_cells(line, x), color=colour, linewidth=1)
         axis.set(xscale="log", yscale="log")
         axis.set_title(step.capitalize(), fontsize=9, loc="left", fontweight="bold")
         axis.set_xlabel("cells of the data set", fontsize=8)
@@ -80,20 +80,20 @@ def _lines(run: Run, fits: pd.DataFrame) -> dict:
         axis.tick_params(labelsize=7.5)
         bare(axis)
     axes[0].set_ylabel("seconds", fontsize=8)
-    about = "One point per task; lines: time = base + rate x cells, least squares on relative error."
+    about = "One point per task; lines: time = base + rate x work (cells, genes, dimensions, seeds), fitted to logarithms."
     return section("cost_lines", "Time by number of cells", about, image(figure, about), **PARENT)
 
 
 def _table(run: Run, fits: pd.DataFrame) -> dict:
     larger = [f"{size:,} cells" for size in SIZES]
-    head = ["Step", "Model or task", "Tasks", "Sizes measured", "Base, s", "Per 1,000 cells, s", "Median error", *larger]
+    head = ["Step", "Model or task", "Tasks", "Sizes measured", "Base, s", "Median error", *larger]
     body = []
-    for row in fits.itertuples():
-        title = task_title(row.name) if row.step == "EVALUATE" else run.titles.get(row.name, row.name)
-        larger = [duration(row.seconds_base + row.seconds_per_cell * size) for size in SIZES]
-        line = [f"{row.seconds_base:.1f}", f"{1000 * row.seconds_per_cell:.2f}", f"{100 * row.error:.0f} %"]
-        cells = [f'<td class="n">{text}</td>' for text in (row.n_tasks, row.n_sizes, *line, *larger)]
-        body.append([escape(row.step.capitalize()), escape(title), *cells])
+    for _, row in fits.iterrows():
+        title = task_title(row["name"]) if row["step"] == "EVALUATE" else run.titles.get(row["name"], row["name"])
+        larger = [duration(seconds) for seconds in at_cells(row, np.array(SIZES))]
+        line = [f"{row['seconds_base']:.1f}", f"{100 * row['error']:.0f} %"]
+        cells = [f'<td class="n">{text}</td>' for text in (row["n_tasks"], row["n_sizes"], *line, *larger)]
+        body.append([escape(row["step"].capitalize()), escape(title), *cells])
     about = (
         "The right columns are extrapolated from this run: order-of-magnitude estimates; run times depend on the hardware. "
         "<code>./plumb estimate</code> applies the same lines (steps.tsv) before a run."

@@ -1,0 +1,119 @@
+"""The output folder of a run as the contents of bundles: one per data set and model of its main part."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from plumbline.bundles.digests import data_identity
+from plumbline.bundles.submission import default_revision, stated_of
+from plumbline.bundles.writing import Contents
+from plumbline.common.errors import UserError, did_you_mean
+from plumbline.common.files import read_json_object, reading, sha256
+
+_SAME = ["dataset", "variant", "fit_on"]
+
+
+@dataclass(frozen=True)
+class RunOutput:
+    """The folder that a run left (``--outdir``). comparisons: of the main run, without those of experiments."""
+
+    folder: Path
+    about: dict
+    scores: pd.DataFrame
+    comparisons: pd.DataFrame
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(data set, variant) with at least one score."""
+        scored = self.comparisons[self.comparisons["status"] == "ok"]
+        return sorted(set(map(tuple, scored[["dataset", "variant"]].to_numpy().tolist())))
+
+    def chosen(self, datasets: str, variants: str) -> list[tuple[str, str]]:
+        """The pairs of these names (comma-separated; '' for all). Raises UserError for an unknown name."""
+        pairs = self.pairs
+        for place, text in ((0, datasets), (1, variants)):
+            names = [name for name in text.split(",") if name]
+            known = sorted({pair[place] for pair in pairs})
+            for name in names:
+                if name not in known:
+                    raise UserError(f"{self.folder} has no scores of {name!r}.{did_you_mean(name, known)}")
+            pairs = [pair for pair in pairs if not names or pair[place] in names]
+        return pairs
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is the output of a run."""
+    return (folder / "about.json").is_file()
+
+
+def read_output(folder: Path) -> RunOutput:
+    """Read what a run left. Raises UserError if it is something else, or of a version that did not state enough."""
+    if not is_run(folder):
+        raise UserError(f"{folder} is not the output folder of a run: it has no about.json. Give the --outdir of ./plumb run.")
+    about = read_json_object(folder / "about.json")
+    if not {"plumbline", "n_draws", "decoder_budget", "exact"} <= set(about):
+        raise UserError(f"{folder} was made by a version of plumbline that did not record how it scored. Run the same "
+                        "command again with -resume.")  # fmt: skip
+    with reading(folder):
+        scores, comparisons = (pd.read_parquet(folder / f"{name}.parquet") for name in ("scores", "comparisons"))
+    return RunOutput(folder, about, scores, comparisons[comparisons["experiment"] == ""])
+
+
+def contents_of(run: RunOutput, dataset: str, variant: str, revision: str = "", stated: dict | None = None) -> Contents:
+    """One model of a run on one data set. stated: what the submitter says of the model, over what models.csv does."""
+    comparisons = run.comparisons[(run.comparisons["dataset"] == dataset) & (run.comparisons["variant"] == variant)]
+    first = comparisons.iloc[0]
+    same = (run.scores[_SAME] == [dataset, variant, first["fit_on"]]).all(axis=1)
+    scores, version = run.scores[same], str(run.about["plumbline"])
+    seeds = _seeds(scores)
+    embeddings = embeddings_of(run, dataset, variant, seeds)
+    identity = data_identity(run.folder / "data" / dataset / "tables", seeds)
+    wanted = [(name, "==", first[name]) for name in _SAME]
+    model = {name: str(first[name]) for name in ("variant", "model", "role", "fit_on")}
+    model["title"] = run.about["models"].get(variant, {}).get("title") or variant
+    return Contents(
+        plumbline=version,
+        model=model | {"revision": revision or default_revision(variant, version, sha256(embeddings[0][0]))},
+        dataset=identity,
+        tasks={task: _task(run.about["tasks"][task], part, dataset) for task, part in scores.groupby("task")},
+        settings={
+            "baseline": run.about["baseline"],
+            "seeds": seeds,
+            "protocols": sorted(scores["protocol"].unique()),
+            **{name: run.about[name] for name in ("n_draws", "n_boot", "decoder_budget", "exact")},
+        },
+        submission=stated_of(variant, identity) | (stated or {}),
+        embeddings=embeddings,
+        scores=scores,
+        comparisons=comparisons,
+        items=pd.read_parquet(run.folder / "items.parquet", filters=wanted),
+    )
+
+
+def _seeds(scores: pd.DataFrame) -> list[int]:
+    """The split seeds in the order of the run: its first is the one that `paper` uses where a task needs no split."""
+    paper = scores[scores["protocol"] == "paper"].groupby("task")["seed"].unique()
+    first = {int(seeds[0]) for seeds in paper if len(seeds) == 1}
+    return sorted((int(seed) for seed in scores["seed"].unique()), key=lambda seed: (seed not in first, seed))
+
+
+def _task(about: dict, scores: pd.DataFrame, dataset: str) -> dict:
+    main = about["main_metric"].get(dataset, "")
+    codes = [code for code in scores["code"].unique() if code]
+    return {"version": about["version"], "rules": about["rules"], "code": codes[0] if codes else "", "main_metric": main}
+
+
+def embeddings_of(run: RunOutput, dataset: str, variant: str, seeds: list[int]) -> list[tuple[Path, list[int]]]:
+    """The embeddings of a model: one, or one per seed, as the pipeline names them."""
+    folder = run.folder / "embeddings"
+    single = folder / f"{dataset}.{variant}.npz"
+    if single.is_file():
+        return [(single, seeds)]
+    found = [(folder / f"{dataset}.{variant}.{seed}.npz", [seed]) for seed in seeds]
+    missing = [path for path, _ in found if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"{missing[0]} is missing: the run's folder is not complete. Copy all of it, or run again with -resume."
+        )
+    return found

@@ -1,0 +1,125 @@
+"""Mean pairwise cosines of many draws of cells: the null of consistency.
+
+With unit rows u, the mean cosine over the pairs of n cells is (|sum of u|^2 - n) / (n (n - 1)), and |sum of u|^2 adds up over
+dimensions. So two million cells of 1,280 dimensions need not be in memory at once: as many dimensions are taken at a time as
+fit, and the same draws are made for each of these parts.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from plumbline.metrics.draws import LANES, add_square_lengths, draw_cells
+from plumbline.metrics.groups import enough_relabellings
+from plumbline.metrics.units import row_lengths
+from plumbline.scoring.vectors import Vectors
+
+HELD_BYTES = 3 * 2**29  # of unit rows
+GROUP_BYTES = 2**26  # of the draws of perturbations that are summed together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relabelled:
+    """One perturbation: positions of the cells tested (``own``) and of all its cells; from each of its batches, the positions
+    low:high, ``wanted`` cells are drawn among own and ``others``. state: of its random generator, moved on by every draw."""
+
+    own: np.ndarray
+    everyone: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    wanted: np.ndarray
+    others: np.ndarray
+    state: np.ndarray
+
+    @property
+    def can_be_relabelled(self) -> bool:
+        """Whether it has a pair of cells, and enough relabellings for a p value."""
+        return len(self.own) > 1 and enough_relabellings(self.wanted, self.others)
+
+
+def pair_means(vectors: Vectors, order: np.ndarray, items: list[Relabelled], n_draws: int, threads: int) -> np.ndarray:
+    """Mean pairwise cosine of the tested cells, and of the next ``n_draws`` draws, of each perturbation: (items, 1 + n_draws).
+
+    order: row of each position. Every item's generator is moved on by these draws.
+    """
+    length, groups = _lengths(vectors)[order], _groups(items, n_draws)
+    n, squares = np.array([len(item.own) for item in items])[:, None], np.zeros((len(items), 1 + n_draws))
+    alone = np.zeros_like(squares) + n
+    for columns in _columns(*vectors.shape):
+        slabs = _slabs(vectors.dimensions(columns), order, length)
+
+        def add(group: slice, slabs: np.ndarray = slabs) -> list[np.ndarray]:
+            drawn, states = _drawn(items[group], n_draws, len(order))
+            _add(slabs, items[group], drawn, squares[group])
+            if not length.all():
+                alone[group] = [(length[cells] > 0).sum(axis=0) for cells in drawn]
+            return states
+
+        with ThreadPoolExecutor(threads) as pool:
+            states = [state for of_group in pool.map(add, groups) for state in of_group]
+    for item, state in zip(items, states, strict=True):
+        item.state[:] = state
+    return np.clip((squares - alone) / (n * (n - 1)), -1, 1)
+
+
+def _lengths(vectors: Vectors) -> np.ndarray:
+    """Length of each vector, (n,) float32; 0 for one without a direction."""
+    length = np.zeros(len(vectors), dtype=np.float32)
+    for positions, block in vectors.blocks():
+        length[positions] = row_lengths(block)
+    return length
+
+
+def _groups(items: list[Relabelled], n_draws: int) -> list[slice]:
+    """Cuts of the perturbations into those that are summed together."""
+    size = np.cumsum([4 * (1 + n_draws) * (len(item.own) + LANES) for item in items]) // GROUP_BYTES
+    cuts = [0, *(np.flatnonzero(np.diff(size)) + 1).tolist(), len(items)]
+    return [slice(start, stop) for start, stop in pairwise(cuts)]
+
+
+def _columns(n: int, d: int) -> Iterator[slice]:
+    step = max(LANES, HELD_BYTES // (4 * max(n, 1)) // LANES * LANES)
+    return (slice(start, min(start + step, d)) for start in range(0, d, step))
+
+
+def _slabs(vectors: Vectors, order: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Unit vectors in the order of the positions, LANES dimensions at a time: (slabs, n, LANES), filled up with zeros."""
+    n, d = vectors.shape
+    slabs, position = np.zeros((-(-d // LANES), n, LANES), dtype=np.float32), np.empty(n, dtype=np.int64)
+    position[order] = np.arange(n)
+    for rows, block in vectors.blocks():
+        places = position[rows]
+        unit = block / np.where(length[places] > 0, length[places], 1)[:, None]
+        for slab, start in enumerate(range(0, d, LANES)):
+            part = unit[:, start : start + LANES]
+            slabs[slab, places, : part.shape[1]] = part
+    return slabs
+
+
+def _drawn(items: list[Relabelled], n_draws: int, n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Positions of the tested cells (column 0) and of the draws after them, (cells, 1 + n_draws) per item; states after it."""
+    stamp, barred = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.bool_)
+    found, states = [], []
+    for number, item in enumerate(items):
+        cells, state = np.empty((len(item.own), 1 + n_draws), dtype=np.int32), item.state.copy()
+        cells[:, 0] = item.own
+        barred[item.everyone], barred[item.own] = True, False  # its cells that are not tested take no part
+        draw_cells(barred, item.low, item.high, item.wanted, stamp, number * n_draws, state, cells)
+        barred[item.everyone] = False
+        found.append(cells)
+        states.append(state)
+    return found, states
+
+
+def _add(slabs: np.ndarray, items: list[Relabelled], drawn: list[np.ndarray], out: np.ndarray) -> None:
+    """Add the squared lengths of the sums of the drawn cells to out (items, draws), batch by batch."""
+    which = np.repeat(np.arange(len(items)), [len(item.own) for item in items])
+    column = np.concatenate([np.arange(len(item.own)) for item in items])
+    batch = np.argsort(np.concatenate([np.repeat(item.low, item.wanted) for item in items]), kind="stable")
+    begins = np.cumsum([0, *(cells.size for cells in drawn)])[:-1]
+    flat = np.concatenate([cells.ravel() for cells in drawn])
+    total = np.empty((*out.shape, LANES), dtype=np.float32)
+    add_square_lengths(slabs, flat, begins, which[batch], column[batch], total, out)

@@ -1,0 +1,70 @@
+"""Some rows of a large embedding, standardised or projected when they are read: never a copy of all cells.
+
+What is called a source of rows has ``shape`` and gives float32 rows for an array of row numbers: a numpy array, an embedding
+mapped from disk, or ``Rows`` of either.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+HELD = 2**26  # numbers (256 MB of float32) up to which a table is held in memory; above, it is read in blocks of half of it
+
+Source = Any  # np.ndarray, Rows, or an embedding mapped from disk
+
+
+class Rows:
+    """Rows of a source: less ``shift`` (d,), divided by ``scale`` (d,), times ``axes`` (d, r), where these are given."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(
+        self,
+        source: Source,
+        rows: np.ndarray | None = None,
+        shift: np.ndarray | None = None,
+        scale: np.ndarray | None = None,
+        axes: np.ndarray | None = None,
+    ) -> None:
+        self.source, self.shift, self.scale, self.axes = source, shift, scale, axes
+        self.rows = np.arange(source.shape[0]) if rows is None else rows
+        self.shape = (len(self.rows), source.shape[1] if axes is None else axes.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
+        values = self.source[self.rows[rows]]
+        values = values if self.shift is None else values - self.shift
+        values = values if self.scale is None else values / self.scale
+        return np.asarray(values if self.axes is None else values @ self.axes, dtype=np.float32)
+
+
+def between(source: Source, start: int, stop: int) -> np.ndarray:
+    """Rows start .. stop - 1 of a source; of an array without copying them."""
+    return source[start:stop] if isinstance(source, np.ndarray) else source[np.arange(start, min(stop, source.shape[0]))]
+
+
+def blocks(source: Source, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+    """A source in blocks of ``size`` rows (as many as half of HELD has by default): (which rows, their values)."""
+    n, d = source.shape
+    size = size or max(1, HELD // 2 // max(d, 1))
+    return ((slice(start, min(start + size, n)), between(source, start, start + size)) for start in range(0, n, size))
+
+
+def fits(source: Source) -> bool:
+    """Whether a source is small enough to be held in memory."""
+    return source.shape[0] * source.shape[1] <= HELD
+
+
+def held(source: Source) -> Source:
+    """A source as an array where that fits in memory, else as it is."""
+    return between(source, 0, source.shape[0]) if fits(source) else source
+
+
+def moments(source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (d,) of the rows of a source, float64, in two passes."""
+    mean = sum(block.sum(axis=0, dtype=np.float64) for _, block in blocks(source)) / source.shape[0]
+    square = sum(((block - mean) ** 2).sum(axis=0) for _, block in blocks(source)) / source.shape[0]
+    return mean, np.sqrt(square)

@@ -1,0 +1,183 @@
+"""Mean average precision of profiles, as copairs (Kalinin et al. 2025): activity and consistency (protocol, task 8).
+
+`map_activity`: profiles of one perturbation in several batches, against controls. `map_consistency`: perturbations of the
+members of one CORUM complex, against the other complexes.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from plumbline.common.random import seed_of
+from plumbline.genes.combinations import is_combination
+from plumbline.genes.relationships import complexes, perturbed_genes
+from plumbline.metrics.average_precision import Activity, Consistency
+from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
+from plumbline.metrics.ranks import ALPHA
+from plumbline.metrics.repeats import Effects, control_profiles, effects, labels_of, parting_for
+from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.scores import Items, Score, counted
+from plumbline.scoring.screen import View
+from plumbline.scoring.stats import bh
+from plumbline.tasks import recall
+
+COMPARES = {"compares_controls": True}
+METRICS = (
+    Metric(name="map_activity", title="mAP, activity (replicates against controls)", **COMPARES),
+    Metric(
+        name="map_activity_pct",
+        title="percent of perturbations active, q ≤ 0.05",
+        unit="%",
+        highest=100,
+        chance=0.0,
+        **COMPARES,
+    ),
+    Metric(name="map_consistency", title="mAP, consistency (CORUM complexes)"),
+    Metric(name="map_consistency_pct", title="percent of complexes consistent, q ≤ 0.05", unit="%", highest=100, chance=0.0),
+)
+ACTIVITY, CONSISTENCY = ("map_activity", "map_activity_pct"), ("map_consistency", "map_consistency_pct")
+MAX_REPEATS = 8  # profiles of one perturbation: of more batches, several make one profile
+MAX_CONTROLS, MIN_CONTROLS = 16, 3  # profiles of controls in each part; one of them is kept for the null
+MIN_PROFILES = 8  # profiles of controls that a part should have, be they smaller than those of perturbations
+MIN_MEMBERS = 3  # perturbed members below which a complex is not scored
+MIN_CANDIDATES = 5  # genes without a complex in common, for each member
+MIN_COMPLEXES = 3
+
+
+def not_applicable(facts: dict) -> str:
+    """Why the task does not apply to this data set; '' if it does."""
+    if facts["n_perturbations"] < 1:
+        return "the data set has no perturbation"
+    return "" if facts["has_controls"] else "profiles are differences to control cells, and the data set has none"
+
+
+def run(view: View) -> list[Score]:
+    """Mean average precision (0..1) and the share of groups with q <= 0.05 (percent).
+
+    map_activity, _pct: perturbations with profiles in two parts of the data or more (batches, else guides, else cells).
+    map_consistency, _pct: CORUM complexes with three perturbed members or more; one profile per gene.
+    """
+    if view.protocol == "paper":
+        return TASK.absent("not part of the paper's protocol")
+    return [*_activity(view.compared() if view.compared else view), *_consistency(view)]
+
+
+def _activity(view: View) -> list[Score]:
+    labels = labels_of(view.screen)
+    kind, parting = parting_for(labels)
+    part = parting(labels, MAX_REPEATS if kind == "batches" else 4, seed_of(view.seed, "repeats"))
+    found = effects(view.embedding, labels, part)
+    n_controls = np.bincount(part[labels.is_control & (part >= 0)], minlength=int(part.max(initial=0)) + 1)
+    size = _size(found, n_controls)
+    controls = control_profiles(view.embedding, labels, part, size, MAX_CONTROLS, seed_of(view.seed, "control profiles"))
+    usable = np.flatnonzero(np.bincount(controls.part, minlength=len(size)) >= MIN_CONTROLS)
+    if len(usable) < 2:
+        few = f"{counted(len(usable), 'part')} of the {kind} have controls for {MIN_CONTROLS} profiles; 2 are needed"
+        return [Score.absent(metric, few) for metric in ACTIVITY]
+    table = _active(found, Activity(found.values, controls, n_controls, view.n_draws, view.seed), usable)
+    missing = len(pd.unique(view.screen.perturbation[~view.screen.is_control])) - len(table)
+    left_out = f"{counted(missing, 'perturbation')} without two profiles or {MIN_RELABELLINGS} relabellings not scored"
+    note = f"profiles: {kind}; {left_out}" if missing else f"profiles: {kind}"
+    if table.empty:
+        return [Score.absent(metric, note) for metric in ACTIVITY]
+    names, value, p = table["name"].to_numpy(dtype=str), table["value"].to_numpy(), table["p"].to_numpy()
+    mean = Items("perturbation", names, value, np.ones(len(value)), extra={"value": value})
+    return [
+        Score.of("map_activity", mean, reason=f"{note}; chance {table['chance'].mean():.3f}"),
+        _significant("map_activity_pct", "perturbation", names, p, value, note),
+    ]
+
+
+def _size(found: Effects, n_controls: np.ndarray) -> np.ndarray:
+    """Cells in a profile of controls in each part, (parts,): as many as in the median effect, fewer where controls are few."""
+    sizes = pd.Series(found.n_cells).groupby(found.part).median()
+    typical = sizes.reindex(range(len(n_controls))).fillna(1).to_numpy().astype(np.int64)
+    return np.clip(typical, 1, np.maximum(n_controls // MIN_PROFILES, 1))
+
+
+def _active(found: Effects, activity: Activity, usable: np.ndarray) -> pd.DataFrame:
+    rows = pd.DataFrame({"code": found.code, "part": found.part, "row": np.arange(len(found.code))})
+    scored = []
+    for code, own in rows[rows["part"].isin(usable)].groupby("code"):
+        part = own["part"].to_numpy()
+        if len(own) > 1 and len(activity.null(part)) >= MIN_RELABELLINGS:
+            value = activity.observed(own["row"].to_numpy(), part)
+            scored.append((found.names[code], value, activity.p_value(value, part), activity.null(part).mean()))
+    return pd.DataFrame(scored, columns=["name", "value", "p", "chance"])
+
+
+def _consistency(view: View) -> list[Score]:
+    reason = recall.not_applicable(view.screen.facts)
+    if reason:
+        return [Score.absent(metric, reason) for metric in CONSISTENCY]
+    found = _gene_effects(view)
+    annotated, sets, related = _complexes_of(found.names)
+    if len(sets) < MIN_COMPLEXES:
+        few = f"{counted(len(sets), 'CORUM complex')} with {MIN_MEMBERS} perturbed members; at least {MIN_COMPLEXES} are needed"
+        return [Score.absent(metric, few) for metric in CONSISTENCY]
+    names = found.names[annotated]
+    result = Consistency(found.values[annotated], list(sets.values()), related, view.seed)
+    members, null = result.observed(), result.null(view.n_draws, seed_of(view.seed, "permuted genes"))
+    value = np.array([part.mean() for part in members])
+    p = ((null >= value[:, None] - 1e-12).sum(axis=1) + 1) / (null.shape[1] + 1)
+    note = f"{len(annotated)} perturbed genes are in a complex, {len(sets)} complexes are scored"
+    mean = Score.of("map_consistency", _by_gene(names, sets, members), reason=f"{note}; chance {null.mean():.3f}")
+    return [mean, _significant("map_consistency_pct", "complex", np.array(list(sets)), p, value, note)]
+
+
+def _by_gene(names: np.ndarray, sets: dict[str, np.ndarray], found: list[np.ndarray]) -> Items:
+    """The mean over complexes of the mean over their members, as sums over genes: complexes share genes."""
+    gene, size = np.concatenate(list(sets.values())), np.concatenate([np.full(len(part), len(part)) for part in found])
+    top = np.bincount(gene, np.concatenate(found) / size, minlength=len(names))
+    bottom = np.bincount(gene, 1.0 / size, minlength=len(names))
+    return Items("gene", names[bottom > 0], top[bottom > 0], bottom[bottom > 0])
+
+
+def _gene_effects(view: View) -> Effects:
+    """The effect of each perturbed gene, named as the relationships name it; combinations of genes are left out."""
+    labels, screen = labels_of(view.screen), view.screen
+    found = group_by(screen.perturbation)
+    names, code = found.names, found.codes
+    genes = perturbed_genes(names, screen.genes, screen.facts.get("organism") or "human")
+    single = np.array([not is_combination(name) for name in genes], dtype=bool)
+    part = np.where(single[code] | screen.is_control, 0, -1)
+    return effects(view.embedding, replace(labels, perturbation=genes[code]), part)
+
+
+def _complexes_of(names: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """Which ``names`` are in any complex; the complexes to score, as places among these; and who shares a complex (mask).
+
+    A complex needs enough members and candidates; of several with the same perturbed members the first is scored.
+    """
+    known = {name: np.flatnonzero(np.isin(names, members)) for name, members in complexes().items()}
+    annotated = np.unique(np.concatenate([*known.values(), np.zeros(0, dtype=np.int64)]))
+    related = np.eye(len(annotated), dtype=bool)
+    known = {name: np.searchsorted(annotated, members) for name, members in known.items()}
+    for members in known.values():
+        related[np.ix_(members, members)] = True
+    free, first = (~related).sum(axis=1), {}
+    for name, members in known.items():
+        if len(members) >= MIN_MEMBERS and free[members].min() >= MIN_CANDIDATES:
+            first.setdefault(tuple(members.tolist()), name)
+    return annotated, {name: np.array(members) for members, name in first.items()}, related
+
+
+def _significant(metric: str, kind: str, names: np.ndarray, p: np.ndarray, value: np.ndarray, note: str) -> Score:
+    """Percentage of the groups with q <= 0.05."""
+    extra = {"p": p, "q": bh(p), "value": value}
+    return Score.of(metric, Items(kind, names, 100.0 * (extra["q"] <= ALPHA), np.ones(len(p)), extra=extra), reason=note)
+
+
+TASK = Task(
+    name="map",
+    version="1",
+    title="Average precision of profiles",
+    question="Whether profiles of one perturbation are nearer to each other than to controls, and those of one complex than to "
+    "other genes.",
+    order=25,
+    metrics=METRICS,
+    main_metric="map_activity",
+    not_applicable=not_applicable,
+    run=run,
+)

@@ -1,0 +1,25 @@
+// prints what tasks of some sizes ask for, and which EVALUATE an embedding has, for test_resources.py
+
+include { embedMemory ; evaluateMemory ; evaluateTime ; prepareMemory } from '../../subworkflows/local/utils_resources/main'
+include { evaluateMetas } from '../../subworkflows/local/utils_plumbline/main'
+
+workflow {
+    def sizes = [n_cells: 2_000_000, n_genes: 8000, n_dimensions: 256, seeds: '42']
+    def shown = [
+        stub: evaluateMemory([seeds: '42'], []),
+        large: evaluateMemory(sizes, []),
+        wide: evaluateMemory(sizes + [n_dimensions: 1280], []),
+        with_counts: evaluateMemory(sizes, [1]),
+        minutes: evaluateTime(sizes),
+        minutes_of_two_seeds: evaluateTime(sizes + [seeds: '42,43']),
+        h5ad: prepareMemory(file(params.h5ad)),
+        mtx: prepareMemory(file(params.tar)),
+        gpu: embedMemory([device: 'gpu'], file(params.h5ad)),
+    ]
+    def meta = [id: 'd.random', dataset: 'd', seeds: '42,43', n_cells: params.n_cells]
+    def opts = [protocols: 'paper,corrected', n_draws: 9, n_boot: 9]
+    [true, false].each { split ->
+        evaluateMetas(meta, 'recall', 'ab12', [[experiment: '']], opts, [uses_split: split], 64).each { one -> println("EVALUATE ${split ? 'split' : 'all'} ${one.id} ${one.seeds} ${one.protocols}") }
+    }
+    shown.each { name, value -> println("${name}=${name.startsWith('minutes') ? value.toMinutes() : value.toMega()}") }
+}
