@@ -55,9 +55,9 @@ What this says, and what it does not:
 - The number of repeats is what processors allowed, not 400: a share of 5 % is known to about ± 3 points, so no metric is
   shown to be inside its goal, only not outside. Without an asterisk is not the same as right.
 - `consistency_fdr_pct` has intervals that are too narrow: it gets no verdict and no rank (`uncalibrated` in its record).
-- Differences of recall, of batch mixing and under no effect are told too rarely rather than too often on few genes. On effects that complexes share (`strong`:
-  0.8 of their variance) intervals of percentages are somewhat too narrow, because perturbations of one complex are not
-  independent of each other.
+- Differences of recall, of batch mixing and under no effect are told too rarely rather than too often on few genes. On
+  effects that complexes share (`strong`: 0.8 of their variance) intervals of percentages are somewhat too narrow, because
+  perturbations of one complex are not independent of each other.
 - Not measured: reconstruction (its decoder is too expensive for hundreds of repeats), retrieval, map and geometry, the
   protocol `paper`, data sets with one perturbation, `weak` effects.
 - Under no effect, `magnitude_pct` and `consistency_pct` are the level of their p values (5 % is right), `recall_mean` is at
