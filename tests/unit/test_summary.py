@@ -549,8 +549,8 @@ def test_unit_values():
 def test_the_p_values_of_another_metric_of_the_task_are_not_this_ones():
     """Metrics of a task share a file: the column of one is empty for the others."""
     about = {"unit_kind": "gene", "unit": ["a", "b"], "numerator": 1.0, "denominator": 2.0, "offset": 0.0, "scale": 1.0}
-    assert tables._items(pd.DataFrame(about | {"p": np.nan})).extra == {}
-    assert list(tables._items(pd.DataFrame(about | {"p": [0.1, np.nan]})).extra) == ["p"]
+    assert tables.items_of(pd.DataFrame(about | {"p": np.nan})).extra == {}
+    assert list(tables.items_of(pd.DataFrame(about | {"p": [0.1, np.nan]})).extra) == ["p"]
 
 
 def test_published_scores_come_beside_ours_on_the_same_scale(root):
