@@ -53,7 +53,7 @@ def made_records() -> dict[str, Task]:
 
 
 def _made_record(real: Task, main: str, metrics: list[str]) -> Task:
-    some = tuple(real.metric(name) for name in metrics)
+    some = tuple(replace(real.metric(name), uncalibrated="") for name in metrics)  # made units are independent
     # but for percentages, no metric has bounds: made scores lie where they may
     free = tuple(m if m.unit == "%" else replace(m, lowest=-np.inf, highest=np.inf) for m in some)
     choose = (lambda facts: "auroc_control" if facts["n_perturbations"] < 3 else main) if real.choose_main else None

@@ -12,7 +12,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from plumbline.common.errors import UserError
 from plumbline.genes import relationships
 from plumbline.genes.relationships import SOURCES, complexes, known_pairs
-from plumbline.metrics.recall import cluster_separation, in_band, known_among, pairwise_cosines, precision_by_gene, recalled
+from plumbline.metrics.recall import band_of, cluster_separation, in_band, known_among, pairwise_cosines, recalled
 from plumbline.metrics.units import unit_rows
 from plumbline.scoring.stats import interval
 from plumbline.tasks import recall
@@ -105,20 +105,28 @@ def test_known_among():
     assert len(known_among(np.zeros(0, dtype="U1"), pairs)[0]) == 0
 
 
-def test_precision_by_enumeration():
-    rng = np.random.default_rng(1)
-    x, names = rng.normal(size=(30, 4)), np.array([f"g{i:02d}" for i in range(30)])
-    similarities, annotated = pairwise_cosines(x), rng.random(30) < 0.6
-    ends = np.flatnonzero(annotated)
-    known = {(a, b) for a in ends for b in ends if a < b and rng.random() < 0.3}
-    i, j = np.array(sorted(known)).T
-    band = in_band(similarities.values, 0.1)
-    hits, total = precision_by_gene(similarities, band, similarities.index(i, j), annotated)
-    inside = [(a, b) for a in range(30) for b in range(a + 1, 30)
-              if annotated[a] and annotated[b] and recalled(similarities.values[similarities.index(a, b)], band)]  # fmt: skip
-    assert total.sum() == 2 * len(inside)
-    assert hits.sum() == 2 * sum(pair in known for pair in inside)
-    assert len(names) == len(hits)
+def test_the_band_lists_its_pairs():
+    similarities = pairwise_cosines(np.random.default_rng(1).normal(size=(30, 4)))
+    band = band_of(similarities, 0.1)
+    inside = [(i, j) for i in range(30) for j in range(i + 1, 30)
+              if recalled(similarities.values[similarities.index(i, j)], in_band(similarities.values, 0.1))]  # fmt: skip
+    assert list(zip(*(end.tolist() for end in band.pairs), strict=True)) == inside
+
+
+def test_influence_through_the_limits_of_the_band():
+    """Doubling the weight of a gene's pairs among all pairs moves the limits, and with them the share of known pairs inside."""
+    rng, p = np.random.default_rng(2), 120
+    similarities = pairwise_cosines(rng.normal(size=(p, 4)) * np.linspace(0.5, 2, 4))
+    band, known = band_of(similarities, 0.1), rng.choice(similarities.values, 6000, replace=False)
+    i, j = np.triu_indices(p, 1)
+    expected = []
+    for gene in range(p):
+        weighted = np.concatenate([similarities.values, similarities.values[(i == gene) | (j == gene)]])
+        expected.append(recalled(known, in_band(weighted, 0.1)).mean() - recalled(known, band.limits).mean())
+    found = band.influence(known)
+    assert abs(found.sum()) < 1e-12
+    assert np.corrcoef(found, expected)[0, 1] > 0.9
+    assert np.polyfit(found, expected, 1)[0] == pytest.approx(1, abs=0.25)
 
 
 def test_cluster_separation_is_scipys_test():

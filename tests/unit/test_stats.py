@@ -41,17 +41,61 @@ def test_interval_of_pairs_covers_when_genes_drive_the_score():
     assert naive_hits / 150 < 0.6
 
 
-def test_pair_weights_are_products_of_gene_counts():
+def test_draws_of_pairs_move_with_all_pairs_of_a_gene():
     items = canonical(Items("pair", np.array(["a", "b", "a"]), np.array([1.0, 0, 1]), np.ones(3), np.array(["b", "c", "c"])))
     found = draws([items], n_boot=50, seed=3)[:, 0]
-    rng = np.random.default_rng(3)
-    drawn = rng.integers(0, 3, (50, 3))
+    drawn = np.random.default_rng(3).integers(0, 3, (50, 3))
+    influence = {("a", "b"): 1 / 9, ("b", "c"): -2 / 9, ("a", "c"): 1 / 9}  # (hit - 2/3) / 3
     for row, value in zip(drawn, found, strict=True):
         m = {gene: int((row == index).sum()) for index, gene in enumerate("abc")}
-        weights = {("a", "b"): m["a"] * m["b"], ("b", "c"): m["b"] * m["c"], ("a", "c"): m["a"] * m["c"]}
-        total = sum(weights.values())
-        expected = (weights["a", "b"] + weights["a", "c"]) / total if total else np.nan
-        assert value == pytest.approx(expected, nan_ok=True)
+        assert value == pytest.approx(2 / 3 + sum((m[i] - 1 + m[j] - 1) * each for (i, j), each in influence.items()))
+
+
+def test_pairs_that_are_independent_get_the_interval_of_independent_pairs():
+    """The bootstrap of genes counts a pair at both its genes (and, with products of counts, three times)."""
+    rng, genes, ratio = np.random.default_rng(12), 60, []
+    first, second = np.triu_indices(genes, 1)
+    for trial in range(20):
+        hit = (rng.random(len(first)) < 0.3).astype(float)
+        low, high = interval(Items("pair", first.astype(str), hit, np.ones(len(first)), second.astype(str)), 500, trial)
+        ratio.append((high - low) / (2 * 1.96 * np.sqrt(0.21 / len(first))))
+    assert 0.95 < np.mean(ratio) < 1.25
+
+
+def test_what_units_share_widens_the_interval_and_leaves_the_score():
+    rng = np.random.default_rng(13)
+    bare = ratio(rng, 40)
+    common = replace(bare, influence={f"controls {i}": 0.02 for i in range(25)})
+    (low, high), (wide_low, wide_high) = interval(bare, 4000), interval(common, 4000)
+    error, more = (high - low) / 3.92, (wide_high - wide_low) / 3.92
+    assert common.value == bare.value
+    assert more == pytest.approx(np.hypot(error, 0.1), rel=0.08)
+
+
+def test_what_two_models_share_cancels_in_their_difference_and_what_is_their_own_does_not():
+    rng = np.random.default_rng(14)
+    a, b = ratio(rng, 40), ratio(rng, 40)
+    bare = paired_difference(a, b)
+    both = paired_difference(*(replace(one, influence={"controls 1": 0.5}) for one in (a, b)))
+    own = paired_difference(*(replace(one, influence={f"choice {name}": 0.5}) for name, one in (("a", a), ("b", b))))
+    assert (both.low, both.high) == pytest.approx((bare.low, bare.high))
+    assert own.high - own.low > 5 * (bare.high - bare.low)
+
+
+def test_a_unit_that_moves_others_as_much_as_itself_has_twice_the_interval():
+    rng = np.random.default_rng(15)
+    bare = Items("batch", np.array([f"b{i}" for i in range(30)]), rng.normal(0.5, 0.1, 30), np.ones(30))
+    again = (bare.numerator - bare.value) / 30
+    (low, high), (wide_low, wide_high) = (
+        interval(one, 2000) for one in (bare, replace(bare, influence=dict(zip(bare.unit.tolist(), again, strict=True))))
+    )
+    assert wide_high - wide_low == pytest.approx(2 * (high - low), rel=1e-9)
+
+
+def test_pooled_influences_are_their_mean_over_seeds():
+    rng = np.random.default_rng(16)
+    one, other = (replace(ratio(rng, 12), influence={name: 0.4, "both": 0.2}) for name in ("x", "y"))
+    assert pool([one, other]).influence == pytest.approx({"x": 0.2, "y": 0.2, "both": 0.2})
 
 
 def test_large_sample_interval_is_the_textbook_one():

@@ -12,6 +12,7 @@ import numpy as np
 from plumbline.common.random import seed_of
 from plumbline.metrics.draws import draw_members
 from plumbline.metrics.groups import Groups, enough_relabellings, group_by
+from plumbline.metrics.influence import CONTROL_GROUPS, control_group, influence_of_controls
 from plumbline.metrics.ranks import rounds, undecided
 from plumbline.scoring.vectors import BLOCK_BYTES, Vectors
 
@@ -129,12 +130,17 @@ def _energies(members: np.ndarray, d: np.ndarray, to_all: np.ndarray) -> np.ndar
 
 @dataclass(frozen=True)
 class MatchedTest:
-    """Per perturbation (g,): the observed distance, its null (g, n_draws), cells and controls used; NaN if not scored."""
+    """Per perturbation (g,): the observed distance, its null (g, n_draws), cells and controls used; NaN if not scored.
+
+    pull (g, CONTROL_GROUPS): influence of each group of controls (``control_group``) on the observed distance: perturbations
+    that lie far from one sample of controls are not independent.
+    """
 
     observed: np.ndarray
     null: np.ndarray
     n_cells: np.ndarray
     n_controls: np.ndarray
+    pull: np.ndarray
 
 
 def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
@@ -161,11 +167,14 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
     found = [cells.match(name, seed_of(seed, str(name))) for name in names]
     n_cells = np.array([match.wanted.sum() for match in found], dtype=np.int64)
     observed, null = np.full(len(names), np.nan), np.full((len(names), n_draws), np.nan)
+    group, pulls = control_group(np.asarray(cell_id)[cells.order], cells.is_control), np.zeros((len(names), CONTROL_GROUPS))
 
     def test(item: int, rows: np.ndarray) -> None:
         match, start = found[item], seed_of(seed, str(names[item]))
         distances = _distances_within(rows - rows.mean(axis=0), precision)
         observed[item], null[item] = permutation_test(distances, match.wanted, match.starts, n_draws, start, curtailed)
+        others, pull = influence_of_controls(distances, match.wanted, match.starts)
+        pulls[item] = np.bincount(group[match.picked[others]], pull, minlength=CONTROL_GROUPS)
 
     scored = np.array([item for item, match in enumerate(found) if match.can_be_relabelled], dtype=np.int64)
     with ThreadPoolExecutor(threads) as pool:
@@ -176,7 +185,7 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
             places = np.split(where, np.cumsum([len(one) for one in picked])[:-1])
             list(pool.map(lambda item, place, values=values: test(item, values[place]), scored[part], places))
     used = np.array([match.can_be_relabelled * (len(match.picked) - match.wanted.sum()) for match in found], dtype=np.int64)
-    return MatchedTest(observed, null, n_cells, used)
+    return MatchedTest(observed, null, n_cells, used, pulls)
 
 
 @dataclass(frozen=True)
@@ -203,6 +212,11 @@ class _Ordered:
     batch: np.ndarray
     controls: list[np.ndarray]
     groups: Groups
+
+    @property
+    def is_control(self) -> np.ndarray:
+        """Whether each position is a control."""
+        return np.isin(np.arange(len(self.order)), np.concatenate(self.controls))
 
     def match(self, name: str, seed: int) -> _Match:
         """The test of one perturbation."""

@@ -1,10 +1,12 @@
 """From a statistic and its null values to p values and to the share of significant perturbations."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
+from plumbline.metrics.influence import bh_threshold
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import Screen, View
 from plumbline.scoring.stats import bh
@@ -92,11 +94,27 @@ def null_too_small(n: int, what: str) -> str:
     return f"{number} of unexpressed genes {what}: a null of fewer than {MIN_NULL} cannot hold false positives at 5 %"
 
 
-def significance(
-    metric: str, names: np.ndarray, p: np.ndarray, value: np.ndarray, n_cells: np.ndarray, reason: str = "", fdr: bool = False
+def significance(  # noqa: PLR0913 - what a perturbation's row shows, and how it is counted
+    metric: str,
+    names: np.ndarray,
+    p: np.ndarray,
+    value: np.ndarray,
+    n_cells: np.ndarray,
+    reason: str = "",
+    fdr: bool = False,
+    influence: Callable[[float], dict[str, float]] | None = None,
 ) -> Score:
-    """Percentage of perturbations with p <= 0.05, or with ``fdr`` with q <= 0.05 (Benjamini-Hochberg). All arrays (k,)."""
+    """Percentage of perturbations with p <= 0.05, or with ``fdr`` with q <= 0.05 (Benjamini-Hochberg). All arrays (k,).
+
+    influence: of what the perturbations share, by name, on the percentage with p up to a given threshold. With ``fdr`` the
+    threshold itself moves with every perturbation: that is an influence of its own.
+    """
     q = bh(p)
     hit = 100.0 * ((q if fdr else p) <= ALPHA)
+    threshold, steep = bh_threshold(p, q, ALPHA) if fdr else (ALPHA, 1.0)
+    shared = {name: steep * part for name, part in influence(threshold).items()} if influence else {}
+    if steep > 1:
+        shared |= zip(names.tolist(), ((steep - 1) * (hit - hit.mean()) / len(hit)).tolist(), strict=True)
     extra = {"p": p, "q": q, "value": value, "n_cells": n_cells}
-    return Score.of(metric, Items("perturbation", names, hit, np.ones(len(names)), extra=extra), reason=reason)
+    items = Items("perturbation", names, hit, np.ones(len(names)), extra=extra, influence=shared)
+    return Score.of(metric, items, reason=reason)

@@ -63,30 +63,42 @@ def recalled(values: np.ndarray, band: tuple[float, float]) -> np.ndarray:
     return (values < band[0]) | (values > band[1])
 
 
+@dataclass(frozen=True)
+class Band:
+    """The two tails that hold a share of all pairs. limits: ``in_band``; around: those of half the share less and more;
+    pairs: the pairs (i, j) in the tails; p: how many entities there are."""
+
+    share: float
+    limits: tuple[float, float]
+    around: tuple[tuple[float, float], tuple[float, float]]
+    pairs: tuple[np.ndarray, np.ndarray]
+    p: int
+
+    def influence(self, known: np.ndarray) -> np.ndarray:
+        """Influence (p,) of each entity, through the limits, on the share of the ``known`` cosines in the tails.
+
+        The tails hold a fixed share of all pairs, so that an entity with many pairs in them leaves fewer places to others:
+        minus its excess of pairs over the mean, as a share of all pairs, times the density of the known pairs at the limits,
+        relative to that of all.
+        """
+        count = sum(np.bincount(end, minlength=self.p) for end in self.pairs)
+        fewer, more = (recalled(known, limits).mean() for limits in self.around)
+        return -(more - fewer) / (2 * self.share) * (count - count.mean()) / (self.p * (self.p - 1) / 2)
+
+
+def band_of(similarities: Similarities, share: float) -> Band:
+    """The tails, each of which holds ``share`` of all pairs."""
+    limits, *around = (in_band(similarities.values, part * share) for part in (1, 0.5, 1.5))
+    pairs = similarities.pairs(np.flatnonzero(recalled(similarities.values, limits)))
+    return Band(share, limits, tuple(around), pairs, similarities.p)
+
+
 def known_among(names: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Known pairs (k, 2) both of whose genes are among the sorted ``names`` (p,): indices (i, j), i < j."""
     place = np.minimum(np.searchsorted(names, pairs), max(len(names) - 1, 0))
     both = (names[place] == pairs).all(axis=1) if len(names) else np.zeros(len(pairs), dtype=bool)
     place = np.sort(place[both], axis=1)
     return place[:, 0], place[:, 1]
-
-
-def precision_by_gene(
-    similarities: Similarities, band: tuple[float, float], known: np.ndarray, annotated: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Per gene, its pairs in the band that are known, and all its pairs in the band: two float arrays (p,).
-
-    Only pairs of ``annotated`` genes (mask (p,)) count: those the source knows in any pair at all; the rest could not be
-    known. known (k,): positions of the known pairs. Each pair is counted at both its genes, so the ratio of the two sums
-    is the precision, and genes can be resampled.
-    """
-    hits = np.flatnonzero(recalled(similarities.values, band))
-    i, j = similarities.pairs(hits)
-    both = annotated[i] & annotated[j]
-    is_known = np.isin(hits[both], known)
-    ends = np.concatenate([i[both], j[both]])
-    known_ends = np.concatenate([i[both][is_known], j[both][is_known]])
-    return tuple(np.bincount(e, minlength=similarities.p).astype(float) for e in (known_ends, ends))
 
 
 def cluster_separation(unit: np.ndarray, members: np.ndarray) -> tuple[float, float, float]:

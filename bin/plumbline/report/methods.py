@@ -8,13 +8,13 @@ from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, section
 from plumbline.scoring.protocol import REFERENCES
 
-BENDIDI, CELIK, HESTERBERG, OWEN, BENJAMINI, EWELS, DI_TOMMASO, MCINNES = (
+BENDIDI, CELIK, HESTERBERG, ARONOW, BENJAMINI, EWELS, DI_TOMMASO, MCINNES = (
     "Bendidi I, et al. Benchmarking transcriptomics foundation models for perturbation analysis: one PCA still rules them all. "
     "arXiv:2410.13956 (2024).",
     "Celik S, et al. Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data. "
     "PLOS Comput Biol, doi:10.1371/journal.pcbi.1012463 (2024).",
     "Hesterberg TC. What teachers should know about the bootstrap. Am Stat 69:371 (2015).",
-    "Owen AB. The pigeonhole bootstrap. Ann Appl Stat 1:386 (2007).",
+    "Aronow PM, Samii C, Assenova VA. Cluster-robust variance estimation for dyadic data. Polit Anal 23:564 (2015).",
     "Benjamini Y, Hochberg Y. Controlling the false discovery rate. J R Stat Soc B 57:289 (1995).",
     "Ewels P, et al. MultiQC: summarize analysis results for multiple tools and samples in a single report. "
     "Bioinformatics 32:3047 (2016).",
@@ -103,10 +103,13 @@ def _statistics(run: Run, cite: _Cited) -> str:
     return (
         f"Intervals are 95 % percentile bootstrap intervals ({run.about['n_boot']} resamples, expanded for few units"
         f"{cite(HESTERBERG)}; Student's t below 8 units) over perturbations, batches or genes, whichever the task treats as "
-        f"exchangeable; for pairs of genes, genes are resampled{cite(OWEN)}. Models were compared with {run.baseline} on the "
+        "exchangeable, and over what these share: controls, the threshold of Benjamini and Hochberg, the choice of a "
+        f"post-processing; of pairs of genes, those with a gene in common are dependent{cite(ARONOW)}. "
+        f"Models were compared with {run.baseline} on the "
         "units that both have, with shared resampling weights; p values refer the difference over its bootstrap standard error "
         "to Student's t and were adjusted within a data set over all pairs of its models and its main metrics"
-        f"{cite(BENJAMINI)}; rank intervals rest on the same tests. Nothing was tested on fewer than 8 units, between two "
+        f"{cite(BENJAMINI)}; rank intervals rest on the same tests. Nothing was tested on fewer than 8 units, by a metric "
+        "whose intervals do not hold their level, between two "
         "scores of which neither is above the floor, or where the ceiling is not above it. Calibrated score = (score − floor) "
         "/ (ceiling − floor), the floor being chance or the best of the random, scrambled and untrained embeddings and the "
         "ceiling an embedding made of the labels or split halves of the data; it is left out where the ceiling is not clearly "

@@ -103,7 +103,14 @@ def _all_metrics(run: Run, task: str) -> dict | None:
         "Mean over split seeds with its 95 % interval (for single post-processings over several seeds: ± standard deviation "
         "over seeds); every post-processing, both protocols. In full: <code>scores.tsv</code>."
     )
-    return section(f"{task}_metrics", "Table of all metrics", about, "\n".join(parts), **_parent(task))
+    return section(f"{task}_metrics", "Table of all metrics", about + _uncalibrated(metrics), "\n".join(parts), **_parent(task))
+
+
+def _uncalibrated(metrics: list[str]) -> str:
+    """What is to be known of metrics whose intervals do not hold their level."""
+    records = [record for name, record in tasks.metrics().items() if name in metrics and record.uncalibrated]
+    told = "; ".join(f"{escape(one.title)}: {escape(one.uncalibrated)}" for one in records)
+    return f" No verdict and no rank rests on a metric whose intervals do not hold their level ({told})." if told else ""
 
 
 def _metric_table(run: Run, scores: pd.DataFrame, compared: pd.DataFrame, metrics: list[str]) -> str:

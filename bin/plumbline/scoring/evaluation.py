@@ -15,11 +15,12 @@ import pandas as pd
 from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
 from plumbline.scoring.center_perturbed import center_perturbed
+from plumbline.scoring.choice import chances, with_choice
 from plumbline.scoring.parts import Parts, fitting_controls
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
 from plumbline.scoring.records import Task
-from plumbline.scoring.scores import Score
+from plumbline.scoring.scores import SHARED, Score
 from plumbline.scoring.screen import Subject, View
 from plumbline.scoring.stats import interval
 from plumbline.scoring.vectors import Vectors
@@ -89,7 +90,7 @@ def _one_split(base: View, task: Task) -> list[Row]:
     processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control, more)
     cells = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
     selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes
-    chosen, why = _select(cells) if selects else ("none", "no validation part to choose a post-processing on")
+    chosen, why, chance = _select(cells) if selects else ("none", "no validation part to choose a post-processing on", {})
     reported = {m: cells.run(m, "report" if selects else "all") for m in processed}
     if protocol == "paper" and len(processed) > 1:
         chosen, why = _best(reported, task, base.screen.facts), "best of the four on the scored cells themselves"
@@ -97,18 +98,22 @@ def _one_split(base: View, task: Task) -> list[Row]:
     elif len(processed) == 1 or task.describes:
         why = ""
     found = [Row(split.seed, protocol, m, score) for m, scores in reported.items() for score in scores]
-    found += [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in reported[chosen]]
+    stand = with_choice(reported[chosen], reported, chance, split.seed)
+    found += [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in stand]
     return found + [Row(split.seed, protocol, m, Score.absent(metric, why)) for m, why in refused.items()]
 
 
-def _select(cells: Parts) -> tuple[str, str]:
+def _select(cells: Parts) -> tuple[str, str, dict[str, float]]:
+    """The method, why, and the chance of each method to be chosen."""
     task, facts = cells.task, cells.base.screen.facts
     where = "train cells" if task.chooses_on_train else "validation part"
     scores = {m: cells.run(m, "validation") for m in cells.processed if m in POSTPROCESSINGS}
     metric = task.main(facts)
     if all(np.isnan(_value(found, metric)) for found in scores.values()):
-        return "none", f"{metric} cannot be scored on the {where}"
-    return _best(scores, task, facts), f"chosen by {metric} on the {where}"
+        return "none", f"{metric} cannot be scored on the {where}", {}
+    main = {m: score for m, found in scores.items() for score in found if score.metric == metric}
+    chance = chances(main, task.metric(metric).direction, cells.base.seed)
+    return _best(scores, task, facts), f"chosen by {metric} on the {where}", chance
 
 
 def _best(scores: dict[str, list[Score]], task: Task, facts: dict) -> str:
@@ -141,7 +146,7 @@ def score_rows(rows: list[Row], task: Task, n_boot: int) -> Iterator[dict]:
 
 
 def item_frames(rows: list[Row]) -> Iterator[pd.DataFrame]:
-    """The rows of the item table: what each score is made of."""
+    """The rows of the item table: what each score is made of, and (unit_kind 'shared') what units share."""
     for row in rows:
         items = row.score.items
         if items is None:
@@ -151,3 +156,6 @@ def item_frames(rows: list[Row]) -> Iterator[pd.DataFrame]:
         columns = {"unit": items.unit, "unit2": "" if items.unit2 is None else items.unit2}
         columns |= {"numerator": items.numerator, "denominator": items.denominator, **items.extra}
         yield pd.DataFrame(columns).assign(**about)
+        if items.influence:
+            shared = {"unit": list(items.influence), "influence": list(items.influence.values()), "unit2": ""}
+            yield pd.DataFrame(shared).assign(**about | {"unit_kind": SHARED, "numerator": 0.0, "denominator": 0.0})

@@ -21,6 +21,8 @@ class Metric:
     theory gives one, else NaN (the floor models show it). noise_scores_best: an embedding without information has the best
     score: there is no floor. compares_controls: the controls' own embeddings enter it, so that `corrected` fits the
     post-processing on other controls; a task of which only some metrics do takes their cells from ``view.compared()``.
+    uncalibrated: why no verdict and no rank rests on this metric, where its intervals do not hold their level
+    (benchmarks/trust.md); '' where they do.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Metric:
     chance: float = math.nan
     noise_scores_best: bool = False
     compares_controls: bool = False
+    uncalibrated: str = ""
 
     @property
     def direction(self) -> int:

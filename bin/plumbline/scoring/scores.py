@@ -12,6 +12,8 @@ import numpy as np
 KEYS = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "task_version", "metric"]
 COLUMNS = [*KEYS, "value", "ci_low", "ci_high", "n", "status", "reason", "code"]
 
+SHARED = "shared"  # unit_kind of the rows of an item table that hold what units share
+
 
 def counted(n: int, noun: str) -> str:
     """'1 cell', '2 cells', '2 batches': a number and its noun, for reasons that people read."""
@@ -27,6 +29,9 @@ class Items:
     unit (k,): names. For kind 'pair', ``unit2`` (k,) names the second gene and intervals resample genes, not pairs.
     numerator, denominator (k,): float64; the score is ``offset + scale * numerator.sum() / denominator.sum()``.
     extra: further columns of the item table, each (k,), such as 'p', 'q', 'n_cells', 'value'.
+    influence: what units share, name -> influence on the score: a group of controls (how far the score moves with that group's
+    deviation from the mean of all controls), or a unit that moves the score beyond its own value, through a threshold or its
+    neighbours. Independent; intervals add their variance.
     """
 
     kind: str
@@ -37,6 +42,7 @@ class Items:
     offset: float = 0.0
     scale: float = 1.0
     extra: dict[str, np.ndarray] = field(default_factory=dict)
+    influence: dict[str, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float:

@@ -1,7 +1,8 @@
 """Uncertainty of a score: bootstrap intervals, paired differences between models, false discovery rates.
 
-Everything rests on ``draws``: scores under resampled units. Models over the same units are drawn together, so that their
-draws are paired and their difference is the paired bootstrap.
+Everything rests on ``draws``: scores under resampled units, plus the noise of what the units share (``Items.influence``).
+Models over the same units are drawn together, so that their draws are paired and their difference is the paired bootstrap.
+What was measured: benchmarks/trust.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ class Difference:
 
 
 def interval(items: Items, n_boot: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Bootstrap interval (low, high) of a score, over its units; for kind 'pair' over genes (see ``draws``).
+    """Bootstrap interval (low, high) of a score, over its units and what they share; for kind 'pair' over genes (``draws``).
 
     The expanded percentile interval (Hesterberg 2015, The American Statistician 69:371, section 4.3): with many units the
     usual 2.5 and 97.5 percentiles. With fewer than 8 units no percentile is wide enough: the score plus or minus Student's
@@ -41,7 +42,8 @@ def interval(items: Items, n_boot: int = 1000, seed: int = 0, level: float = 0.9
     the metric. Fewer than two units say nothing about spread: (nan, nan). Deterministic for a seed.
     """
     items = canonical(items)
-    return interval_of_draws(items.value, draws([items], n_boot, seed)[:, 0], n_units(items), level)
+    drawn = narrowed(items.value, draws([items], n_boot, seed)[:, 0], counted_twice(items))
+    return interval_of_draws(items.value, drawn, n_units(items), level)
 
 
 def interval_of_draws(value: float, drawn: np.ndarray, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -77,7 +79,7 @@ def difference_of_draws(
 ) -> Difference:
     """As ``paired_difference``, for canonical items over the same units whose ``draws`` (same seed) are at hand."""
     value, n = a.value - b.value, n_units(a)
-    difference = draws_a - draws_b
+    difference = narrowed(value, draws_a - draws_b, counted_twice(a, b))
     low, high = interval_of_draws(value, difference, n, level)
     p = _p_value(value, difference, n)
     return Difference(value=value, low=low, high=high, p=p, n_shared=len(a.unit), n_left_out=n_left_out, n_units=n)
@@ -86,20 +88,75 @@ def difference_of_draws(
 def draws(parts: Sequence[Items], n_boot: int = 1000, seed: int = 0) -> np.ndarray:
     """Scores under ``n_boot`` resamplings of the units they share, (n_boot, len(parts)); nan where nothing is left to score.
 
-    Units are drawn with replacement. For kind 'pair' genes are drawn, and a pair counts (times gene a was drawn) x (times
-    gene b was drawn): pairs that share a gene are not independent (the pigeonhole bootstrap of Owen 2007, Annals of Applied
-    Statistics 1:386, slightly conservative). ``parts`` are canonical and stand on the same units.
+    Units are drawn with replacement; what ``Items.influence`` names moves the score by its influence times a standard normal
+    number, the same for every part, or, where it names a unit, times how often that was drawn less one. For kind 'pair' genes
+    are drawn, and a score moves by the influence of all pairs of a gene, in which every pair stands at both its genes
+    (``counted_twice`` gives what is too much). ``parts`` are canonical and stand on the same units.
     """
     first = parts[0]
     sums = np.column_stack([column for part in parts for column in (part.numerator, part.denominator)])
     if not np.isfinite(sums).all():
         raise ValueError("a unit of a score has a numerator or denominator that is not finite")
-    rng, (genes, ends) = np.random.default_rng(seed), _genes(first)
-    width = max(len(first.unit), len(genes))
-    chunks = _resample(rng, len(genes) or len(first.unit), n_boot, width)
-    totals = np.concatenate([_weigh(counts, ends) @ sums for counts in chunks] or [np.zeros((0, sums.shape[1]))])
+    genes, _ = _genes(first)
+    own = (genes if len(genes) else np.asarray(first.unit).astype(str)).tolist()
+    others = sorted({name for part in parts for name in part.influence}.difference(own))
+    influence = np.column_stack([_by_gene(part, own) if len(genes) else _influence(part, own) for part in parts])
+    influence = np.vstack([influence, np.column_stack([_influence(part, others) for part in parts])])
+    units, noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    drawn = [np.zeros((0, len(parts)))]
+    for counts in _resample(units, len(own), n_boot, len(own)):
+        score = np.array([part.value for part in parts]) if len(genes) else _ratios(counts @ sums)
+        moves = np.hstack([counts - 1, noise.standard_normal((len(counts), len(others)))])
+        drawn.append(score + moves @ influence)
+    return np.concatenate(drawn)
+
+
+def _ratios(totals: np.ndarray) -> np.ndarray:
+    """Numerators (columns 0, 2, ...) over denominators (columns 1, 3, ...); nan where that is 0."""
     numerator, denominator = totals[:, ::2], totals[:, 1::2]
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
+
+
+def _influence(items: Items, names: Sequence[str]) -> np.ndarray:
+    """Influence (len(names),) on a score of what its units share; 0 for what it does not name."""
+    return np.array([items.influence.get(name, 0.0) for name in names], dtype=float)
+
+
+def _by_gene(items: Items, genes: Sequence[str]) -> np.ndarray:
+    """Influence (len(genes),) of each gene on a score of pairs: that of all its pairs, and what ``Items.influence`` adds."""
+    _, ends = _genes(items)
+    own = deviation(items)
+    pairs = [np.bincount(end, own, minlength=len(genes)) for end in ([] if ends is None else ends)]
+    return np.sum(pairs, axis=0) + _influence(items, genes)
+
+
+def counted_twice(a: Items, b: Items | None = None) -> float:
+    """Share of the variance of pair ``draws`` (of a, or of a less b) that is too much, since a pair stands at both its genes.
+
+    Less that share, it is the dyadic cluster-robust variance: the covariances of all pairs with a gene in common, each once
+    (Fafchamps & Gubert 2007, J Dev Econ 83:326; Aronow, Samii & Assenova 2015, Political Analysis 23:564). It may fall below
+    that of independent pairs, which is then taken. 0 for other kinds.
+    """
+    if a.unit2 is None:
+        return 0.0
+    genes, _ = _genes(a)
+    alone, by_gene = deviation(a), _by_gene(a, genes.tolist())
+    if b is not None:
+        alone, by_gene = alone - deviation(b), by_gene - _by_gene(b, genes.tolist())
+    total, single = float(by_gene @ by_gene), float(alone @ alone)
+    return min(single / total, 1 - single / total) if total > single else 0.0
+
+
+def deviation(items: Items) -> np.ndarray:
+    """Influence (k,) of each unit on the score, which the units' own values make: they add up to 0."""
+    total = items.denominator.sum()
+    ratio = items.numerator.sum() / total if total else 0.0
+    return items.scale * (items.numerator - ratio * items.denominator) / (total or 1.0)
+
+
+def narrowed(value: float, drawn: np.ndarray, share: float) -> np.ndarray:
+    """Draws whose variance about ``value`` is smaller by ``share``."""
+    return drawn if not share else value + np.sqrt(1 - share) * (drawn - value)
 
 
 def canonical(items: Items) -> Items:
@@ -113,13 +170,14 @@ def canonical(items: Items) -> Items:
     bare = Items(items.kind, unit, numerator, np.asarray(items.denominator, dtype=float), unit2)
     _, first, group = np.unique(_names(bare), return_index=True, return_inverse=True)
     top, bottom = (np.bincount(group, values, minlength=len(first)) for values in (bare.numerator, bare.denominator))
-    return Items(items.kind, unit[first], top, bottom, None if unit2 is None else unit2[first])
+    unit2 = None if unit2 is None else unit2[first]
+    return Items(items.kind, unit[first], top, bottom, unit2, influence=items.influence)
 
 
 def pool(parts: Sequence[Items]) -> Items:
     """One score from those of several seeds: its value is their mean, its units are theirs joined by name.
 
-    Each seed gets the same weight, and a unit met in several seeds is resampled as one.
+    Each seed gets the same weight, and a unit (or a group of controls) met in several seeds is resampled as one.
     """
     scaled = []
     for part in map(canonical, parts):
@@ -132,7 +190,9 @@ def pool(parts: Sequence[Items]) -> Items:
     unit, numerator, denominator = (
         np.concatenate([getattr(part, name) for part in scaled]) for name in ("unit", "numerator", "denominator")
     )
-    return canonical(Items(scaled[0].kind, unit, numerator, denominator, unit2))
+    names = {name for part in scaled for name in part.influence}
+    influence = {name: sum(part.influence.get(name, 0.0) for part in scaled) / len(scaled) for name in sorted(names)}
+    return canonical(Items(scaled[0].kind, unit, numerator, denominator, unit2, influence=influence))
 
 
 def shared(a: Items, b: Items) -> tuple[Items, Items]:
@@ -169,7 +229,8 @@ def _names(items: Items) -> np.ndarray:
 
 def _take(items: Items, rows: np.ndarray) -> Items:
     unit2 = None if items.unit2 is None else items.unit2[rows]
-    return Items(items.kind, items.unit[rows], items.numerator[rows], items.denominator[rows], unit2)
+    sums = items.numerator[rows], items.denominator[rows]
+    return Items(items.kind, items.unit[rows], *sums, unit2, influence=items.influence)
 
 
 def _genes(items: Items) -> tuple[np.ndarray, np.ndarray | None]:
@@ -187,10 +248,6 @@ def _resample(rng: np.random.Generator, k: int, n_boot: int, width: int) -> Iter
         rows = min(step, n_boot - start)
         drawn = rng.integers(0, k, (rows, k)) + k * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * k).reshape(rows, k).astype(float)
-
-
-def _weigh(counts: np.ndarray, ends: np.ndarray | None) -> np.ndarray:
-    return counts if ends is None else counts[:, ends[0]] * counts[:, ends[1]]
 
 
 def _standard_error(drawn: np.ndarray, n: int) -> float:

@@ -9,7 +9,7 @@ from plumbline.scoring.stats import n_units
 from plumbline.summary.calibration import calibrate, progress
 from plumbline.summary.contest import Contest
 from plumbline.summary.tables import ItemFiles, describes, known_metric, main_metric
-from plumbline.summary.verdicts import decide, rank_intervals, verdict
+from plumbline.summary.verdicts import LEVEL, decide, rank_intervals, verdict
 
 COLUMNS = [
     *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
@@ -37,6 +37,7 @@ def compare(
         frame["candidate"] = ~frame["role"].isin(REFERENCES) & (not describes(task))
         frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
         frame["direction"] = known_metric(metric).direction
+        frame["uncalibrated"] = known_metric(metric).uncalibrated
         parts = {}
         for row in frame[frame["status"] == "ok"].itertuples():
             found = items.read(dataset, row.variant, row.fit_on, task, metric, protocol)
@@ -126,7 +127,8 @@ def baseline_row(frame: pd.DataFrame, baseline: str) -> int | None:
 def _with_verdicts(frames: list[pd.DataFrame], pairs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """q, verdict and its note of every candidate's main metric, and rank intervals of every metric, from one set of tests."""
     frame = pd.concat(frames)
-    frame = frame.assign(q=np.nan, verdict="not tested", note="", rank_low=np.nan, rank_high=np.nan)
+    frame = frame.assign(q=np.nan, verdict="not tested", rank_low=np.nan, rank_high=np.nan)
+    frame["note"] = [LEVEL + why if why else "" for why in frame["uncalibrated"]]
     pairs = decide(pairs, frame)
     for number, part in enumerate(frames):
         own = pairs[pairs["group"] == number]

@@ -12,10 +12,12 @@ from plumbline.scoring.scores import Items
 from plumbline.scoring.stats import (
     Difference,
     canonical,
+    counted_twice,
     difference_of_draws,
     draws,
     interval_of_draws,
     n_units,
+    narrowed,
     paired_difference,
     pool,
     shared,
@@ -53,7 +55,8 @@ class Contest:
 
     def interval(self, name: str) -> tuple[float, float]:
         """95 % interval of one model's score."""
-        return interval_of_draws(self.pooled[name].value, self.drawn[name], n_units(self.pooled[name]))
+        items = self.pooled[name]
+        return interval_of_draws(items.value, narrowed(items.value, self.drawn[name], counted_twice(items)), n_units(items))
 
     def difference(self, a: str, b: str) -> Difference:
         """Score of a less score of b on what both have."""

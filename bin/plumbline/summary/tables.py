@@ -13,10 +13,11 @@ from plumbline.common.errors import UserError
 from plumbline.embedding.variants import read_rows
 from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.records import Metric, Task
-from plumbline.scoring.scores import COLUMNS, Items
+from plumbline.scoring.scores import COLUMNS, SHARED, Items
 
 RUN = ["dataset", "variant", "fit_on", "task"]
-_ITEM_COLUMNS = ["metric", "protocol", "seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale", "p"]
+_ITEM_COLUMNS = ["metric", "protocol", "seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale"]
+_ITEM_COLUMNS += ["p", "influence"]
 _SMALL = 100_000  # rows of an item table that is read once and kept, rather than once a metric
 _TEXT = [name for name in COLUMNS if name not in ("seed", "value", "ci_low", "ci_high", "n")]
 
@@ -164,9 +165,13 @@ def _read_items(path: Path, wanted: list[tuple]) -> pd.DataFrame:
 
 def items_of(frame: pd.DataFrame) -> Items:
     """The items of one score: rows of the item table under one seed, protocol and post-processing."""
+    rest = frame[frame["unit_kind"] == SHARED]
+    influence = dict(zip(rest["unit"].astype(str), rest["influence"].astype(float), strict=True)) if len(rest) else {}
+    frame = frame[frame["unit_kind"] != SHARED]
     kind, offset, scale = (frame[name].iloc[0] for name in ("unit_kind", "offset", "scale"))
     unit2 = frame["unit2"].to_numpy(dtype=str) if kind == "pair" else None
     sums = [frame[name].to_numpy(dtype=float) for name in ("numerator", "denominator")]
     # the p values of another metric of the task leave an empty column
     extra = {"p": frame["p"].to_numpy(dtype=float)} if "p" in frame and frame["p"].notna().any() else {}
-    return Items(str(kind), frame["unit"].to_numpy(dtype=str), *sums, unit2, float(offset), float(scale), extra)
+    unit = frame["unit"].to_numpy(dtype=str)
+    return Items(str(kind), unit, *sums, unit2, float(offset), float(scale), extra, influence)

@@ -7,6 +7,7 @@ from plumbline.scoring.scores import counted
 from plumbline.scoring.stats import bh
 
 FDR = 0.05
+LEVEL = "intervals of this metric do not hold their level: "
 MIN_UNITS = 8  # perturbations, batches or genes below which nothing is said
 
 
@@ -24,6 +25,8 @@ def decide(pairs: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _not_testable(a: pd.Series, b: pd.Series, pair) -> tuple[str, str]:
+    if a["uncalibrated"]:
+        return "not tested", LEVEL + a["uncalibrated"]
     if a["unit"] == "cell":
         return "too few units", "too few units to tell: cells of one perturbation are no repeats of the experiment"
     if pair.n_units < MIN_UNITS:

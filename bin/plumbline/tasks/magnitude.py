@@ -4,11 +4,14 @@ The energy distance of a perturbation's cells to control cells. `paper`: to at m
 perturbations of unexpressed genes. `corrected`: to controls of the same batches, with a permutation test within batches.
 """
 
+from functools import partial
+
 import numpy as np
 
 from plumbline.common.random import seed_of
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
+from plumbline.metrics.influence import influence_on_share
 from plumbline.metrics.ranks import (
     draw_p_value,
     ended_early,
@@ -85,7 +88,8 @@ def _corrected(view: View) -> list[Score]:
     p = draw_p_value(result.observed[scored], result.null[scored])
     reason = "; ".join(filter(None, ("" if scored.all() else reason, ended_early(result.null[scored]))))
     parts = names[scored], p, result.observed[scored], result.n_cells[scored], reason
-    return [significance("magnitude_pct", *parts), significance("magnitude_fdr_pct", *parts, fdr=True)]
+    influence = partial(influence_on_share, result.observed[scored], result.null[scored], result.pull[scored])
+    return [significance(metric.name, *parts, fdr="fdr" in metric.name, influence=influence) for metric in METRICS]
 
 
 def _precision(view: View) -> type:

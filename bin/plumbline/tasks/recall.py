@@ -14,12 +14,12 @@ from plumbline.genes.relationships import SOURCES, UNMAPPED, complexes, known_pa
 from plumbline.metrics.groups import group_by, group_means
 from plumbline.metrics.ranks import ALPHA
 from plumbline.metrics.recall import (
+    Band,
     Similarities,
+    band_of,
     cluster_separation,
-    in_band,
     known_among,
     pairwise_cosines,
-    precision_by_gene,
     recalled,
 )
 from plumbline.metrics.units import unit_rows
@@ -41,7 +41,6 @@ _EXTRA = (
 MIN_PAIRS = 10  # known pairs below which a source is not scored
 MIN_MEMBERS = 10  # perturbed members below which a complex is not scored, as EFAAR
 MIN_COMPLEXES = 3
-Band = tuple[float, float]
 CHEMICALS = ("chemical", "compound", "drug", "small molecule")
 
 
@@ -63,13 +62,13 @@ def run(view: View) -> list[Score]:
         return TASK.absent(f"only {len(names)} perturbed genes are among the scored cells")
     similarities = pairwise_cosines(means)
     found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
-    band = in_band(similarities.values, 0.05)
+    band = band_of(similarities, 0.05)
     n_genes = genes_among(names, view.screen)
     narrow = [_recall(source, "", names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
     scores = [*narrow, _mean(narrow, _ortholog_note(names, view.screen.facts))]
     if view.protocol == "paper":
         return scores + [Score.absent(metric.name, "a metric of the corrected protocol") for metric in _EXTRA]
-    wide = in_band(similarities.values, 0.10)
+    wide = band_of(similarities, 0.10)
     scores += [_recall(source, "_10", names, similarities, pairs, wide, n_genes) for source, pairs in found.items()]
     scores += [_precision(source, names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
     return [*scores, _complexes(names, means)]
@@ -120,9 +119,9 @@ def _recall(
     if len(i) < MIN_PAIRS:
         return Score.absent(metric, _too_few(source, len(i), n_genes))
     value = similarities.values[similarities.index(i, j)]
-    hit = recalled(value, band).astype(float)
-    extra = {"value": value.astype(float)}
-    return Score.of(metric, Items("pair", names[i], hit, np.ones(len(i)), unit2=names[j], extra=extra))
+    hit, extra = recalled(value, band.limits).astype(float), {"value": value.astype(float)}
+    influence = dict(zip(names.tolist(), band.influence(value).tolist(), strict=True))
+    return Score.of(metric, Items("pair", names[i], hit, np.ones(len(i)), unit2=names[j], extra=extra, influence=influence))
 
 
 def _too_few(source: str, n: int, genes: int) -> str:
@@ -145,7 +144,8 @@ def _mean(scores: list[Score], note: str) -> Score:
         return Score.absent("recall_mean", reason)
     weight = np.concatenate([np.full(len(part.unit), 1 / (len(items) * len(part.unit))) for part in items])
     unit, unit2, hit = (np.concatenate([getattr(part, key) for part in items]) for key in ("unit", "unit2", "numerator"))
-    return Score.of("recall_mean", Items("pair", unit, hit * weight, weight, unit2=unit2), reason=reason)
+    influence = {gene: sum(part.influence[gene] for part in items) / len(items) for gene in items[0].influence}
+    return Score.of("recall_mean", Items("pair", unit, hit * weight, weight, unit2=unit2, influence=influence), reason=reason)
 
 
 def _precision(
@@ -156,16 +156,22 @@ def _precision(
     band: Band,
     n_genes: int,
 ) -> Score:
-    """Share of the pairs in the 5 % band that the source knows, among pairs of genes it knows at all."""
+    """Share of the pairs in the 5 % band that the source knows, among pairs of genes it knows at all.
+
+    Its units are the known pairs: how many pairs the band holds is all but fixed.
+    """
     metric, (i, j) = f"precision_{source.lower()}", pairs
     if len(i) < MIN_PAIRS:
         return Score.absent(metric, _too_few(source, len(i), n_genes))
     annotated = np.isin(names, known_pairs(source))
-    known, all_pairs = precision_by_gene(similarities, band, similarities.index(i, j), annotated)
-    used = all_pairs > 0
+    n_band = int((annotated[band.pairs[0]] & annotated[band.pairs[1]]).sum())
+    value = similarities.values[similarities.index(i, j)]
+    ratio = len(i) / max(n_band, 1)
+    influence = dict(zip(names.tolist(), (ratio * band.influence(value)).tolist(), strict=True))
+    sums = recalled(value, band.limits).astype(float), np.full(len(i), n_band / len(i))
     base = len(i) / (annotated.sum() * (annotated.sum() - 1) / 2)
     reason = f"share of known pairs among all pairs of annotated genes: {base:.4f}"
-    return Score.of(metric, Items("gene", names[used], known[used], all_pairs[used]), reason=reason)
+    return Score.of(metric, Items("pair", names[i], *sums, unit2=names[j], influence=influence), reason=reason)
 
 
 def _complexes(names: np.ndarray, means: np.ndarray) -> Score:
