@@ -213,4 +213,4 @@ def test_the_sheet_may_say_which_file_it_means(tmp_path):
     assert resolve(row, {"mine": row | {"sha256": "a" * 64}}).sha256 == ""  # that of an archive
     (tmp_path / "x.h5ad").write_bytes(b"x")
     with pytest.raises(UserError, match=r"x.h5ad has the sha256 2d71.*but the sheet says a{64}"):
-        prepare(resolve(row | {"sha256": "a" * 64}, {}), tmp_path / "x.h5ad", None, [42], tmp_path / "out")
+        prepare(resolve(row | {"sha256": "a" * 64}, {}), tmp_path / "x.h5ad", None, tmp_path / "out")
