@@ -63,7 +63,7 @@ workflow PLUMBLINE {
     ch_sources = ch_prepared.map { id, counts, tables -> [id, [counts, tables]] }.mix(channel.of(['', []]))
     ch_requests = channel
         .fromList(requests)
-        .map { meta, weights, _uses -> [meta.dataset, meta, weights] }
+        .map { meta, weights, _uses -> [meta.dataset, meta - meta.subMap(['seeds']), weights] }
         .combine(ch_prepared, by: 0)
         .map { _id, meta, weights, counts, tables -> [meta.source, meta + factsOf(tables).subMap(['n_cells', 'n_genes']), counts, tables, weights] }
         .combine(ch_sources, by: 0)
@@ -71,11 +71,12 @@ workflow PLUMBLINE {
     EMBED(ch_requests)
 
     def uses = requests.collectEntries { meta, _weights, wanted -> [meta.id, wanted] }
+    def seeds = requests.collectEntries { meta, _weights, _uses -> [meta.id, meta.seeds] }
     // one digest per task, so that editing a task repeats that task alone
     def digests = tasks.main.collectEntries { task -> [task, codeDigest(['evaluate_embedding.py', "plumbline/tasks/${task}.py"])] }
     // where the data set or the model already says that there is nothing to score, SUMMARISE writes the rows
     ch_evaluations = EMBED.out.embeddings
-        .map { meta, embedding, provenance -> [meta.dataset, meta, embedding, provenance, readObject(provenance)] }
+        .map { meta, embedding, provenance -> [meta.dataset, meta + [seeds: seeds[meta.id]], embedding, provenance, readObject(provenance)] }
         .filter { _id, _meta, _embedding, _provenance, about -> about.status == 'ok' }
         .combine(ch_prepared, by: 0)
         .combine(ch_plans, by: 0)

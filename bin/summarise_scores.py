@@ -41,7 +41,6 @@ def summarise(args: argparse.Namespace) -> None:
     from plumbline.summary.experiments import Comparison, absent_datasets, comparison_table
     from plumbline.summary.published import beside_published
     from plumbline.summary.schema import check_scores
-    from plumbline.summary.seen import with_seen
     from plumbline.summary.steps import steps
     from plumbline.summary.writing import about, check_baseline, write_items, write_json_nan, write_table
 
@@ -57,7 +56,7 @@ def summarise(args: argparse.Namespace) -> None:
 
     items = tables.ItemFiles(args.items)
     how = Comparison(roles=models["role"].to_dict(), facts=facts, baseline=args.baseline, n_boot=args.n_boot, seed=args.seed)
-    comparisons = with_seen(comparison_table(scores, items, expected, how), models, facts)
+    comparisons = comparison_table(scores, items, expected, how)
     written = {"scores": scores, "comparisons": comparisons, "cost": costs(provenance, expected),
                "steps": steps(args.scores, provenance, datasets),
                "distributions": distributions(comparisons[comparisons["experiment"] == ""], items),

@@ -62,9 +62,8 @@ def test_months_are_months():
 
 
 def test_the_table_says_it_for_every_row():
-    models = pd.DataFrame(read_rows()).set_index("id")
     table = pd.DataFrame({"variant": ["pca", "scgpt", "my_model"], "dataset": ["a", "a", "a"]})
-    found = with_seen(table, models, {"a": {"name": "a", "public_since": "2026-01"}})
+    found = with_seen(table, {"a": {"name": "a", "public_since": "2026-01"}})
     assert found["seen"].tolist() == ["", "no", "unknown"]
     assert "2026-01" in found["seen_source"][1]
 

@@ -126,6 +126,11 @@ def test_rows_are_read_shifted_scaled_and_projected(monkeypatch):
     projected = Rows(Rows(values, some), shift=shift, axes=axes)
     assert projected.shape == (3, 2)
     np.testing.assert_allclose(projected[np.array([1])], (values[[9]] - shift) @ axes, rtol=1e-6)
+    monkeypatch.setattr(rows, "HELD", 6 * 14)  # blocks of 7 rows of the source, however few numbers are left of each
+    assert [len(block) for _, block in rows.blocks(projected)] == [3]
+    assert max(len(block) for _, block in rows.blocks(Rows(values, axes=axes[:, :1]))) == 7
+    np.testing.assert_array_equal(rows.held(Rows(values, axes=axes[:, :1])), values @ axes[:, :1])
+    monkeypatch.undo()
     mean, deviation = rows.moments(Rows(values))
     monkeypatch.setattr(rows, "HELD", 6 * 14)  # blocks of 7
     np.testing.assert_allclose(rows.moments(Rows(values)), (mean, deviation), rtol=1e-12)

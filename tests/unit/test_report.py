@@ -35,7 +35,8 @@ def summary(tmp_path_factory) -> Path:
     about = {"scores": where / "scores", "items": where / "items", "provenance": where / "provenance",
              "expected": where / "expected.json", "models": where / "models.csv", "published": published, "baseline": "pca",
              "experiments": "minimal_data,transfer,generality,cost",
-             "data_reports": where / "tables", "n_boot": 200, "seed": 0, "outdir": where / "summary"}  # fmt: skip
+             "data_reports": where / "tables", "plans": None, "n_boot": 200, "n_draws": 50, "decoder_budget": 200,
+             "exact": "false", "seed": 0, "outdir": where / "summary"}  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "records", made_records)
         summarise_scores.summarise(Namespace(**about))

@@ -209,6 +209,7 @@ def test_report_never_lists_them_among_the_candidates(tmp_path, monkeypatch):
     files = {name: tmp_path / name for name in ("scores", "items", "provenance")}
     files |= {"expected": tmp_path / "expected.json", "models": tmp_path / "models.csv", "data_reports": tmp_path / "tables"}
     how = {"published": None, "baseline": "pca", "experiments": "", "n_boot": 50, "seed": 0, "outdir": tmp_path / "summary"}
+    how |= {"plans": None, "n_draws": 50, "decoder_budget": 200, "exact": "false"}
     summarise_scores.summarise(Namespace(**files, **how))
     report_scores.report(tmp_path / "summary", None, tmp_path / "report")
     text = {name: (tmp_path / "report" / f"plumbline_{name}_mqc.json").read_text()

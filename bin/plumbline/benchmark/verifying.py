@@ -65,9 +65,9 @@ def verify(bundle: Bundle, data: Data | None, others: Sequence[Bundle] = ()) -> 
         advice = f"Add --data results/data/{bundle.dataset}, or --data {bundle.dataset} if it is in the catalogue"
         return [*findings, unverified("scores", "no data set was given to score the embedding on", advice)]
     identity = list(_identity(bundle, data))
-    others = any(finding.status in (FAILED, UNVERIFIED) for finding in identity)
+    doubtful = any(finding.status in (FAILED, UNVERIFIED) for finding in identity)
     findings += identity
-    if others or "embedding" in bundle.manifest["left_out"]:
+    if doubtful or "embedding" in bundle.manifest["left_out"]:
         return findings
     scores = read_table(bundle, "scores")
     known = [name for name in bundle.manifest["tasks"] if name in tasks.names()]

@@ -176,22 +176,14 @@ def read_splits(tables: Path | str, seeds: list[int]) -> list[Split]:
     A splits.parquet in the folder (columns train_42, test1_42, ...) is used for the seeds that it holds. All others are made
     here, from the cells and the seed alone: a further seed asks nothing of what was prepared before.
     """
-    tables, given = Path(tables), split_seeds(tables)
-    labels = _labels(tables)
+    given, labels = _given(Path(tables)), _labels(Path(tables))
     by = split_by(*labels[1:])
-    return [_given(tables, seed, by) if seed in given else make_split(*labels, seed, by) for seed in seeds]
+    return [_one_given(given, seed, by) if f"train_{seed}" in given else make_split(*labels, seed, by) for seed in seeds]
 
 
 def split_seeds(tables: Path | str) -> list[int]:
     """Seeds of the splits that the folder's splits.parquet holds; none without such a file."""
-    import pyarrow.parquet as parquet
-
-    path = Path(tables) / "splits.parquet"
-    if not path.exists():
-        return []
-    with reading(path):
-        names = parquet.read_schema(path).names
-    return [int(name.removeprefix("train_")) for name in names if name.startswith("train_")]
+    return [int(name.removeprefix("train_")) for name in _given(Path(tables)) if name.startswith("train_")]
 
 
 def write_splits(tables: Path | str, seeds: list[int], path: Path) -> list[dict]:
@@ -225,8 +217,13 @@ def _labels(tables: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return tuple(cells[name].to_numpy() for name in LABELS)
 
 
-def _given(tables: Path, seed: int, by: str) -> Split:
-    names = [f"{part}_{seed}" for part in PARTS]
-    with reading(tables / "splits.parquet"):
-        frame = pd.read_parquet(tables / "splits.parquet", columns=names)
-    return Split(seed, by, *(frame[name].to_numpy(dtype=bool) for name in names))
+def _given(tables: Path) -> pd.DataFrame:
+    path = tables / "splits.parquet"
+    if not path.exists():
+        return pd.DataFrame()
+    with reading(path):
+        return pd.read_parquet(path)
+
+
+def _one_given(given: pd.DataFrame, seed: int, by: str) -> Split:
+    return Split(seed, by, *(given[f"{part}_{seed}"].to_numpy(dtype=bool) for part in PARTS))

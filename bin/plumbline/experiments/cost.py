@@ -135,7 +135,7 @@ def _priced(fits: pd.DataFrame, task: pd.DataFrame, module: dict[str, str]) -> d
     kin = same[same["name"].map(module) == module.get(name, "")]
     own = same[same["name"] == name]
     used = own if len(own) else kin if len(kin) else same
-    found = {"known": len(own) > 0}
+    found: dict[str, bool | float] = {"known": len(own) > 0}
     for scale in SCALES:
         ends = [_at(row, step, task, scale) for row in used.to_dict("records")]
         found[scale] = (max(ends) if ends else np.nan) * (1 if scale == "peak_memory_bytes" else n_tasks)

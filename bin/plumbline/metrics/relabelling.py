@@ -17,7 +17,7 @@ from plumbline.metrics.groups import enough_relabellings
 from plumbline.metrics.units import row_lengths
 from plumbline.scoring.vectors import Vectors
 
-HELD_BYTES = 3 * 2**29  # of unit rows
+HELD_BYTES = 2**30  # of unit rows
 GROUP_BYTES = 2**26  # of the draws of perturbations that are summed together
 
 
@@ -45,21 +45,24 @@ def pair_means(vectors: Vectors, order: np.ndarray, items: list[Relabelled], n_d
 
     order: row of each position. Every item's generator is moved on by these draws.
     """
-    length, groups = _lengths(vectors)[order], _groups(items, n_draws)
+    length = _lengths(vectors)[order]
     n, squares = np.array([len(item.own) for item in items])[:, None], np.zeros((len(items), 1 + n_draws))
     alone = np.zeros_like(squares) + n
-    for columns in _columns(*vectors.shape):
+
+    def add(group: slice, slabs: np.ndarray) -> list[np.ndarray]:
+        drawn, states = _drawn(items[group], n_draws, len(order))
+        _add(slabs, items[group], drawn, squares[group])
+        if not length.all():
+            alone[group] = [(length[cells] > 0).sum(axis=0) for cells in drawn]
+        return states
+
+    def add_columns(columns: slice) -> list[np.ndarray]:  # a function, so that its slabs are gone before the next are made
         slabs = _slabs(vectors.dimensions(columns), order, length)
-
-        def add(group: slice, slabs: np.ndarray = slabs) -> list[np.ndarray]:
-            drawn, states = _drawn(items[group], n_draws, len(order))
-            _add(slabs, items[group], drawn, squares[group])
-            if not length.all():
-                alone[group] = [(length[cells] > 0).sum(axis=0) for cells in drawn]
-            return states
-
         with ThreadPoolExecutor(threads) as pool:
-            states = [state for of_group in pool.map(add, groups) for state in of_group]
+            return [state for states in pool.map(lambda group: add(group, slabs), _groups(items, n_draws)) for state in states]
+
+    for columns in _columns(*vectors.shape):
+        states = add_columns(columns)
     for item, state in zip(items, states, strict=True):
         item.state[:] = state
     return np.clip((squares - alone) / (n * (n - 1)), -1, 1)

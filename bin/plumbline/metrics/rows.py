@@ -30,6 +30,7 @@ class Rows:
         self.source, self.shift, self.scale, self.axes = source, shift, scale, axes
         self.rows = np.arange(source.shape[0]) if rows is None else rows
         self.shape = (len(self.rows), source.shape[1] if axes is None else axes.shape[1])
+        self.width = max(self.shape[1], width(source))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,6 +42,11 @@ class Rows:
         return np.asarray(values if self.axes is None else values @ self.axes, dtype=np.float32)
 
 
+def width(source: Source) -> int:
+    """How many numbers are read for one row: of rows that are projected, those from which they are."""
+    return getattr(source, "width", source.shape[1])
+
+
 def between(source: Source, start: int, stop: int) -> np.ndarray:
     """Rows start .. stop - 1 of a source; of an array without copying them."""
     return source[start:stop] if isinstance(source, np.ndarray) else source[np.arange(start, min(stop, source.shape[0]))]
@@ -48,8 +54,7 @@ def between(source: Source, start: int, stop: int) -> np.ndarray:
 
 def blocks(source: Source, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
     """A source in blocks of ``size`` rows (as many as half of HELD has by default): (which rows, their values)."""
-    n, d = source.shape
-    size = size or max(1, HELD // 2 // max(d, 1))
+    n, size = source.shape[0], size or max(1, HELD // 2 // max(width(source), 1))
     return ((slice(start, min(start + size, n)), between(source, start, start + size)) for start in range(0, n, size))
 
 
@@ -60,7 +65,12 @@ def fits(source: Source) -> bool:
 
 def held(source: Source) -> Source:
     """A source as an array where that fits in memory, else as it is."""
-    return between(source, 0, source.shape[0]) if fits(source) else source
+    if isinstance(source, np.ndarray) or not fits(source):
+        return source
+    values = np.empty(source.shape, dtype=np.float32)
+    for rows, block in blocks(source):
+        values[rows] = block
+    return values
 
 
 def moments(source: Source) -> tuple[np.ndarray, np.ndarray]:

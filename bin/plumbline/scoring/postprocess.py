@@ -95,8 +95,8 @@ def _tvn(vectors: Vectors, rows: np.ndarray, own: list[np.ndarray | None]) -> Wh
     varies = variance > 1e-10 * max(variance[0], np.finfo(float).tiny)
     whiten = axes / deviation[:, None] / np.sqrt(np.where(varies, variance, 1.0))
     lacking = any(part is None for part in own)
-    everywhere = _whole(total * len(rows) / max(len(rows) - 1, 1), whiten) if lacking else None
-    of_batch = [everywhere if part is None else _of_batch(vectors, part, whiten) for part in own]
+    everywhere = [_whole(total * len(rows) / max(len(rows) - 1, 1), whiten)] if lacking else []
+    of_batch = [everywhere[0] if part is None else _of_batch(vectors, part, whiten) for part in own]
     return Whiten(mean, whiten.astype(np.float32), of_batch)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from plumbline.scoring.protocol import REFERENCES
 from plumbline.summary.comparisons import compare
+from plumbline.summary.seen import with_seen
 from plumbline.summary.tables import RUN, ItemFiles
 
 Compare = Callable[[pd.DataFrame, str], pd.DataFrame]
@@ -31,7 +32,7 @@ def comparison_table(scores: pd.DataFrame, items: ItemFiles, expected: pd.DataFr
     def compared(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
         return compare(rows, items, {**stated, **how.roles}, how.facts, baseline, how.n_boot, how.seed)
 
-    return with_experiments(scores, expected, compared, how.baseline)
+    return with_seen(with_experiments(scores, expected, compared, how.baseline), how.facts)
 
 
 def with_experiments(scores: pd.DataFrame, expected: pd.DataFrame, compare: Compare, baseline: str) -> pd.DataFrame:

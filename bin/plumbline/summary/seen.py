@@ -3,14 +3,15 @@
 import pandas as pd
 
 from plumbline.embedding.contamination import NO_LIST, seen
+from plumbline.embedding.variants import read_rows
 
 
-def with_seen(comparisons: pd.DataFrame, models: pd.DataFrame, facts: dict[str, dict]) -> pd.DataFrame:
+def with_seen(comparisons: pd.DataFrame, facts: dict[str, dict]) -> pd.DataFrame:
     """The comparison table with ``seen`` (yes, no, unknown; '' for what was not pre-trained) and ``seen_source``.
 
-    models: models.csv by variant; facts: data set -> its facts. Of an embedding that somebody brought, nobody said.
+    facts: data set -> its facts. Of an embedding that somebody brought, nobody said.
     """
-    rows = {name: {"id": name, **row} for name, row in models.fillna("").to_dict("index").items()}
+    rows = {row["id"]: row for row in read_rows()}
     found = [
         seen(rows[variant], facts.get(dataset, {"name": dataset})) if variant in rows else ("unknown", NO_LIST)
         for variant, dataset in zip(comparisons["variant"], comparisons["dataset"], strict=True)
