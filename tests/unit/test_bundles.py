@@ -106,9 +106,9 @@ def test_a_verdict_or_a_difference_of_ones_own_making_is_found(bundle, made):
     (bundle / "comparisons.parquet").write_bytes(original)
 
     def better(table: pd.DataFrame) -> None:
-        rows = table["verdict"] == "worse"
+        rows = table["verdict"].isin(["worse", "tied", "cannot tell"]) & (table["metric"] == "magnitude_pct")
         assert rows.any()
-        table.loc[rows, ["difference", "verdict"]] = 12.0, "better"
+        table.loc[rows, ["difference", "q", "verdict"]] = 12.0, 0.01, "better"
 
     change_table(bundle, "comparisons", better)
     sign(bundle)

@@ -82,6 +82,12 @@ def test_what_two_models_share_cancels_in_their_difference_and_what_is_their_own
     assert own.high - own.low > 5 * (bare.high - bare.low)
 
 
+def test_another_model_changes_no_draw():
+    rng = np.random.default_rng(17)
+    a, b, c = (canonical(replace(ratio(rng, 12), influence={"controls 1": 0.1, name: 0.2})) for name in ("m", "z", "a"))
+    np.testing.assert_allclose(draws([a, b], 50, 3), draws([a, c, b], 50, 3)[:, [0, 2]], rtol=1e-12)
+
+
 def test_a_unit_that_moves_others_as_much_as_itself_has_twice_the_interval():
     rng = np.random.default_rng(15)
     bare = Items("batch", np.array([f"b{i}" for i in range(30)]), rng.normal(0.5, 0.1, 30), np.ones(30))

@@ -7,6 +7,7 @@ What was measured: benchmarks/trust.md.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from zlib import crc32
 
 import numpy as np
 from scipy.special import ndtr, stdtr, stdtrit
@@ -102,13 +103,19 @@ def draws(parts: Sequence[Items], n_boot: int = 1000, seed: int = 0) -> np.ndarr
     others = sorted({name for part in parts for name in part.influence}.difference(own))
     influence = np.column_stack([_by_gene(part, own) if len(genes) else _influence(part, own) for part in parts])
     influence = np.vstack([influence, np.column_stack([_influence(part, others) for part in parts])])
-    units, noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    units, noise, start = np.random.default_rng(seed), _noise(others, n_boot, seed), 0
     drawn = [np.zeros((0, len(parts)))]
     for counts in _resample(units, len(own), n_boot, len(own)):
         score = np.array([part.value for part in parts]) if len(genes) else _ratios(counts @ sums)
-        moves = np.hstack([counts - 1, noise.standard_normal((len(counts), len(others)))])
-        drawn.append(score + moves @ influence)
+        drawn.append(score + np.hstack([counts - 1, noise[start : start + len(counts)]]) @ influence)
+        start += len(counts)
     return np.concatenate(drawn)
+
+
+def _noise(names: Sequence[str], n_boot: int, seed: int) -> np.ndarray:
+    """Standard normal numbers (n_boot, len(names)), those of a name the same in any company: another model changes nothing."""
+    each = [np.random.default_rng([seed, crc32(name.encode())]).standard_normal(n_boot) for name in names]
+    return np.column_stack([np.zeros((n_boot, 0)), *each])
 
 
 def _ratios(totals: np.ndarray) -> np.ndarray:
