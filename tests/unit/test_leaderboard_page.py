@@ -165,7 +165,7 @@ def test_it_filters_sorts_links_and_exports_in_a_browser(found, tmp_path):
     (wanted,) = [r for r in found.scores if (r["variant"], r["task"], r["protocol"]) == ("mine", "magnitude", "corrected")]
     values = dict(zip(head, row, strict=True))
     assert float(values["score"]) == wanted["value"]  # all digits
-    assert (values["variant"], values["metric"], values["verdict"]) == ("mine", wanted["metric_title"], "worse")
+    assert (values["variant"], values["metric"], values["verdict"]) == ("mine", wanted["metric_title"], wanted["verdict"])
     assert seen["tex"].count("\\\\") == 2
     assert "\\toprule" in seen["tex"]
     assert seen["row"] == seen["here"] != ""

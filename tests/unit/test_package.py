@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ELSEWHERE = {
     "efaar-benchmarking": "only its data files are read: docs/python.md has the command",
     "pip": "the pipeline's alone, to fetch data sets that lie in packages",
+    "umap-learn": "of the maps in the report, which the pipeline makes",
     "torch": "an extra: large, and only the task reconstruction and heads need it",
 }
 
