@@ -21,7 +21,6 @@ from numpy.lib import format as npy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 
-from plumbline.data.tables import split_table
 
 CONTROL, BLOCK = "non-targeting", 16_384
 STATES = 12  # directions in which cells differ whatever is done to them
@@ -58,23 +57,23 @@ def gene_table(n: int, n_genes: int, rng: np.random.Generator) -> pd.DataFrame:
                          "mean_lognorm": np.log1p(mean), "n_cells": 1})  # fmt: skip
 
 
-def facts(cells: pd.DataFrame, n_genes: int, seeds: list[int]) -> dict:
+def facts(cells: pd.DataFrame, n_genes: int) -> dict:
     """dataset.json."""
     n_controls = int(cells["is_control"].sum())
     return {"name": "big", "title": "big", "organism": "human", "x_kind": "counts", "perturbation_type": "crispri",
             "min_counts": 0.0, "unexpressed_threshold": 0.15, "unexpressed_scale": "mean_count", "published_as": "",
             "n_cells": len(cells), "n_genes": n_genes, "n_batches": int(cells["batch"].nunique()),
             "n_perturbations": int(cells.loc[~cells["is_control"], "perturbation"].nunique()), "n_controls": n_controls,
-            "has_batches": True, "has_controls": n_controls > 0, "split_by": "batch", "seeds": seeds, "input_sha256": "",
+            "has_batches": True, "has_controls": n_controls > 0, "split_by": "batch", "input_sha256": "",
             "n_cells_dropped": 0, "warnings": []}  # fmt: skip
 
 
-def write_tables(folder: Path, cells: pd.DataFrame, genes: pd.DataFrame, seeds: list[int]) -> None:
+def write_tables(folder: Path, cells: pd.DataFrame, genes: pd.DataFrame) -> None:
     """The tables folder of PREPARE."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in {"cells": cells, "genes": genes, "splits": split_table(cells, seeds, "batch")}.items():
+    for name, table in {"cells": cells, "genes": genes}.items():
         table.to_parquet(folder / f"{name}.parquet", index=False)
-    (folder / "dataset.json").write_text(json.dumps(facts(cells, len(genes), seeds)))
+    (folder / "dataset.json").write_text(json.dumps(facts(cells, len(genes))))
 
 
 def embedding_blocks(cells: pd.DataFrame, d: int, rng: np.random.Generator):
@@ -120,12 +119,11 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=267)
     parser.add_argument("--controls", type=float, default=0.038, help="share of the cells")
     parser.add_argument("--genes", type=int, default=8_248)
-    parser.add_argument("--seeds", default="42")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     cells = cell_table(arguments.cells, arguments.perturbations, arguments.batches, arguments.controls, rng)
-    genes, seeds = gene_table(arguments.perturbations, arguments.genes, rng), [int(seed) for seed in arguments.seeds.split(",")]
-    write_tables(arguments.outdir / "tables", cells, genes, seeds)
+    genes = gene_table(arguments.perturbations, arguments.genes, rng)
+    write_tables(arguments.outdir / "tables", cells, genes)
     write_embedding(arguments.outdir / "embedding.npz", cells, arguments.dimensions, rng)
 
 
