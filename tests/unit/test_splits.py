@@ -222,3 +222,20 @@ def test_what_a_seed_leaves_unscored_is_a_warning():
 def test_bad_seeds(text, message):
     with pytest.raises(UserError, match=message):
         plan_evaluation.read_seeds(text)
+
+
+def test_by_id_the_order_of_the_file_does_not_enter(tables):
+    """By first appearance, the paper's rule, it does."""
+    cells = pd.read_parquet(tables / "cells.parquet").assign(cell_id=[f"cell{n:03}" for n in range(400)])
+    before = {order: _train_ids(tables, cells, order) for order in ("file", "id")}
+    shuffled = cells.sample(frac=1, random_state=1, ignore_index=True)
+    after = {order: _train_ids(tables, shuffled, order) for order in ("file", "id")}
+    assert before["id"] == after["id"]
+    assert before["file"] != after["file"]
+
+
+def _train_ids(tables, cells, order) -> set[str]:
+    cells.to_parquet(tables / "cells.parquet")
+    (tables / "dataset.json").write_text(json.dumps({"split_order": order}))
+    (split,) = read_splits(tables, [42])
+    return set(cells["cell_id"][split.train])

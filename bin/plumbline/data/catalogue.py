@@ -13,6 +13,7 @@ CHOICES = {
     "organism": ("human", "mouse", "other"),
     "x_kind": ("counts", "log", "signed"),
     "duplicates": ("sum", "refuse"),
+    "split_order": ("file", "id"),
     "perturbation_type": ("crispri", "crispra", "crisprko", "shrna", "chemical", "cytokine", "overexpression", "other"),
     "unexpressed_scale": ("mean_count", "mean_lognorm"),
 }
@@ -31,6 +32,7 @@ class Dataset:
     exact label wins, cells.py); min_counts: cells with at most so many counts are dropped; unexpressed_threshold: perturbed
     genes below it (on unexpressed_scale) form the null of the `paper` protocol. public_since: month in which the data became
     public at the earliest (YYYY-MM), '' where nobody said. sha256: of the input file, to be verified; '' verifies nothing.
+    split_order: whether splits meet the cells in the order of the file (the paper's rule) or of their ids.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Dataset:
     guide_column: str = ""
     public_since: str = ""
     sha256: str = ""
+    split_order: str = "file"
 
     @property
     def control_labels(self) -> list[str]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from plumbline.common.errors import UserError
 from plumbline.common.files import reading, write_parquet
+from plumbline.data.facts import read_facts
 
 PARTS = ("train", "test1", "test2", "validation")
 LABELS = ("perturbation", "is_control", "batch")
@@ -174,11 +175,15 @@ def read_splits(tables: Path | str, seeds: list[int]) -> list[Split]:
     """The split of every seed, in the order of cells.parquet.
 
     A splits.parquet in the folder (columns train_42, test1_42, ...) is used for the seeds that it holds. All others are made
-    here, from the cells and the seed alone: a further seed asks nothing of what was prepared before.
+    here, from the cells and the seed alone: a further seed asks nothing of what was prepared before. The order of the cells
+    enters, as in the paper, unless dataset.json says ``split_order: id``.
     """
     given, labels = _given(Path(tables)), _labels(Path(tables))
-    by = split_by(*labels[1:])
-    return [_one_given(given, seed, by) if f"train_{seed}" in given else make_split(*labels, seed, by) for seed in seeds]
+    by, order = split_by(*labels[1:]), _order(Path(tables), len(labels[0]))
+    ordered, back = tuple(label[order] for label in labels), np.argsort(order)
+    return [
+        _one_given(given, seed, by) if f"train_{seed}" in given else make_split(*ordered, seed, by).take(back) for seed in seeds
+    ]
 
 
 def split_seeds(tables: Path | str) -> list[int]:
@@ -215,6 +220,14 @@ def _labels(tables: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     with reading(tables / "cells.parquet", "Run PREPARE again."):
         cells = pd.read_parquet(tables / "cells.parquet", columns=list(LABELS))
     return tuple(cells[name].to_numpy() for name in LABELS)
+
+
+def _order(tables: Path, n: int) -> np.ndarray:
+    """Row numbers in which the n cells are met: as they lie in the file, or by their ids."""
+    if read_facts(tables).get("split_order", "file") == "file":
+        return np.arange(n)
+    with reading(tables / "cells.parquet", "Run PREPARE again."):
+        return np.argsort(pd.read_parquet(tables / "cells.parquet", columns=["cell_id"])["cell_id"].to_numpy(dtype=str))
 
 
 def _given(tables: Path) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def facts(prepared: Prepared, report: dict, digest: str) -> dict:
     dataset, cells = prepared.dataset, prepared.cells
     n_batches, n_controls = int(cells["batch"].nunique()), int(cells["is_control"].sum())
     settings = ("name", "organism", "x_kind", "perturbation_type", "unexpressed_threshold", "unexpressed_scale")
-    return {name: getattr(dataset, name) for name in (*settings, "published_as", "public_since")} | {
+    return {name: getattr(dataset, name) for name in (*settings, "published_as", "public_since", "split_order")} | {
         "title": dataset.title or dataset.name,
         "min_counts": dataset.min_counts if dataset.x_kind == "counts" else 0.0,
         "n_cells": len(cells),

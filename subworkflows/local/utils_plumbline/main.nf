@@ -113,7 +113,8 @@ def selectedDatasets(opts) {
             error("The data set ${row.name} has no path and is not in the catalogue.${nearest(row.name, catalogue)} Give a path, or one of: ${catalogue.join(', ')}.")
         }
         def files = ['path', 'cell_table'].collect { column -> row[column] ? file(row[column], glob: false) : [] }
-        [[id: row.name.toString(), row: row - row.subMap(['path', 'cell_table'])]] + files
+        def order = opts.split_order == 'file' ? [:] : [split_order: opts.split_order]
+        [[id: row.name.toString(), row: row - row.subMap(['path', 'cell_table']) + order]] + files
     }
 }
 
