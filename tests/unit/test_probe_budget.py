@@ -78,3 +78,12 @@ def test_a_gradient_in_blocks_of_rows_of_a_source_is_the_gradient(monkeypatch):
         expected = expected or fit_linear(values, code, 12, schedule, 0)
         blocks = fit_linear(Rows(values), code, 12, schedule, 0)
         np.testing.assert_allclose(blocks.weight, expected.weight, atol=1e-6)
+
+
+def test_a_class_that_is_not_met_for_long_stays_a_number():
+    """Its sums underflow to zero: 0 / 0 would spread through all weights."""
+    known = probe_budget._Known(3, cells=60)
+    for _ in range(20_000):
+        known.add(np.array([0, 1]), np.array([0.5, 0.25]))
+    assert known.count[2] == 0
+    np.testing.assert_allclose(known.share(), [0.5, 0.25, 0.0], rtol=1e-5)

@@ -97,8 +97,11 @@ class _Known:
         self.total, self.count = np.zeros(n_classes, np.float32), np.ones(n_classes, np.float32)
 
     def share(self) -> np.ndarray:
-        """(n_classes,), of the updates so far: what an update subtracts must not depend on its own cells."""
-        return self.total / self.count
+        """(n_classes,), of the updates so far: what an update subtracts must not depend on its own cells.
+
+        Of a class that was not met for thousands of updates nothing is remembered (both sums underflow): 0, as at the start.
+        """
+        return self.total / np.maximum(self.count, np.float32(1e-30))
 
     def add(self, y: np.ndarray, probability: np.ndarray) -> None:
         """After an update: the probabilities (m,) that its cells gave to their own classes y."""
