@@ -13,6 +13,7 @@ import pickle
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -158,17 +159,27 @@ def score(
     screen: Screen, z: dict[str, np.ndarray], names: tuple[str, ...] = TASKS, n_draws: int = 199, seeds: tuple[int, ...] = SEEDS
 ) -> dict:
     """embedding -> metric -> seed -> Score, under the protocol `corrected` with its chosen post-processing."""
-    recall.known_pairs = partial(pairs_of_perturbed, n=screen.facts["n_perturbations"])
-    recall.complexes = partial(complexes_of_perturbed, n=screen.facts["n_perturbations"])
     splits = [make_split(screen.perturbation, screen.is_control, screen.batch, seed, "batch") for seed in seeds]
     found: dict = {name: {} for name in z}
-    for name, values in z.items():
-        subject = Subject.of_embedded(values, screen, n_draws=n_draws)
-        for task in map(tasks.load, names):
-            for row in evaluate(subject, task, splits, ["corrected"]):
-                if row.postprocess == "selected" and row.score.items is not None:
-                    found[name].setdefault(row.score.metric, {})[row.seed] = row.score
+    with only_pairs_of_perturbed(screen.facts["n_perturbations"]):
+        for name, values in z.items():
+            subject = Subject.of_embedded(values, screen, n_draws=n_draws)
+            for task in map(tasks.load, names):
+                for row in evaluate(subject, task, splits, ["corrected"]):
+                    if row.postprocess == "selected" and row.score.items is not None:
+                        found[name].setdefault(row.score.metric, {})[row.seed] = row.score
     return found
+
+
+@contextmanager
+def only_pairs_of_perturbed(n: int) -> Iterator[None]:
+    """The task recall reads no pair without a perturbed gene, within the block: its tables are large."""
+    before = recall.known_pairs, recall.complexes
+    recall.known_pairs, recall.complexes = partial(pairs_of_perturbed, n=n), partial(complexes_of_perturbed, n=n)
+    try:
+        yield
+    finally:
+        recall.known_pairs, recall.complexes = before
 
 
 def run(path: Path, repeats: int, advantages: tuple[float, ...], seconds: float) -> None:

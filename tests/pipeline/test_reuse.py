@@ -19,7 +19,7 @@ def embedding(tiny_screen, environment_python, tmp_path_factory):
     columns = {"perturbation_column": "perturbation", "control_label": "non-targeting", "batch_column": "batch"}
     (folder / "row.json").write_text(json.dumps({"name": "mine", "min_counts": 0, **columns}))
     inputs = f"--row {folder}/row.json --input {tiny_screen} --catalogue {ROOT}/assets/catalogue.csv"
-    script(environment_python, "prepare_dataset.py", f"{inputs} --seeds 42 --outdir {folder}")
+    script(environment_python, "prepare_dataset.py", f"{inputs} --outdir {folder}")
     inputs = f"--counts {folder}/counts.h5ad --tables {folder}/tables --variant pca_all --fit-on all"
     script(environment_python, "embed_pca.py", f"{inputs} --set n_components=8 --output {folder}/embedding.npz")
     return folder
