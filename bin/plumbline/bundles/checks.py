@@ -14,7 +14,7 @@ from plumbline.common.errors import UserError
 from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.rules import rules_digest
 from plumbline.summary.schema import check_scores
-from plumbline.summary.tables import known_task
+from plumbline.summary.tables import describes, known_task
 
 KEY = ["task", "metric", "protocol", "postprocess", "seed"]
 EXACT = 1e-9  # relative: the same numbers added up in another order
@@ -52,7 +52,7 @@ def _about(bundle: Bundle, *tables: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _sums(bundle: Bundle, scores: pd.DataFrame, items: pd.DataFrame) -> Iterator[Finding]:
-    """Every score is offset + scale * sum(numerator) / sum(denominator) of its items."""
+    """Every score is offset + scale * sum(numerator) / sum(denominator) of its items, which mere descriptions may lack."""
     scored = scores[scores["status"] == "ok"]
     if "items" in bundle.manifest["left_out"]:
         scored = scored[scored["postprocess"].isin(list(CHOSEN.values()))]
@@ -61,7 +61,8 @@ def _sums(bundle: Bundle, scores: pd.DataFrame, items: pd.DataFrame) -> Iterator
     joined = scored.set_index(KEY)[["value"]].join(sums)
     total = joined["offset"] + joined["scale"] * joined["numerator"] / joined["denominator"]
     size = np.maximum(joined["value"].abs(), joined["offset"].abs() + joined["scale"].abs())
-    wrong = joined[~((total - joined["value"]).abs() <= EXACT * np.maximum(size, 1.0))]
+    bare = joined["numerator"].isna() & [describes(task) for task in joined.index.get_level_values("task")]
+    wrong = joined[~bare & ~((total - joined["value"]).abs() <= EXACT * np.maximum(size, 1.0))]
     for key, row in wrong.head(5).iterrows():
         lacks = np.isnan(row["numerator"])
         found = "has no items" if lacks else f"is {row['value']:.9g}, but its items add up to {total[key]:.9g}"

@@ -114,7 +114,7 @@ def selectedDatasets(opts) {
         }
         def files = ['path', 'cell_table'].collect { column -> row[column] ? file(row[column], glob: false) : [] }
         def order = opts.split_order == 'file' ? [:] : [split_order: opts.split_order]
-        [[id: row.name.toString(), row: row - row.subMap(['path', 'cell_table']) + order]] + files
+        [[id: row.name.toString(), row: order + (row - row.subMap(['path', 'cell_table']))]] + files
     }
 }
 
