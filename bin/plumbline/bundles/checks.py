@@ -61,7 +61,8 @@ def _sums(bundle: Bundle, scores: pd.DataFrame, items: pd.DataFrame) -> Iterator
     joined = scored.set_index(KEY)[["value"]].join(sums)
     total = joined["offset"] + joined["scale"] * joined["numerator"] / joined["denominator"]
     size = np.maximum(joined["value"].abs(), joined["offset"].abs() + joined["scale"].abs())
-    bare = joined["numerator"].isna() & [describes(task) for task in joined.index.get_level_values("task")]
+    described = np.array([describes(task) for task in joined.index.get_level_values("task")], dtype=bool)
+    bare = joined["numerator"].isna() & described
     wrong = joined[~bare & ~((total - joined["value"]).abs() <= EXACT * np.maximum(size, 1.0))]
     for key, row in wrong.head(5).iterrows():
         lacks = np.isnan(row["numerator"])
