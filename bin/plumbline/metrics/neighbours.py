@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from plumbline.common.compiled import compiled
-from plumbline.metrics.rows import HELD, Source, between, blocks, fits, held
+from plumbline.metrics.rows import HELD, Source, between, blocks, column_means, fits, held
 
 CHUNK = 16_384  # query rows searched at a time
 QUERIES = 20_000  # cells of a larger test set whose neighbours `corrected` looks for: a standard error of about 0.001
@@ -101,13 +101,6 @@ def odd_at_most(limit: float) -> int:
     """The largest odd number that is at most ``limit`` (at least 1): k shrinks to it on small data."""
     whole = max(1, int(limit))
     return whole if whole % 2 else whole - 1
-
-
-def column_means(values: Source) -> np.ndarray:
-    """Mean (d,) of the rows of a source, float64."""
-    if isinstance(values, np.ndarray):
-        return values.mean(axis=0, dtype=np.float64)
-    return sum(block.sum(axis=0, dtype=np.float64) for _, block in blocks(values)) / values.shape[0]
 
 
 def principal_components(values: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -73,8 +73,15 @@ def held(source: Source) -> Source:
     return values
 
 
+def column_means(source: Source) -> np.ndarray:
+    """Mean (d,) of the rows of a source, float64."""
+    if isinstance(source, np.ndarray):
+        return source.mean(axis=0, dtype=np.float64)
+    return sum(block.sum(axis=0, dtype=np.float64) for _, block in blocks(source)) / source.shape[0]
+
+
 def moments(source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (d,) of the rows of a source, float64, in two passes."""
-    mean = sum(block.sum(axis=0, dtype=np.float64) for _, block in blocks(source)) / source.shape[0]
+    mean = column_means(source)
     square = sum(((block - mean) ** 2).sum(axis=0) for _, block in blocks(source)) / source.shape[0]
     return mean, np.sqrt(square)

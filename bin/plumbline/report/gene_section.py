@@ -6,7 +6,7 @@ import pandas as pd
 from plumbline.report.genes import Perturbations
 from plumbline.report.page import embedded, rounded
 from plumbline.report.run import Run
-from plumbline.report.words import escape, section
+from plumbline.report.words import folded, section
 
 MANY = 40_000  # known pairs of a data set that travel in the page; of more, those that most models recall
 STRENGTH = "rank by the length of the mean effect, mean over the models: 1 is the strongest perturbation of the data set"
@@ -16,9 +16,8 @@ def gene_section(run: Run, found: list[Perturbations]) -> list[dict]:
     """One section, a part per data set; nothing where no data set has perturbations to list."""
     parts = []
     for genes in found:
-        opened = " open" if genes is max(found, key=lambda part: len(part.table)) else ""
-        title = f'<summary class="pl-set">{escape(run.title(genes.dataset))}</summary>'
-        parts.append(f'<details class="pl"{opened}>{title}{embedded("genes", payload(genes))}</details>')
+        largest = genes is max(found, key=lambda part: len(part.table))
+        parts.append(folded(run.title(genes.dataset), embedded("genes", payload(genes)), large=True, opened=largest))
     about = (
         "Every perturbation in every model: search for it, sort by a column, press its name for all measures, its most similar "
         "perturbations and its known partners. Protocol corrected; * q ≤ 0.05. In the terminal: "

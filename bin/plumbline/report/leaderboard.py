@@ -3,7 +3,7 @@
 import numpy as np
 
 from plumbline.report.run import Run
-from plumbline.report.words import SILENT, escape, section, table, task_title
+from plumbline.report.words import SILENT, escape, folded, section, table, task_title
 from plumbline.scoring.protocol import REFERENCES
 
 PARENT = {
@@ -92,10 +92,9 @@ def _ranks(run: Run) -> dict:
             for label in run.models
             if label in set(rows["label"])
         ]
-        opened = " open" if len(run.datasets) <= 3 else ""
         ranks = table(["Model", *(escape(task_title(task)) for task in tasks)], body)
-        title = f"<summary>{escape(run.title(dataset))}</summary>"
-        parts.append(f'<details class="pl"{opened}>{title}<div class="pl-scroll pl-whole">{ranks}</div></details>')
+        content = f'<div class="pl-scroll pl-whole">{ranks}</div>'
+        parts.append(folded(run.title(dataset), content, opened=len(run.datasets) <= 3))
     about = (
         "1 is the best. Models that cannot be told apart share ranks. The tests are those of the first section: paired, "
         "Benjamini-Hochberg over all pairs of models and main metrics of a data set, q ≤ 0.05."

@@ -7,7 +7,7 @@ import pandas as pd
 
 from plumbline.report.page import embedded
 from plumbline.report.run import Run
-from plumbline.report.words import escape, section
+from plumbline.report.words import folded, section
 
 NAMED = 8  # perturbations with a colour and a name of their own
 STEPS = 999  # positions are whole numbers from 0
@@ -18,9 +18,7 @@ def map_section(run: Run, maps: Path | None) -> list[dict]:
     parts: list[str] = []
     for dataset in run.datasets:
         if data := _payload(run, maps, dataset):
-            opened = " open" if len(parts) < 3 else ""
-            title = f'<summary class="pl-set">{escape(run.title(dataset))}</summary>'
-            parts.append(f'<details class="pl"{opened}>{title}{embedded("maps", data)}</details>')
+            parts.append(folded(run.title(dataset), embedded("maps", data), large=True, opened=len(parts) < 3))
     about = (
         "UMAP of each embedding before post-processing, the same cells in every panel: some controls, more cells of the "
         "strongest perturbations, others at random. Distances between groups and their sizes mean little in such a map; the "

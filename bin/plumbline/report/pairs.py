@@ -5,7 +5,7 @@ import pandas as pd
 
 from plumbline.report.genes import Perturbations
 from plumbline.report.run import Run
-from plumbline.report.words import escape, number, section, table
+from plumbline.report.words import escape, folded, number, section, table
 
 SHOWN = 12  # pairs per table
 HEAD = ["Model", "Pairs", "Both recall", "Only the model", "Only the baseline", "Neither"]
@@ -30,8 +30,7 @@ def _part(run: Run, genes: Perturbations) -> str:
         return ""
     counts = table(HEAD, [_counts(genes, base, label) for label in others])
     details = "".join(_details(run, genes, base, label) for label in others)
-    title = f'<summary class="pl-set">{escape(run.title(genes.dataset))}</summary>'
-    return f'<details class="pl" open>{title}<div class="pl-scroll">{counts}</div>{details}</details>'
+    return folded(run.title(genes.dataset), f'<div class="pl-scroll">{counts}</div>{details}', large=True, opened=True)
 
 
 def _counts(genes: Perturbations, base: str, label: str) -> list[str]:

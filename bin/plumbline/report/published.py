@@ -3,7 +3,7 @@
 import pandas as pd
 
 from plumbline.report.run import Run
-from plumbline.report.words import escape, metric_title, number, section, table, with_interval
+from plumbline.report.words import escape, folded, metric_title, number, section, table, with_interval
 
 PARENT = {
     "parent_id": "plumbline_published",
@@ -43,8 +43,7 @@ def _table(run: Run, pairs: pd.DataFrame) -> dict:
     parts = []
     for dataset, rows in pairs.sort_values(["task", "metric", "postprocess", "published_model"]).groupby("dataset"):
         content = table(head, [_row(row) for row in rows.itertuples()])
-        title = f"<summary>{escape(run.title(dataset))}</summary>"
-        parts.append(f'<details class="pl" open>{title}<div class="pl-scroll">{content}</div></details>')
+        parts.append(folded(run.title(dataset), f'<div class="pl-scroll">{content}</div>', opened=True))
     about = (
         "Marked *: the settings of our variant are not those of the paper, or the paper does not state its own. In full, "
         "with the published scores that have no counterpart in this run: <code>published.tsv</code>."

@@ -5,7 +5,17 @@ import pandas as pd
 from plumbline import tasks
 from plumbline.report.forest import forest
 from plumbline.report.run import Run
-from plumbline.report.words import escape, metric_title, number, section, table, task_question, task_title, with_interval
+from plumbline.report.words import (
+    escape,
+    folded,
+    metric_title,
+    number,
+    section,
+    table,
+    task_question,
+    task_title,
+    with_interval,
+)
 from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS, REFERENCES
 
 POSTS = [*reversed(CHOSEN.values()), *POSTPROCESSINGS, CENTER_PERTURBED]
@@ -97,8 +107,7 @@ def _all_metrics(run: Run, task: str) -> dict | None:
     for dataset in [name for name in run.datasets if name in set(scores["dataset"])]:
         compared = run.comparisons[(run.comparisons["dataset"] == dataset) & (run.comparisons["task"] == task)]
         content = _metric_table(run, scores[scores["dataset"] == dataset], compared, metrics)
-        title = f"<summary>{escape(run.title(dataset))}</summary>"
-        parts.append(f'<details class="pl">{title}<div class="pl-scroll">{content}</div></details>')
+        parts.append(folded(run.title(dataset), f'<div class="pl-scroll">{content}</div>'))
     about = (
         "Mean over split seeds with its 95 % interval (for single post-processings over several seeds: ± standard deviation "
         "over seeds); every post-processing, both protocols. In full: <code>scores.tsv</code>."

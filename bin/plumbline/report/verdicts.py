@@ -4,7 +4,18 @@ import pandas as pd
 
 from plumbline.report.run import Run
 from plumbline.report.sentences import overall, per_task
-from plumbline.report.words import SILENT, VERDICTS, escape, metric_title, number, section, table, task_question, task_title
+from plumbline.report.words import (
+    SILENT,
+    VERDICTS,
+    escape,
+    folded,
+    metric_title,
+    number,
+    section,
+    table,
+    task_question,
+    task_title,
+)
 from plumbline.scoring.protocol import REFERENCES
 from plumbline.scoring.scores import counted
 
@@ -38,9 +49,8 @@ def verdict_section(run: Run) -> dict:
     for dataset in sets:
         rows = run.headline[run.headline["dataset"] == dataset]
         says = "".join(f"<li><b>{escape(title)}</b>: {escape(text)}</li>" for title, text in per_task(run, dataset))
-        opened = " open" if len(sets) <= 3 else ""
-        title = f'<summary class="pl-set">{escape(run.title(dataset))}</summary>'
-        parts.append(f'<details class="pl"{opened}>{title}<ul class="pl-says">{says}</ul>{matrix(run, rows)}</details>')
+        content = f'<ul class="pl-says">{says}</ul>{matrix(run, rows)}'
+        parts.append(folded(run.title(dataset), content, large=True, opened=len(sets) <= 3))
     about = f"Every model against {base} on the same cells and units; protocol <code>corrected</code>."
     return section("verdict", f"Does it beat {run.baseline}?", about, "\n".join(parts))
 

@@ -87,6 +87,13 @@ def _cell(cell: str) -> str:
     return cell if cell.startswith("<td") else f"<td>{cell}</td>"
 
 
+def folded(dataset: str, content: str, opened: bool = False, large: bool = False) -> str:
+    """What a section says of one data set, under its title (large, as a heading), to be opened and closed. content: HTML."""
+    kind = ' class="pl-set"' if large else ""
+    title = f"<summary{kind}>{escape(dataset)}</summary>"
+    return f'<details class="pl"{" open" if opened else ""}>{title}{content}</details>'
+
+
 def section(name: str, section_name: str, description: str, content: str, **more: str) -> dict:
     """A MultiQC custom-content section that holds HTML; ``more``: the parent it is a part of.
 
@@ -96,4 +103,4 @@ def section(name: str, section_name: str, description: str, content: str, **more
     return {**about, **more, "data": content}
 
 
-__all__ = ["escape", "listed", "metric_title", "number", "section", "table", "task_title", "with_interval"]
+__all__ = ["escape", "folded", "listed", "metric_title", "number", "section", "table", "task_title", "with_interval"]

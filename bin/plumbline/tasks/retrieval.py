@@ -26,6 +26,7 @@ RANKS = ("retrieval_pds", "retrieval_top1", "retrieval_mrr", "retrieval_pds_spec
 SUMS = ["pairs", "x", "y", "xx", "yy", "xy"]  # of cosines x and y in the two halves
 N_SPLITS = 3  # pairs of halves, each scored in both directions, per split seed
 MIN_CANDIDATES = 8  # as many as a verdict needs
+TOO_FEW = f"fewer than {MIN_CANDIDATES} perturbations have cells and controls in both halves"
 
 
 def not_applicable(facts: dict) -> str:
@@ -52,7 +53,7 @@ def run(view: View) -> list[Score]:
     kind, parting = parting_for(labels)
     table = _scored(view, labels, parting)
     if table.empty:
-        return TASK.absent(f"fewer than {MIN_CANDIDATES} perturbations have cells and controls in both halves")
+        return TASK.absent(TOO_FEW)
     note = _note(kind, table, len(pd.unique(view.screen.perturbation[~view.screen.is_control])))
     chance = {"retrieval_top1": (1 / table["n"]).mean(), "retrieval_mrr": table["n"].map(chance_of_reciprocal_rank).mean()}
     notes = {name: f"{note}; chance {chance[name]:.3g}" if name in chance else note for name in RANKS}
@@ -97,7 +98,7 @@ def _ceiling(view: View, labels: Labels, parting: Parting) -> Score:
         return Score.absent(metric, "the halves are already cells of the same batches")
     table = _scored(view, labels, by_cell)
     if table.empty:
-        return Score.absent(metric, f"fewer than {MIN_CANDIDATES} perturbations have cells and controls in both halves")
+        return Score.absent(metric, TOO_FEW)
     return _score(metric, table["name"], table["retrieval_pds"].to_numpy(), "halves: cells of the same batches")
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError
-from plumbline.common.files import UNREADABLE
 from plumbline.counts.reading import require_counts
+from plumbline.embedding.damage import understood
 from plumbline.embedding.weights import fetch_hint, open_file
 from plumbline.models.runtime.batches import Ragged
 
@@ -31,12 +31,10 @@ def gene_file(folder: Path) -> Path:
 def read_genes(file: Path, variant: str) -> list[str]:
     """Symbols in the order of their tokens. Raises UserError if the file is not such a list."""
     open_file(file, variant).close()
-    try:
-        with open(file, newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
+    what = "is not a list of genes with the columns gene_name and index"
+    with understood(file, what, variant), open(file, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
         names, places = [row["gene_name"] for row in rows], [int(row["index"]) for row in rows]
-    except UNREADABLE as error:
-        raise UserError(f"{file} is not a list of genes with the columns gene_name and index ({error!r}).") from error
     if places != list(range(len(names))) or len(set(names)) != len(names):
         rule = f"index must run from 0 to {len(names) - 1}, and each gene_name occur once"
         raise UserError(f"{file}: {rule}. {fetch_hint(variant)}")
