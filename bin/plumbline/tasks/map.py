@@ -150,7 +150,9 @@ def _complexes_of(names: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray],
 
     A complex needs enough members and candidates; of several with the same perturbed members the first is scored.
     """
-    known = {name: np.flatnonzero(np.isin(names, members)) for name, members in complexes().items()}
+    place = {name: number for number, name in enumerate(names.tolist())}
+    found = {name: sorted({place[one] for one in members if one in place}) for name, members in complexes().items()}
+    known = {name: np.array(members) for name, members in found.items() if members}
     annotated = np.unique(np.concatenate([*known.values(), np.zeros(0, dtype=np.int64)]))
     related = np.eye(len(annotated), dtype=bool)
     known = {name: np.searchsorted(annotated, members) for name, members in known.items()}
