@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 from plumbline import tasks
 from plumbline.data.simulate import choose_complexes
 from plumbline.data.splits import make_split
-from plumbline.genes.relationships import complexes, known_pairs
+from plumbline.genes.relationships import known_pairs
 from plumbline.scoring.evaluation import evaluate
 from plumbline.scoring.screen import Screen, Subject
 from plumbline.summary.contest import Contest
@@ -100,13 +100,6 @@ DESIGNS = {
 }
 
 
-@cache
-def complexes_of_perturbed(n: int) -> dict[str, list[str]]:
-    """The complexes with enough perturbed members to be scored."""
-    genes = set(perturbed_genes(n)[0])
-    return {name: members for name, members in complexes().items() if len(genes & set(members)) >= recall.MIN_MEMBERS}
-
-
 def simulate(design: Design, seed: int, advantages: tuple[float, ...] = ()) -> tuple[Screen, dict[str, np.ndarray]]:
     """A screen, and the embeddings of its cells: 'a' and 'b', equally good, and one per advantage, to be compared with b."""
     rng = np.random.default_rng(seed)
@@ -173,13 +166,12 @@ def score(
 
 @contextmanager
 def only_pairs_of_perturbed(n: int) -> Iterator[None]:
-    """The task recall reads no pair without a perturbed gene, within the block: its tables are large."""
-    before = recall.known_pairs, recall.complexes
-    recall.known_pairs, recall.complexes = partial(pairs_of_perturbed, n=n), partial(complexes_of_perturbed, n=n)
+    """The task recall reads no pair without a perturbed gene, within the block: the tables are large."""
+    before, recall.known_pairs = recall.known_pairs, partial(pairs_of_perturbed, n=n)
     try:
         yield
     finally:
-        recall.known_pairs, recall.complexes = before
+        recall.known_pairs = before
 
 
 def run(path: Path, repeats: int, advantages: tuple[float, ...], seconds: float) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from plumbline.common.random import seed_of
 from plumbline.genes.combinations import is_combination
-from plumbline.genes.relationships import complexes, perturbed_genes
+from plumbline.genes.relationships import members_among, perturbed_genes
 from plumbline.metrics.average_precision import Activity, Consistency
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.ranks import ALPHA
@@ -150,9 +150,7 @@ def _complexes_of(names: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray],
 
     A complex needs enough members and candidates; of several with the same perturbed members the first is scored.
     """
-    place = {name: number for number, name in enumerate(names.tolist())}
-    found = {name: sorted({place[one] for one in members if one in place}) for name, members in complexes().items()}
-    known = {name: np.array(members) for name, members in found.items() if members}
+    known = members_among(names)
     annotated = np.unique(np.concatenate([*known.values(), np.zeros(0, dtype=np.int64)]))
     related = np.eye(len(annotated), dtype=bool)
     known = {name: np.searchsorted(annotated, members) for name, members in known.items()}

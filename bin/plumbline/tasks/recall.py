@@ -10,7 +10,7 @@ import numpy as np
 from plumbline.genes.combinations import is_combination
 from plumbline.genes.names import fill_ensembl
 from plumbline.genes.orthologs import MOUSE
-from plumbline.genes.relationships import SOURCES, UNMAPPED, complexes, known_pairs, perturbed_genes
+from plumbline.genes.relationships import SOURCES, UNMAPPED, known_pairs, members_among, perturbed_genes
 from plumbline.metrics.groups import group_by, group_means
 from plumbline.metrics.ranks import ALPHA
 from plumbline.metrics.recall import (
@@ -176,8 +176,7 @@ def _precision(
 
 def _complexes(names: np.ndarray, means: np.ndarray) -> Score:
     """Share of CORUM complexes whose members are closer to each other than to the rest (KS test, q <= 0.05)."""
-    members = {name: np.flatnonzero(np.isin(names, genes)) for name, genes in complexes().items()}
-    members = {name: rows for name, rows in members.items() if MIN_MEMBERS <= len(rows) < len(names)}
+    members = {name: rows for name, rows in members_among(names).items() if MIN_MEMBERS <= len(rows) < len(names)}
     if len(members) < MIN_COMPLEXES:
         reason = f"{len(members)} CORUM complexes have {MIN_MEMBERS} perturbed members; at least {MIN_COMPLEXES} are needed"
         return Score.absent("corum_ks", reason)
