@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 
@@ -72,9 +73,12 @@ What this says, and what it does not:
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """A kind of screen. cells: per perturbation, on average; spread: sd of their logarithm. unbalanced: sd of the logarithm of
-    a batch's size. effect: length of a mean effect, in sd of a cell's noise; shared: the part of its variance that a
-    complex has in common. shift: sd of a batch's shift; twist: sd of what a batch adds to an effect, relative to it."""
+    """A kind of screen.
+
+    cells: per perturbation, on average; spread: sd of their logarithm. unbalanced: sd of the logarithm of a batch's size, the
+    same sizes in every repeat. effect: length of a mean effect, in sd of a cell's noise; shared: the part of its variance
+    that a complex has in common. shift: sd of a batch's shift; twist: sd of what a batch adds to an effect, relative to it.
+    """
 
     n_perturbations: int = 40
     cells: int = 15
@@ -137,7 +141,7 @@ def _cells(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     """Perturbation (n,), -1 for controls, and batch (n,) of every cell."""
     size = design.cells * np.exp(rng.normal(0, design.spread, design.n_perturbations) - design.spread**2 / 2)
     code = np.repeat(np.arange(-1, design.n_perturbations), [design.n_controls, *np.maximum(4, np.round(size)).astype(int)])
-    share = np.exp(rng.normal(0, design.unbalanced, design.n_batches))
+    share = np.exp(design.unbalanced * ndtri((np.arange(design.n_batches) + 0.5) / design.n_batches))
     return code, rng.choice(design.n_batches, len(code), p=share / share.sum())
 
 

@@ -166,7 +166,8 @@ def _complexes_of(names: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray],
 def _significant(metric: str, kind: str, names: np.ndarray, p: np.ndarray, value: np.ndarray, note: str) -> Score:
     """Percentage of the groups with q <= 0.05."""
     extra = {"p": p, "q": bh(p), "value": value}
-    return Score.of(metric, Items(kind, names, 100.0 * (extra["q"] <= ALPHA), np.ones(len(p)), extra=extra), reason=note)
+    hit = (extra["q"] <= ALPHA).astype(float)
+    return Score.of(metric, Items(kind, names, hit, np.ones(len(p)), scale=100.0, extra=extra), reason=note)
 
 
 TASK = Task(
