@@ -1,6 +1,7 @@
 """Intervals cover, differences are paired, p values are uniform under the null, BH agrees with scipy."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -248,3 +249,14 @@ def test_units_that_are_more_than_hits_and_misses_keep_the_resampled_interval():
     items = Items("perturbation", np.arange(40).astype(str), np.r_[0.5, np.zeros(39)], np.ones(40))
     assert np.isnan(canonical(items).most)
     assert interval(items)[0] == 0
+
+
+def test_the_interval_of_a_share_of_pairs_reaches_further_towards_a_half():
+    """1 of 20 pairs: an even interval would end at as far above as it begins below, though small shares have small errors."""
+    ends = np.array(list(combinations([f"g{i:02}" for i in range(20)], 2)))[:60]
+    items = Items("pair", ends[:, 0], (np.arange(60) % 20 == 0).astype(float), np.ones(60), unit2=ends[:, 1])
+    low, high = interval(items)
+    assert 0 < low < items.value < high < 1
+    assert high - items.value > 1.5 * (items.value - low)
+    upside_down = replace(items, numerator=1 - items.numerator)
+    assert interval(upside_down) == pytest.approx((1 - high, 1 - low), abs=0.01)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 
 from plumbline.scoring.scores import Items
 from plumbline.scoring.units import (
@@ -60,11 +60,19 @@ def interval(items: Items, n_boot: int = 1000, seed: int = 0, level: float = 0.9
 def interval_of_score(items: Items, drawn: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The interval of ``interval``, from canonical items and the draws (n_boot,) of their score, already ``narrowed``."""
     n = n_units(items)
+    if items.unit2 is not None and 0 < items.value < 1:
+        drawn = _as_odds(items.value, drawn)
     ends = interval_of_draws(items.value, drawn, n, level)
     if np.isnan(ends[0]) or np.isnan(items.most):
         return ends
     floor = wilson(items.value / items.most, n, level)
     return min(ends[0], items.most * floor[0]), max(ends[1], items.most * floor[1])
+
+
+def _as_odds(value: float, drawn: np.ndarray) -> np.ndarray:
+    """Draws of a share, as far from it in logits as the delta method says: the error of a small share grows with it, so that an
+    even interval is too short above (Agresti 2013, Categorical Data Analysis, section 3.1)."""
+    return expit(logit(value) + (drawn - value) / (value * (1 - value)))
 
 
 def wilson(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
