@@ -35,7 +35,10 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name.replace('_', '-')}", default="", help="copied into every row")
     parser.add_argument("--code", action="append", help="digest of a task's code, copied into every row; one per --task")
     parser.add_argument(
-        "--output", required=True, action="append", help="PREFIX of PREFIX.scores.parquet and PREFIX.items.parquet; one per --task"
+        "--output",
+        required=True,
+        action="append",
+        help="PREFIX of PREFIX.scores.parquet and PREFIX.items.parquet; one per --task",
     )
     parser.add_argument("--task-seconds", type=whole(0), default=0, help="limit of one of several tasks; 0 for none")
     args = parser.parse_args()
@@ -78,52 +81,55 @@ def write_tables(rows: list, args: argparse.Namespace, task: str, output: str, a
     write_rows(rows, tasks.load(task), about, args.n_boot, cost, paths)
 
 
-def score(args: argparse.Namespace, task: str, code: str, output: str, more: dict) -> None:
-    """One task, from its files to its files."""
-    from plumbline.common.usage import usage
-
+def loaded(names: list[str]) -> dict:
+    """Load what every task computes with, and for several what most do; what that took. No import here starts a thread."""
     start = time.monotonic()
-    rows = rows_of(args, task)
-    write_tables(rows, args, task, output, {"code": code}, usage(start) | more)
-
-
-def start_together(args: argparse.Namespace) -> dict:
-    """Load what most tasks compute with, once for all children; what that took. No import here starts a thread."""
-    start = time.monotonic()
-    import faiss  # noqa: F401
-    import numba  # noqa: F401
-
     import plumbline.benchmark.evaluation
     import plumbline.scoring.writing  # noqa: F401
     from plumbline import tasks
     from plumbline.common.usage import usage
 
-    for task in args.task:
-        tasks.load(task)
-    return {"start": usage(start) | {"process": uuid.uuid4().hex}}
+    for name in names:
+        tasks.load(name)
+    if len(names) > 1:
+        import faiss  # noqa: F401
+        import numba  # noqa: F401
+    return usage(start) | {"process": uuid.uuid4().hex}
 
 
-def together(args: argparse.Namespace) -> None:
-    """Every task in a child of its own, as many at a time as there are threads, each of which then has one."""
+def score(args: argparse.Namespace, started: dict, task: str, code: str, output: str) -> None:
+    """One task, from its files to its files, and what it used itself."""
+    from plumbline.common.usage import usage
+
+    start = time.monotonic()
+    before = usage(start)["cpu_seconds"]
+    rows = rows_of(args, task)
+    used = usage(start)
+    used |= {"cpu_seconds": round(used["cpu_seconds"] - before, 3), "start": started}
+    write_tables(rows, args, task, output, {"code": code}, used)
+
+
+def run_apart(works: list[partial], args: argparse.Namespace, at_once: int) -> None:
+    """Every task in a child of its own. Raises UserError that names those without a result."""
     from plumbline.common.children import run_children
 
-    at_once, args.threads = args.threads, 1
-    limit_threads(1)
-    started = start_together(args)
-    works = [partial(score, args, *one, started) for one in zip(args.task, args.code, args.output, strict=True)]
     codes = run_children(works, at_once, args.task_seconds)
     lost = [f"{task} ({code})" for task, code in zip(args.task, codes, strict=True) if code]
     if lost:
-        raise UserError(f"no result of {', '.join(lost)}, with the exit code of each. What these tasks said stands above.")
+        raise UserError(f"no result of {', '.join(lost)}, with the exit code of each. What they said stands above.")
 
 
 def main() -> None:
     args = arguments()
-    if len(args.task) > 1:
-        together(args)
+    several, at_once = len(args.task) > 1, args.threads
+    args.threads = 1 if several else args.threads  # of one task
+    limit_threads(args.threads)
+    started = loaded(args.task)
+    works = [partial(score, args, started, *one) for one in zip(args.task, args.code, args.output, strict=True)]
+    if several:
+        run_apart(works, args, at_once)
     else:
-        limit_threads(args.threads)
-        score(args, args.task[0], args.code[0], args.output[0], {})
+        works[0]()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Several pieces of work in one process, each in a child of its own: what is imported before is shared, what goes wrong is not."""
+"""Several works of one process, each in a child of its own: what was imported before is shared, what goes wrong is not."""
 
 import multiprocessing
 import signal
