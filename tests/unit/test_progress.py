@@ -38,7 +38,18 @@ def test_stages_tasks_and_the_time_left(tmp_path):
 
 
 def test_counts_come_from_the_trace_of_this_run(tmp_path):
-    trace(tmp_path, FETCH=3, PREPARE=2, EMBED_CPU=4, EMBED_GPU=1, EVALUATE_TOGETHER=4, EVALUATE_CPU=2, EVALUATE_GPU=1, MAP=1, ESTIMATE=1)
+    trace(
+        tmp_path,
+        FETCH=3,
+        PREPARE=2,
+        EMBED_CPU=4,
+        EMBED_GPU=1,
+        EVALUATE_TOGETHER=4,
+        EVALUATE_CPU=2,
+        EVALUATE_GPU=1,
+        MAP=1,
+        ESTIMATE=1,
+    )
     progress = made(tmp_path, [0.0])
     assert progress.ended() == {"data": 2, "embedding": 5, "scoring": 7, "report": 1}
     progress.start = 1e12  # a trace of an earlier run
