@@ -22,7 +22,7 @@ workflow {
         evaluateMetas(meta, ['recall'], [recall: 'ab12'], [[experiment: '']], opts, [recall: [uses_split: split]]).each { one -> println("EVALUATE ${split ? 'split' : 'all'} ${one.id} ${one.seeds} ${one.protocols}") }
     }
     [10, 0].each { most ->
-        evaluateMetas(meta + [n_cells: 1000], ['recall', 'map'], [recall: 'ab12', map: 'cd34'], [[experiment: '']], opts + [max_together: most], [recall: [:], map: [:]]).each { one -> println("SMALL ${most} ${one.id} ${one.seeds} ${one.protocols} ${one.tasks.collect { part -> "${part.id}=${part.code}" }.join(' ')}") }
+        evaluateMetas(meta + [n_cells: 1000], ['recall', 'map'], [recall: 'ab12', map: 'cd34'], [[experiment: '']], opts + [max_together: most], [recall: [:], map: [:]]).each { one -> println("SMALL ${most} ${one.id} ${one.seeds} ${one.protocols} ${one.tasks.collect { part -> "${part.id}:${part.code}" }.join(' ')}") }
     }
     shown.each { name, value -> println("${name}=${name.startsWith('minutes') ? value.toMinutes() : value.toMega()}") }
 }

@@ -19,7 +19,7 @@ ENDS = {
 
 @pytest.fixture(scope="module")
 def lost(tiny_sheet, tmp_path_factory):
-    """(a run in which one of two embeddings has the rows of other cells and two of three tasks end badly, its tasks, resumed)."""
+    """(a run in which an embedding has the rows of other cells and two of three tasks end badly, its tasks, those resumed)."""
     repo, folder = copy_of_repo(tmp_path_factory.mktemp("faulty")), tmp_path_factory.mktemp("lost")
     for name, line in ENDS.items():
         add_task(repo / "bin/plumbline/tasks", name, line)

@@ -40,9 +40,9 @@ def requested(shown) -> dict[str, int]:
 def test_tasks_of_a_small_embedding_share_a_process(shown):
     """Up to --max_together (10) million values, here 1,000 cells x 64 dimensions x 2 seeds; each task has its own digest."""
     assert {line for line in shown if line.startswith("SMALL")} == {
-        "SMALL 10 d.random 42,43 paper,corrected d.random.recall=ab12 d.random.map=cd34",
-        "SMALL 0 d.random.recall 42,43 paper,corrected d.random.recall=ab12",
-        "SMALL 0 d.random.map 42,43 paper,corrected d.random.map=cd34",
+        "SMALL 10 d.random 42,43 paper,corrected d.random.recall:ab12 d.random.map:cd34",
+        "SMALL 0 d.random.recall 42,43 paper,corrected d.random.recall:ab12",
+        "SMALL 0 d.random.map 42,43 paper,corrected d.random.map:cd34",
     }
 
 
