@@ -8,8 +8,7 @@
 include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
 include { ESTIMATE } from './modules/local/estimate/main'
-include { EVALUATE } from './modules/local/evaluate/main'
-include { EVALUATE as EVALUATE_GPU } from './modules/local/evaluate/main'
+include { EVALUATE } from './subworkflows/local/evaluate/main'
 include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
 include { MAP } from './modules/local/map/main'
@@ -81,25 +80,15 @@ workflow PLUMBLINE {
         .combine(ch_prepared, by: 0)
         .combine(ch_plans, by: 0)
         .flatMap { _id, meta, embedding, provenance, about, counts, tables, plan ->
-            tasksFor(uses[meta.id], tasks)
-                .findAll { task -> !plan.not_applicable[task] }
-                .collectMany { task ->
-                    evaluateMetas(meta, task, digests[task], uses[meta.id], opts, tasks.flags[task], about.n_dimensions).collect { evaluation ->
-                        [evaluation, embedding, provenance, tables, tasks.flags[task].needs_counts ? counts : []]
-                    }
-                }
+            def wanted = tasksFor(uses[meta.id], tasks).findAll { task -> !plan.not_applicable[task] }
+            evaluateMetas(meta + [n_dimensions: about.n_dimensions], wanted, digests, uses[meta.id], opts, tasks.flags).collect { evaluation ->
+                [evaluation, embedding, provenance, tables, counts]
+            }
         }
-    // aliased by where it runs, as EMBED is
-    ch_by_device = ch_evaluations.branch { meta, _embedding, _provenance, _tables, _counts ->
-        gpu: tasks.flags[meta.task].uses_device
-        cpu: true
-    }
-    EVALUATE(ch_by_device.cpu)
-    EVALUATE_GPU(ch_by_device.gpu)
-    ch_scores = EVALUATE.out.scores.mix(EVALUATE_GPU.out.scores)
+    EVALUATE(ch_evaluations)
 
     // known when all tasks have ended
-    ch_expected = ch_scores
+    ch_expected = EVALUATE.out.scores
         .toList()
         .map { _scores -> 'ended' }
         .combine(ch_plans.toList().map { plans -> [plans.collectEntries()] })
@@ -108,8 +97,8 @@ workflow PLUMBLINE {
 
     SUMMARISE(
         [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, n_draws: opts.n_draws, decoder_budget: opts.decoder_budget, exact: opts.exact, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
-        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
-        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
+        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
+        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         ch_prepared.toSortedList { a, b -> a[0] <=> b[0] }.map { rows -> rows.collect { row -> row[2] } },
         PLAN.out.plan.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
@@ -162,7 +151,7 @@ workflow {
     def wanted = embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts)
     checkNames(ids, models, wanted, experiments)
     def requests = joinedRequests(wanted)
-    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks))
+    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks, opts))
     ESTIMATE(
         [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'])],
         channel.of(plan).collectFile(name: 'plan.json'),

@@ -184,27 +184,37 @@ def readObject(path) {
     return path.exists() && path.size() ? new groovy.json.JsonSlurper().parse(path) : [:]
 }
 
-// the seeds of each EVALUATE of one embedding and task. Up to MANY_CELLS cells all seeds are one task, as starting it takes
+// the seeds of each evaluation of one embedding and task. Up to MANY_CELLS cells all seeds are one, as starting it takes
 // longer than what it computes; beyond, each is its own, so that a further seed repeats nothing.
 def seedGroups(seeds, n_cells) {
     def many_cells = 50_000
     return (n_cells ?: 0) > many_cells ? words(seeds) : [seeds]
 }
 
-// one meta map per EVALUATE of an embedding and a task
-def evaluateMetas(meta, task, digest, uses, opts, flags, n_dimensions) {
-    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes']) + [n_dimensions: n_dimensions, task: task, code: digest, n_draws: opts.n_draws, n_boot: opts.n_boot, decoder_budget: opts.decoder_budget, exact: opts.exact]
+// meta of every EVALUATE of one embedding. Small embeddings have one for all their tasks, as loading the packages takes longer
+// than what a task computes; others have one for each task (and seed).
+def evaluateMetas(meta, wanted, digests, uses, opts, flags) {
+    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes', 'n_dimensions']) + opts.subMap(['n_draws', 'n_boot', 'decoder_budget', 'exact'])
     def groups = seedGroups(meta.seeds, meta.n_cells)
-    return groups
-        .collect { seeds ->
+    def apart = [wanted, groups]
+        .combinations()
+        .collect { task, seeds ->
             // without a split, `paper` has nothing that depends on the seed: it is scored with the first
-            def protocols = protocolsFor(uses, opts).findAll { protocol -> protocol != 'paper' || flags.uses_split || seeds == groups[0] }
-            about + [id: evaluationId(meta, task, seeds).toString(), seeds: seeds, protocols: protocols.join(',')]
+            def protocols = protocolsFor(uses, opts).findAll { protocol -> protocol != 'paper' || flags[task].uses_split || seeds == groups[0] }
+            def one = [id: evaluationId(meta, task, seeds).toString(), task: task, code: digests[task], counts: flags[task].needs_counts]
+            about + [id: one.id, seeds: seeds, protocols: protocols.join(','), device: flags[task].uses_device ? 'gpu' : 'cpu', tasks: [one]]
         }
         .findAll { evaluation -> evaluation.protocols }
+    return apart.size() > 1 && isSmall(meta, groups, opts) ? [apart[0] + [id: meta.id, device: 'cpu', tasks: apart.collectMany { one -> one.tasks }]] : apart
 }
 
-// 'kang.pca.42.recall'; with the seeds where an embedding has more than one EVALUATE per task
+// --max_together: millions of values, of all seeds
+def isSmall(meta, groups, opts) {
+    def values = (meta.n_cells ?: 0L) * (meta.n_dimensions ?: 0) * words(meta.seeds).size()
+    return groups.size() == 1 && values <= 1e6 * opts.max_together
+}
+
+// 'kang.pca.42.recall'; with the seeds where they are apart
 def evaluationId(meta, task, seeds) {
     return "${meta.id}.${task}${seeds == meta.seeds ? '' : ".${seeds}"}"
 }
@@ -249,12 +259,13 @@ def expectedRuns(requests, tasks, plans, digests, opts) {
 }
 
 // what the run will do, for an estimate of its cost; files are numbered as Nextflow stages them
-def planOf(datasets, requests, tasks) {
+def planOf(datasets, requests, tasks, opts) {
     def given = datasets.findAll { _meta, path, _cell_table -> path }.collect { meta, path, _cell_table -> [meta.id, path] }
     def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
     return [
         datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] },
         embed: requests.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) },
-        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
+        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [id: meta.id, dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
+        max_together: opts.max_together,
     ]
 }
