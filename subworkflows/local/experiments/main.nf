@@ -43,6 +43,14 @@ def experimentRequests(names, ids, models, opts) {
                 request('transfer', to, spec + [compared_with: spec.variant], from, from, opts)
             }
     }
+    if ('robustness' in names) {
+        def embedded = models.findAll { spec -> spec.role in ['baseline', 'trained', 'foundation'] }
+        asked += [ids, embedded, words(opts.damages)]
+            .combinations()
+            .collect { id, spec, damage ->
+                request('robustness', id, spec + [compared_with: spec.variant], "${spec.fit_on}+${damage}", '', opts)
+            }
+    }
     if ('objectives' in names) {
         def zero_shot = models.findAll { spec -> spec.fit_on in ['train', 'none'] && spec.role != 'predictor' && !spec.only }
         def labelled = variantsOf('objectives', models, opts)
