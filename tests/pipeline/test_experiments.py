@@ -11,7 +11,8 @@ pytestmark = pytest.mark.pipeline
 SIZES = {"n-perturbations": 120, "n-batches": 6, "cells-per-perturbation": 16, "n-genes": 600, "effect": 1.0,
          "batch-effect": 0.1}  # fmt: skip
 SCREEN = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
-NAMES = ["count_distribution", "minimal_data", "transfer", "objectives", "integrity", "generality", "cost"]
+NAMES = ["count_distribution", "minimal_data", "transfer", "objectives", "robustness", "cells_per_perturbation",
+         "gene_recall", "integrity", "generality", "cost"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,9 @@ def run(simulate, tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiments")
     settings = ",".join(f"{name}:max_epochs=2,{name}:n_hvg=200,{name}:n_hidden=32,{name}:n_latent=8" for name in SCVI)
     settings += ",pca:n_components=12,pca_contrastive:n_components=32"
-    options = ["--models", "pca,random,label_oracle", "--model_settings", settings, "--experiments", "all"]
+    options = ["--models", "pca,label_oracle", "--model_settings", settings, "--experiments", "all"]
     options += ["--experiment_tasks", "recall", "--tasks", "recall", "--shares", "0.1", "--share_draws", "2"]
+    options += ["--damages", "thinned10"]
     done = plumb_run(folder, "--input", write_sheet(folder / "sheet.csv", *rows), "-profile", "test", *options)
     assert done.code == 0, done.output
     return done
@@ -61,7 +63,7 @@ def test_a_related_screen_teaches_what_an_unrelated_one_does_not(compared):
 
 def test_the_main_run_stays_the_same(compared):
     main = compared[compared["experiment"] == ""]
-    assert set(main["variant"]) == {"pca", "random", "label_oracle"}
+    assert set(main["variant"]) == {"pca", "label_oracle"}
     assert set(main["dataset"]) == {"target", "sister", "stranger"}
 
 
@@ -75,6 +77,22 @@ def test_held_out_perturbations_are_scored_apart(compared):
     held = compared[compared["experiment"] == "objectives"]
     assert set(held["dataset"]) == {"target.heldout", "sister.heldout", "stranger.heldout"}
     assert {"pca", "pca_contrastive", "scanvi", "contrastivevi"} <= set(held["variant"])
+
+
+def test_thinned_counts_are_compared_with_all_counts_of_the_same_cells(compared):
+    """A tenth of the counts carries less of the effects: PCA of them recalls less."""
+    thinned = compared[compared["experiment"] == "robustness"].set_index("dataset")
+    assert set(thinned["fit_on"]) == {"train+thinned10"}
+    assert (thinned["n_left_out"] == 0).all()
+    assert thinned.loc["target", "diff_high"] < 0
+
+
+def test_curves_and_gene_tables_are_published(run):
+    curves = pd.read_parquet(run.results / "experiments" / "target.pca.42.cells_per_perturbation.parquet")
+    assert curves["status"].tolist() == ["ok"] * 4
+    assert curves["cells"].tolist() == [4, 8, 16, float("inf")]
+    genes = pd.read_parquet(run.results / "experiments" / "target.gene_recall.parquet")
+    assert set(genes["table"]) == {"pca_loadings", "random"}
 
 
 def test_steps_are_priced(run):

@@ -16,8 +16,8 @@ def thin(block: sp.csr_matrix, cell_id: np.ndarray, share: float) -> sp.csr_matr
     block
         Counts, CSR (n, genes); not changed.
     cell_id
-        Names of the cells, (n,). Each cell draws from a stream of its own, so that its counts depend neither on the cells around
-        it nor on the order, blocks or shards in which they are read.
+        Names of the cells, (n,). Each cell draws from a stream of its own, so that its counts depend neither on the cells
+        around it nor on the order, blocks or shards in which they are read.
     share
         Probability that a count is kept, in (0, 1].
 

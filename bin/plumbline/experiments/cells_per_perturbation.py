@@ -2,8 +2,8 @@
 
 The embedding stays as it is: cells are left out when it is scored. The cells of each perturbation are parted into four
 quarters, batch by batch, and each quarter, each half (two quarters) and all of them are scored: the draws of one depth are
-disjoint, and together they use every cell once. Controls stay, and so does the post-processing that was chosen with all cells. A depth's score
-is the mean over its draws on the units that all depths have.
+disjoint, and together they use every cell once. Controls stay, and so does the post-processing that was chosen with all
+cells. A depth's score is the mean over its draws on the units that all depths have.
 """
 
 from collections.abc import Iterator

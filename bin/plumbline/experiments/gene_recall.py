@@ -1,8 +1,8 @@
 """Recall of known relationships by vectors of genes, without a screen: the embeddings that checkpoints hold of their genes.
 
-The task ``recall`` of docs/protocol.md, with a gene's vector in place of the mean embedding of the cells in which it is perturbed.
-Known pairs are ranked among the pairs of genes that some source knows. A table is compared with the loadings of a PCA of the
-data set, on the genes of both.
+The task ``recall`` of docs/protocol.md, with a gene's vector in place of the mean embedding of the cells in which it is
+perturbed. Known pairs are ranked among the pairs of genes that some source knows. A table is compared with the loadings of a
+PCA of the data set, on the genes of both.
 """
 
 from dataclasses import dataclass

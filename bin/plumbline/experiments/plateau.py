@@ -4,7 +4,7 @@ Form. score(n) = floor + A n / (n + k). n: cells per perturbation; A: what any n
 cells with which half of that is attained. Why: what tasks read of a perturbation is a mean over n cells, whose noise has the
 variance s^2 / n. So it has the reliability n / (n + k), k = noise / signal (Spearman 1910; Brown 1910, both Br J Psychol 3).
 Where n is large this is the expansion of any smooth score in that variance, plateau - c / n; without cells it is at the floor.
-It has two parameters, and there are three depths: the third says whether the form holds, and where it does not, nothing is said.
+It has two parameters, and there are three depths: the third shows whether the form holds; where it does not, nothing is said.
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,8 @@ NAME = "cells_per_perturbation"
 PARENT = {
     "parent_id": f"plumbline_{NAME}",
     "parent_name": "Experiment: cells per perturbation",
-    "parent_description": "The same embeddings scored with a quarter, half and all cells of every perturbation, and the score that "
-    "any number of cells would give: floor + A n / (n + k), fitted to the three.",
+    "parent_description": "The same embeddings scored with a quarter, half and all cells of every perturbation, and the "
+    "score that any number of cells would give: floor + A n / (n + k), fitted to the three.",
 }
 SYMBOLS = {"more cells help": "▲", "enough cells": "=", "cannot tell": "?", "no estimate": "·"}
 
@@ -26,8 +26,8 @@ def sections(run: Run, folder: Path) -> list[dict]:
     if good.empty:
         return []
     about = (
-        "Points: scores with their 95 % intervals, of the mean over draws that use every cell once. Line: the fitted form. Right "
-        "end: its plateau with interval, where there is one. Dotted: the floor."
+        "Points: scores with their 95 % intervals, of the mean over draws that use every cell once. Line: the fitted form. "
+        "Right end: its plateau with interval, where there is one. Dotted: the floor."
     )
     lines = "".join(f"<li>{line}</li>" for line in sentences(run, good))
     figure = image(_figure(run, good), "Scores by cells per perturbation; the numbers are in the table below.")
@@ -156,7 +156,7 @@ def _table(run: Run, curves: pd.DataFrame) -> dict:
         result = f"{SYMBOLS[end['verdict']]} {end['verdict']}" + (f": {end['reason']}" if end["reason"] else "")
         body.append([escape(str(cell)) for cell in [*names, *scores, f"{n:g}", plateau, attained, needed, result]])
     about = (
-        "Cells: median of the scored perturbations. Attained: share of the plateau's advantage over the floor, with 95 % interval "
-        "over the units; more cells help if it is below 90 %, there are enough if it is 90 % or more."
+        "Cells: median of the scored perturbations. Attained: share of the plateau's advantage over the floor, with 95 % "
+        "interval over the units; more cells help if it is below 90 %, there are enough if it is 90 % or more."
     )
     return section(f"{NAME}_table", "Table", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)

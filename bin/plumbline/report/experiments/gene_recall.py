@@ -14,8 +14,8 @@ NAME = "gene_recall"
 PARENT = {
     "parent_id": f"plumbline_{NAME}",
     "parent_name": "Experiment: recall by gene embeddings",
-    "parent_description": "Known relationships among the cosines of the gene vectors that checkpoints hold, before any cell is seen, "
-    "next to the loadings of a PCA of the data.",
+    "parent_description": "Known relationships among the cosines of the gene vectors that checkpoints hold, before any cell is "
+    "seen, next to the loadings of a PCA of the data.",
 }
 PROCESSINGS = {"raw": "as stored", "pca": "after PCA of the table"}
 TITLES = {LOADINGS: "PCA loadings of the data", RANDOM: "random vectors"}
@@ -34,9 +34,9 @@ def sections(run: Run, folder: Path) -> list[dict]:
     lines = "".join(f"<li>{line}</li>" for line in sentences(run, shown))
     figure = image(_figure(run, shown), "Mean recall by table of gene vectors.") if len(shown) else ""
     about = (
-        "Share of the known pairs whose cosine is among the 5 % lowest or 5 % highest, mean of the sources, with 95 % intervals. "
-        "Filled: vectors as stored; open: after PCA of the table. Dotted: chance. A table is scored on the genes that it and the "
-        "data set have."
+        "Share of the known pairs whose cosine is among the 5 % lowest or 5 % highest, mean of the sources, with 95 % "
+        "intervals. Filled: vectors as stored; open: after PCA of the table. Dotted: chance. A table is scored on the genes that "
+        "it and the data set have."
     )
     parts = [section(f"{NAME}_figure", "Mean recall", about, f"<ul class='pl-says'>{lines}</ul>{figure}", **PARENT)]
     return [*parts, _table(run, rows)]
@@ -109,7 +109,7 @@ def _table(run: Run, rows: pd.DataFrame) -> dict:
                   f"{symbol} {word}"]  # fmt: skip
         body.append([escape(str(cell)) for cell in names + values])
     about = (
-        "Differences to the PCA loadings are on the same genes and pairs, with 95 % intervals over genes; only the mean over sources "
-        "is tested."
+        "Differences to the PCA loadings are on the same genes and pairs, with 95 % intervals over genes; only the mean over "
+        "sources is tested."
     )
     return section(f"{NAME}_table", "Table", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)

@@ -20,7 +20,8 @@ from plumbline.report.words import (
 PARENT = {
     "parent_id": "plumbline_robustness",
     "parent_name": "Experiment: robustness",
-    "parent_description": "Embeddings of the same cells from fewer counts, or from fewer genes, compared with those of all counts.",
+    "parent_description": "Embeddings of the same cells from fewer counts, or from fewer genes, compared with those "
+    "of all counts.",
 }
 
 
@@ -149,7 +150,7 @@ def _table(run: Run, rows: pd.DataFrame) -> dict:
             values = ["–", "–", "–", "–", row.reason]
         body.append([escape(str(cell)) for cell in names + values])
     about = (
-        "Differences are paired on the same units of the same split, with 95 % intervals. Advantage kept: of the score over the "
-        "floor, where all counts have one."
+        "Differences are paired on the same units of the same split, with 95 % intervals. Advantage kept: of the score over "
+        "the floor, where all counts have one."
     )
     return section("robustness_table", "Table", about, f'<div class="pl-scroll">{table(head, body)}</div>', **PARENT)
