@@ -1,4 +1,4 @@
-"""Scores by cells per perturbation: draws that use each cell once, the fit against planted curves, screens with known answers."""
+"""Scores by cells per perturbation: draws that use each cell once, the fit on planted curves, screens with known answers."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def test_the_fit_is_least_squares():
     assert a[0] == pytest.approx(0.5, rel=5e-3)
     assert ratio[0] == pytest.approx(0.4, rel=0.02)
     assert np.abs(left).max() < 1e-3
-    noisy = scored(0.5, 40) + [0.01, -0.02, 0.01]
+    noisy = scored(0.5, 40) + np.array([0.01, -0.02, 0.01])
     oracle, _ = curve_fit(lambda x, a, k: a * x / (x + k), DEPTHS, noisy - 0.1, p0=(0.4, 0.3))
     a, ratio, _ = fit(DEPTHS, noisy[None] - 0.1)
     np.testing.assert_allclose((a[0], ratio[0]), oracle, rtol=0.03)

@@ -35,8 +35,8 @@ def sections(run: Run, folder: Path) -> list[dict]:
     figure = image(_figure(run, shown), "Mean recall by table of gene vectors.") if len(shown) else ""
     about = (
         "Share of the known pairs whose cosine is among the 5 % lowest or 5 % highest, mean of the sources, with 95 % "
-        "intervals. Filled: vectors as stored; open: after PCA of the table. Dotted: chance. A table is scored on the genes that "
-        "it and the data set have."
+        "intervals. Filled: vectors as stored; open: after PCA of the table. Dotted: chance. A table is scored on the genes "
+        "that it and the data set have."
     )
     parts = [section(f"{NAME}_figure", "Mean recall", about, f"<ul class='pl-says'>{lines}</ul>{figure}", **PARENT)]
     return [*parts, _table(run, rows)]

@@ -79,7 +79,7 @@ def sentences(run: Run, good: pd.DataFrame) -> list[str]:
 
 
 def _kept(part: pd.DataFrame, damage: str) -> str:
-    kept, where = part["kept"].dropna(), escape(damage_title(damage))
+    kept, where = part["kept"].dropna(), escape(damage_title(damage).replace("panel", "a panel"))
     tested = verdict_counts(part["verdict"].value_counts())
     if kept.empty:
         return f"an unknown share with {where} ({tested})"
