@@ -28,12 +28,13 @@ HEAD = f"""# Does the plateau that {FEW} cells predict hold?
 
 `python benchmarks/plateau.py --tasks TASKS --repeats REPEATS > benchmarks/plateau.md`
 
-Simulated screens of 40 perturbations in 8 batches (`benchmarks/trust.py`; recall: 120 perturbations), effects of several lengths in
-standard deviations of a cell's noise. {FEW} cells per perturbation are scored as the experiment `cells_per_perturbation` does; *truth* is
-the score with {MANY} cells per perturbation, under the same post-processing. Plateau holds: the 95 % interval of the plateau (or its
-lower bound, where the curve may be a straight line) holds the truth. Result: how many repeats had which one.
+Simulated screens of 40 perturbations in 8 batches (`benchmarks/trust.py`; recall: 120 perturbations), effects of several
+lengths in standard deviations of a cell's noise. {FEW} cells per perturbation are scored as the experiment
+`cells_per_perturbation` does; *truth* is the score with {MANY} cells per perturbation, under the same post-processing.
+*Plateau holds*: the 95 % interval of the plateau (or its lower bound, where the curve may be a straight line) holds the
+truth. The last four columns: how many repeats had which result.
 
-| task | effect | score with {FEW} | truth | plateau, mean | plateau holds | more cells help | enough cells | cannot tell | no estimate |
+| task | effect | {FEW} cells | truth | plateau | plateau holds | more cells help | enough cells | cannot tell | no estimate |
 |---|---|---|---|---|---|---|---|---|---|
 """
 

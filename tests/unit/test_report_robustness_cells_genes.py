@@ -101,8 +101,8 @@ def test_without_files_there_is_no_section(module, tmp_path):
 
 
 def test_gene_tables_next_to_the_loadings(tmp_path):
-    rows = [("scgpt", "raw", 0.42, 0.2, 0.001), ("scgpt", "pca", 0.18, -0.1, 0.02), ("pca_loadings", "raw", 0.22, np.nan, np.nan),
-            ("random", "raw", 0.1, np.nan, np.nan)]  # fmt: skip
+    rows = [("scgpt", "raw", 0.42, 0.2, 0.001), ("scgpt", "pca", 0.18, -0.1, 0.02),
+            ("pca_loadings", "raw", 0.22, np.nan, np.nan), ("random", "raw", 0.1, np.nan, np.nan)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["table", "processing", "value", "difference", "q"])
     ends = {"diff_low": table["difference"] - 0.05, "diff_high": table["difference"] + 0.05, "baseline_value": 0.22}
     table = table.assign(dataset="x", metric="recall_mean", ci_low=table["value"] - 0.03, ci_high=table["value"] + 0.03,
