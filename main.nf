@@ -9,7 +9,7 @@ include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
 include { ESTIMATE } from './modules/local/estimate/main'
 include { EVALUATE } from './subworkflows/local/evaluate/main'
-include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
+include { EMBEDDING_EXPERIMENTS ; EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
 include { MAP } from './modules/local/map/main'
 include { MULTIQC } from './modules/nf-core/multiqc/main'
@@ -18,7 +18,7 @@ include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isMapped ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isCompared ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
 include { paramsHelp } from './subworkflows/local/utils_schema/main'
 
@@ -49,7 +49,7 @@ workflow PLUMBLINE {
 
     // [ 'kang', counts.h5ad, tables ]
     ch_given_data = PREPARE.out.prepared.map { meta, counts, tables -> [meta.id, counts, tables] }
-    EXPERIMENTS(experiments, ch_given_data, opts.seeds, assets.resolve('catalogue.csv'))
+    EXPERIMENTS(experiments, requests, ch_given_data, opts, assets.resolve('catalogue.csv'))
     ch_prepared = ch_given_data.mix(EXPERIMENTS.out.prepared)
 
     def records = tasks.flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
@@ -86,6 +86,8 @@ workflow PLUMBLINE {
             }
         }
     EVALUATE(ch_evaluations)
+    ch_compared = EMBED.out.embeddings.filter { meta, _embedding, _provenance -> isCompared(meta, uses[meta.id], opts) }
+    EMBEDDING_EXPERIMENTS(experiments, tasks.experiments, ch_compared, ch_prepared, ch_plans, opts)
 
     // known when all tasks have ended
     ch_expected = EVALUATE.out.scores
@@ -109,8 +111,8 @@ workflow PLUMBLINE {
 
     // [ [id: 'kang', code: 'ab12..'], [ pca.npz, scvi.npz ], [ pca.json, scvi.json ], tables ]
     def map_code = codeDigest(['map_cells.py'])
-    ch_mapped = EMBED.out.embeddings
-        .filter { meta, _embedding, _provenance -> isMapped(meta, uses[meta.id], opts) }
+    ch_mapped = ch_compared
+        .filter { !opts.skip_maps }
         .toSortedList { a, b -> a[0].id <=> b[0].id }
         .flatMap { rows -> rows.groupBy { row -> row[0].dataset }.collect { id, part -> [id, part.collect { row -> row[1] }, part.collect { row -> row[2] }] } }
         .combine(ch_prepared, by: 0)
@@ -119,7 +121,7 @@ workflow PLUMBLINE {
     REPORT(
         [code: codeDigest(['report_scores.py'] + records)],
         SUMMARISE.out.summary,
-        EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        EXPERIMENTS.out.files.mix(EMBEDDING_EXPERIMENTS.out.files).toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
         MAP.out.tables.flatten().toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
         assets.resolve('catalogue.csv'),
     )

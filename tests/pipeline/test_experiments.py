@@ -13,7 +13,8 @@ pytestmark = pytest.mark.pipeline
 SIZES = {"n-perturbations": 120, "n-batches": 6, "cells-per-perturbation": 16, "n-genes": 600, "effect": 1.0,
          "batch-effect": 0.1}  # fmt: skip
 SCREEN = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
-OF_ONE = ["count_distribution", "minimal_data", "objectives", "integrity"]  # they fit models by the dozen: on one screen
+# they fit models by the dozen, or need no second screen
+OF_ONE = ["count_distribution", "minimal_data", "objectives", "robustness", "cells_per_perturbation", "gene_recall", "integrity"]
 OF_MORE = ["transfer", "generality", "cost"]
 SCVI = ("scvi", "scvi_nb", "scvi_poisson", "scvi_lognorm", "scvi_contrastive", "scanvi", "contrastivevi")
 SETTINGS = [f"{name}:max_epochs=2,{name}:n_hvg=200,{name}:n_hidden=32,{name}:n_latent=8" for name in SCVI]
@@ -29,8 +30,9 @@ def rows(simulate) -> dict[str, str]:
 
 
 def run_experiments(folder, names: list[str], *rows: str):
-    options = ["--models", "pca,random,label_oracle", "--model_settings", ",".join(SETTINGS), "--experiments", ",".join(names)]
+    options = ["--models", "pca,label_oracle", "--model_settings", ",".join(SETTINGS), "--experiments", ",".join(names)]
     options += ["--experiment_tasks", "recall", "--tasks", "recall", "--shares", "0.1", "--share_draws", "2"]
+    options += ["--damages", "thinned10"]
     done = plumb_run(folder, "--input", write_sheet(folder / "sheet.csv", *rows), "-profile", "test", *options)
     assert done.code == 0, done.output
     return done
@@ -78,7 +80,7 @@ def test_a_related_screen_teaches_what_an_unrelated_one_does_not(compared):
 
 def test_the_main_run_stays_the_same(compared):
     main = compared[compared["experiment"] == ""]
-    assert set(main["variant"]) == {"pca", "random", "label_oracle"}
+    assert set(main["variant"]) == {"pca", "label_oracle"}
     assert set(main["dataset"]) == {"target", "sister", "stranger"}
 
 
@@ -92,6 +94,22 @@ def test_held_out_perturbations_are_scored_apart(alone):
     held = comparisons(alone).query("experiment == 'objectives'")
     assert set(held["dataset"]) == {"target.heldout"}
     assert {"pca", "pca_contrastive", "scanvi", "contrastivevi"} <= set(held["variant"])
+
+
+def test_thinned_counts_are_compared_with_all_counts_of_the_same_cells(alone):
+    """A tenth of the counts carries less of the effects: PCA of them recalls less."""
+    thinned = comparisons(alone).query("experiment == 'robustness'").set_index("dataset")
+    assert set(thinned["fit_on"]) == {"train+thinned10"}
+    assert (thinned["n_left_out"] == 0).all()
+    assert thinned.loc["target", "diff_high"] < 0
+
+
+def test_curves_and_gene_tables_are_published(alone):
+    curves = pd.read_parquet(alone.results / "experiments" / "target.pca.42.cells_per_perturbation.parquet")
+    assert curves["status"].tolist() == ["ok"] * 4
+    assert curves["cells"].tolist() == [4, 8, 16, float("inf")]
+    genes = pd.read_parquet(alone.results / "experiments" / "target.gene_recall.parquet")
+    assert set(genes["table"]) == {"pca_loadings", "random"}
 
 
 def test_steps_are_priced(run):

@@ -78,7 +78,7 @@ def _dimensions(run: dict) -> float | None:
 
 def _fit_cells(run: dict, sizes: dict[str, dict]) -> int:
     """Cells that a model is fitted on, by its words for it ('train', 'all', 'kang:train', 'train@0.1#2')."""
-    words, _, share = run.get("fit_on", "none").partition("@")
+    words, _, share = run.get("fit_on", "none").partition("+")[0].partition("@")
     source, _, part = words.rpartition(":")
     if part == "none":
         return 0

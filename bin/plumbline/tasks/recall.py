@@ -64,14 +64,33 @@ def run(view: View) -> list[Score]:
     found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
     band = band_of(similarities, 0.05)
     n_genes = genes_among(names, view.screen)
-    narrow = [_recall(source, "", names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
-    scores = [*narrow, _mean(narrow, _ortholog_note(names, view.screen.facts))]
+    scores = _in_band(names, similarities, found, band, n_genes, _ortholog_note(names, view.screen.facts))
     if view.protocol == "paper":
         return scores + [Score.absent(metric.name, "a metric of the corrected protocol") for metric in _EXTRA]
     wide = band_of(similarities, 0.10)
     scores += [_recall(source, "_10", names, similarities, pairs, wide, n_genes) for source, pairs in found.items()]
     scores += [_precision(source, names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
     return [*scores, _complexes(names, means)]
+
+
+def recall_of(names: np.ndarray, vectors: np.ndarray) -> list[Score]:
+    """Recall per source and its mean in the 5 % band, of any vectors of genes: sorted symbols (p,) and vectors (p, d)."""
+    similarities = pairwise_cosines(vectors)
+    found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
+    return _in_band(names, similarities, found, band_of(similarities, 0.05), len(names), "")
+
+
+def _in_band(
+    names: np.ndarray,
+    similarities: Similarities,
+    found: dict[str, tuple[np.ndarray, np.ndarray]],
+    band: Band,
+    n_genes: int,
+    note: str,
+) -> list[Score]:
+    """Recall per source, and its mean, whose reason says ``note`` first."""
+    narrow = [_recall(source, "", names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
+    return [*narrow, _mean(narrow, note)]
 
 
 def gene_means(embedding: Vectors, screen: Screen) -> tuple[np.ndarray, np.ndarray]:
