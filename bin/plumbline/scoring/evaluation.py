@@ -19,7 +19,7 @@ from plumbline.scoring.choice import chances, with_choice
 from plumbline.scoring.parts import Parts, fitting_controls
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
-from plumbline.scoring.records import Task
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import SHARED, Score
 from plumbline.scoring.screen import Subject, View
 from plumbline.scoring.stats import interval
@@ -81,7 +81,7 @@ def _postprocessed(view: View, fit: np.ndarray, more: tuple[str, ...]) -> tuple[
 
 
 def _one_split(base: View, task: Task) -> list[Row]:
-    split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts)
+    split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts, base.protocol)
     if protocol == "corrected":
         base = base.take(np.argsort(base.screen.cell_id))
     compares = [protocol == "corrected" and metric.compares_controls for metric in task.metrics]
@@ -93,7 +93,7 @@ def _one_split(base: View, task: Task) -> list[Row]:
     chosen, why, chance = _select(cells) if selects else ("none", "no validation part to choose a post-processing on", {})
     reported = {m: cells.run(m, "report" if selects else "all") for m in processed}
     if protocol == "paper" and len(processed) > 1:
-        chosen, why = _best(reported, task, base.screen.facts), "best of the four on the scored cells themselves"
+        chosen, why = _best(reported, task.metric(metric)), "best of the four on the scored cells themselves"
         why = why if np.isfinite(_value(reported[chosen], metric)) else f"{metric}, by which to choose, cannot be scored"
     elif len(processed) == 1 or task.describes:
         why = ""
@@ -113,12 +113,11 @@ def _select(cells: Parts) -> tuple[str, str, dict[str, float]]:
         return "none", f"{metric} cannot be scored on the {where}", {}
     main = {m: score for m, found in scores.items() for score in found if score.metric == metric}
     chance = chances(main, task.metric(metric).direction, cells.base.seed)
-    return _best(scores, task, facts), f"chosen by {metric} on the {where}", chance
+    return _best(scores, task.metric(metric)), f"chosen by {metric} on the {where}", chance
 
 
-def _best(scores: dict[str, list[Score]], task: Task, facts: dict) -> str:
-    metric = task.main(facts)
-    worth = {m: task.metric(metric).direction * _value(found, metric) for m, found in scores.items()}
+def _best(scores: dict[str, list[Score]], metric: Metric) -> str:
+    worth = {m: metric.direction * _value(found, metric.name) for m, found in scores.items()}
     known = {m: value for m, value in worth.items() if not np.isnan(value)}
     return max(known, key=lambda m: known[m]) if known else "none"  # ties go to the simpler method, which comes first
 

@@ -35,7 +35,7 @@ def compare(
         start += len(frame)
         frame["role"] = [roles.get(variant, "external") for variant in frame["variant"]]
         frame["candidate"] = ~frame["role"].isin(REFERENCES) & (not describes(task))
-        frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
+        frame["main"] = metric == main_metric(task, facts.get(dataset, {}), protocol)
         frame["direction"] = known_metric(metric).direction
         frame["uncalibrated"] = known_metric(metric).uncalibrated
         parts = {}
