@@ -22,7 +22,7 @@ TASKS = {
     "consistency": ("consistency_fdr_pct", ["consistency_pct", "consistency_fdr_pct"], "perturbation"),
     "magnitude": ("magnitude_fdr_pct", ["magnitude_pct", "magnitude_fdr_pct"], "perturbation"),
     "recall": ("recall_mean", ["recall_corum", "recall_stringdb", "recall_mean"], "pair"),
-    "reconstruction": ("si_effect", ["si_effect", "structural_integrity", "spearman", "mse"], "batch"),
+    "reconstruction": ("effect_pearson", ["effect_pearson", "si_effect", "structural_integrity", "spearman", "mse"], "batch"),
 }
 # variant -> (module, role, quality: what it adds to PCA's score, in standard errors of a unit's noise)
 MODELS = {

@@ -377,7 +377,7 @@ def test_no_effect_has_its_ceiling_at_the_floor_and_noise_rebuilt_is_worth_nothi
 
 def test_the_best_prediction_of_cells_reaches_the_ceiling_of_their_counts(tmp_path):
     """Planted: rates of every cell are known, so is what the expectation of its expression scores."""
-    view, values = counts_view(tmp_path, n_cells=900, n_genes=80)
+    view, _ = counts_view(tmp_path, n_cells=900, n_genes=80)
     rng, n = np.random.default_rng(1), 900
     for depth in (0.3, 3.0):
         rate = depth * np.exp(rng.normal(0, 0.7, 80) + rng.normal(0, 0.8, (n, 80)))

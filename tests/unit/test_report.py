@@ -165,7 +165,7 @@ def test_difference_of_an_error_is_told_as_an_improvement(summary):
     rows = (run.comparisons["dataset"] == "vcc_h1") & (run.comparisons["task"] == "reconstruction") & run.comparisons["main"]
     columns = ["direction", "difference", "diff_low", "diff_high", "verdict"]
     run.comparisons.loc[rows & (run.comparisons["variant"] == "scvi"), columns] = [-1, -0.5, -0.6, -0.4, "better"]
-    assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding expression"]
+    assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding effects"]
 
 
 def test_what_says_nothing_is_counted_and_not_called_a_tie(summary):

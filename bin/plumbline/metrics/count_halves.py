@@ -35,8 +35,8 @@ def missed_by_the_best(path: Path, rows: np.ndarray, cell_id: np.ndarray, sums: 
     """Squared deviations, (batches,), that even a prediction misses which knows all of a cell but the sampling of its counts.
 
     rows, cell_id (n,): the cells of ``sums``, in its order; rows of counts.h5ad. With r the correlation, about the mean
-    control, of the two halves of the counts (log-normalised), 2 r / (1 + r) of the squared deviations in all counts are the cells' own
-    (Spearman & Brown), batch by batch; the rest is noise.
+    control, of the two halves of the counts (log-normalised), 2 r / (1 + r) of the squared deviations in all counts are the
+    cells' own (Spearman & Brown), batch by batch; the rest is noise.
     """
     shares = [_own_share(*halves) for halves in _batches(path, rows, cell_id, sums, seed)]
     return (1 - np.array(shares)) * sums.signal
