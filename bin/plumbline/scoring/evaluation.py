@@ -16,7 +16,7 @@ from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
 from plumbline.scoring.center_perturbed import center_perturbed
 from plumbline.scoring.choice import chances, with_choice
-from plumbline.scoring.parts import Parts, fitting_controls
+from plumbline.scoring.parts import FEW_BATCHES, Parts, fitting_controls, whole_split
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
 from plumbline.scoring.records import Metric, Task
@@ -24,6 +24,9 @@ from plumbline.scoring.scores import SHARED, Score
 from plumbline.scoring.screen import Subject, View
 from plumbline.scoring.stats import interval
 from plumbline.scoring.vectors import Vectors
+
+NO_CHOICE = "no validation part to choose a post-processing on"
+WHOLE = f"with fewer than {FEW_BATCHES} batches all are scored, and nothing is chosen"
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,15 @@ def _one_split(base: View, task: Task) -> list[Row]:
     split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts, base.protocol)
     if protocol == "corrected":
         base = base.take(np.argsort(base.screen.cell_id))
+    whole = whole_split(base.screen, base.split) if protocol == "corrected" and task.whole_if_few else None
+    base = replace(base, split=whole) if whole else base
     compares = [protocol == "corrected" and metric.compares_controls for metric in task.metrics]
     fit = fitting_controls(base.screen, split.seed) if any(compares) else base.screen.is_control
     more = (CENTER_PERTURBED,) if task.centers_perturbed and protocol == "corrected" else ()
     processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control, more)
     cells = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
-    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes
-    chosen, why, chance = _select(cells) if selects else ("none", "no validation part to choose a post-processing on", {})
+    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes and not whole
+    chosen, why, chance = _select(cells) if selects else ("none", WHOLE if whole else NO_CHOICE, {})
     reported = {m: cells.run(m, "report" if selects else "all") for m in processed}
     if protocol == "paper" and len(processed) > 1:
         chosen, why = _best(reported, task.metric(metric)), "best of the four on the scored cells themselves"

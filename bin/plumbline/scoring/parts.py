@@ -5,11 +5,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from plumbline.data.splits import Split
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.records import Task
 from plumbline.scoring.scores import Score
 from plumbline.scoring.screen import Screen, View
 from plumbline.scoring.vectors import Vectors
+
+FEW_BATCHES = 7
+EACH_BATCH = "each batch"  # how a split parts the cells in which every batch is left out in turn
 
 
 def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
@@ -26,6 +30,18 @@ def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
     fit = np.zeros(len(screen.cell_id), dtype=bool)
     fit[rows] = np.where(size == 1, toss < 0.5, rank <= size // 2)
     return fit
+
+
+def whole_split(screen: Screen, split: Split) -> Split | None:
+    """All cells as train and test cells, where a screen has too few batches to spare some for testing; else None.
+
+    Split 70 to 30 and halved for validation, fewer than FEW_BATCHES leave a single batch to report on.
+    """
+    n_batches = len(pd.unique(screen.batch[~screen.is_control]))
+    if not 1 < n_batches < FEW_BATCHES:
+        return None
+    every = np.ones(len(screen.batch), dtype=bool)
+    return replace(split, by=EACH_BATCH, train=every, test1=every, test2=~every, validation=~every)
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,10 @@ class Task:
     needs_counts: it streams counts.h5ad. uses_split: it scores test cells rather than all cells. scores_controls: controls
     are among the scored cells, which are the same under every post-processing. chooses_on_train: the post-processing is chosen
     on train cells, and all test cells are reported on. scores_predictors: it also scores predictors, which give expression and
-    no embedding. uses_device: a GPU speeds it up. describes: neither direction of its metrics is better: no post-processing is
-    chosen by it, all cells are described once, and there is no verdict, no scale and no rank. centers_perturbed: `corrected`
-    also reports on it under post-processing center_perturbed, which is never chosen.
+    no embedding. whole_if_few: with fewer than seven batches `corrected` scores all of them, each one left out in turn where
+    something is trained, and chooses no post-processing. uses_device: a GPU speeds it up. describes: neither direction of its
+    metrics is better: no post-processing is chosen by it, all cells are described once, and there is no verdict, no scale and
+    no rank. centers_perturbed: `corrected` also reports on it under post-processing center_perturbed, which is never chosen.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Task:
     scores_controls: bool = False
     chooses_on_train: bool = False
     scores_predictors: bool = False
+    whole_if_few: bool = False
     uses_device: bool = False
     describes: bool = False
     centers_perturbed: bool = False

@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 from scipy.special import ndtr, stdtr, stdtrit
 
-from plumbline.scoring.scores import Items
+from plumbline.scoring.scores import Items, Score
 
 FEW = 8  # units below which a percentile interval is too narrow
 _CHUNK = 2_000_000  # resampling weights held at once (float64: 16 MB)
@@ -200,6 +200,18 @@ def pool(parts: Sequence[Items]) -> Items:
     names = {name for part in scaled for name in part.influence}
     influence = {name: sum(part.influence.get(name, 0.0) for part in scaled) / len(scaled) for name in sorted(names)}
     return canonical(Items(scaled[0].kind, unit, numerator, denominator, unit2, influence=influence))
+
+
+def joined(scores: Sequence[Score]) -> Score:
+    """One score from those of several parts of the cells: their units' sums added up. Parts without a score are left out."""
+    good = [score for score in scores if score.items is not None]
+    if len(scores) == 1 or not good:
+        return scores[0]
+    parts = [canonical(score.items) for score in good if score.items is not None]
+    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("unit", "numerator", "denominator")]
+    items = canonical(Items(parts[0].kind, *columns))
+    n = len(items.unit) if all(score.n == len(score.items.unit) for score in good) else sum(score.n for score in good)
+    return Score.of(good[0].metric, items, n=n, reason=good[0].reason)
 
 
 def shared(a: Items, b: Items) -> tuple[Items, Items]:
