@@ -376,3 +376,32 @@ def test_paper_says_where_nothing_could_be_chosen_by():
     rows = evaluate(view, make_task(run), [view.split], ["paper"])
     best = {row.score.metric: row.score.reason for row in rows if row.postprocess == "best"}
     assert best == {"toy": "no pairs", "other": "none: toy, by which to choose, cannot be scored"}
+
+
+def test_a_floor_is_the_mean_of_several_draws_where_chance_is_not_known():
+    """Of five perturbations one draw of noise says little; five draws scatter less, and about the same level."""
+    view, task = separable_view(), tasks.load("separability")
+
+    def top(seed: int, chance: bool) -> tuple[float, str]:
+        noise = np.random.default_rng(seed).normal(size=(len(view.rows), 10)).astype(np.float32)
+        subject = replace(subject_of(replace(view, embedding=noise)), chance=chance)
+        rows = evaluate(subject, task, [view.split], ["corrected"])
+        score = next(row.score for row in rows if (row.postprocess, row.score.metric) == ("selected", "knn_top1"))
+        return score.value, score.reason
+
+    one, five = ([top(seed, chance) for seed in range(4)] for chance in (False, True))
+    assert all(reason.endswith("mean of 5 draws") for _, reason in five)
+    assert not any("draws" in reason for _, reason in one)
+    assert np.std([value for value, _ in five]) < np.std([value for value, _ in one])
+    assert np.mean([value for value, _ in five]) == pytest.approx(0.2, abs=0.03)
+
+
+def test_another_deal_of_the_vectors_holds_each_once_in_any_order_of_the_cells():
+    subject = subject_of(separable_view())
+    again = subject.redrawn(3)
+    for values in (subject.embedding[:], again.embedding[:]):
+        np.testing.assert_array_equal(np.sort(values[:, 0]), np.sort(subject.embedding[:][:, 0]))
+    assert (again.embedding[:] != subject.embedding[:]).any(axis=1).mean() > 0.9
+    order = np.random.default_rng(0).permutation(len(subject.rows))
+    parts = {"embedding": subject.embedding.take(order), "screen": subject.screen.take(order), "rows": subject.rows[order]}
+    np.testing.assert_array_equal(replace(subject, **parts).redrawn(3).embedding[:], again.embedding[:][order])

@@ -8,6 +8,7 @@ from plumbline.common.errors import UserError
 from plumbline.data.splits import read_splits
 from plumbline.embedding.contract import OpenEmbedding, open_embedding, rows_of
 from plumbline.scoring.evaluation import Row, absent_rows, evaluate
+from plumbline.scoring.protocol import NOISE
 from plumbline.scoring.screen import Screen, Subject, read_screen
 from plumbline.scoring.vectors import Vectors
 
@@ -48,6 +49,7 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
         threads=how.threads,
         device=how.device,
         exact=how.exact,
+        chance=embedding.provenance.get("kind") in NOISE,
     )
     del embedding, screen  # the ids of two million cells, which would stay until the end
     splits = [split.take(subject.rows) for split in read_splits(tables, how.seeds)]

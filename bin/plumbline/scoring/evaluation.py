@@ -6,6 +6,7 @@ cells with controls, the controls that fitted the post-processing are not those 
 their ids, so that what a seed draws does not depend on the order of the file (docs/protocol.md).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -22,9 +23,10 @@ from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import SHARED, Score
 from plumbline.scoring.screen import Subject, View
-from plumbline.scoring.stats import interval
+from plumbline.scoring.stats import averaged, interval
 from plumbline.scoring.vectors import Vectors
 
+FLOOR_DRAWS, FLOOR_CELLS = 5, 20_000  # draws of noise that a floor is the mean of; cells beyond which it is one
 NO_CHOICE = "no validation part to choose a post-processing on"
 WHOLE = f"with fewer than {FEW_BATCHES} batches all are scored, and nothing is chosen"
 
@@ -56,10 +58,30 @@ def evaluate(subject: Subject, task: Task, splits: list[Split], protocols: list[
         return absent_rows(task, [split.seed for split in splits], protocols, reason)
     rows: list[Row] = []
     for protocol in protocols:
+        if protocol == "corrected" and _draws_again(subject, task):
+            rows += _mean_of_draws(subject, task, splits)
+            continue
         # without a split the paper's protocol has nothing that depends on the seed
         needed = splits if (task.uses_split or protocol == "corrected") and not task.describes else splits[:1]
         for split in needed:
             rows += _one_split(subject.view(split, protocol), task)
+    return rows
+
+
+def _draws_again(subject: Subject, task: Task) -> bool:
+    """Whether it is a floor of a size and a task for which one draw of noise does not tell the level of chance."""
+    metric = task.metric(task.main(subject.screen.facts))
+    known = math.isfinite(metric.chance) or metric.noise_scores_best or task.describes
+    return subject.chance and not known and len(subject.rows) <= FLOOR_CELLS
+
+
+def _mean_of_draws(subject: Subject, task: Task, splits: list[Split]) -> list[Row]:
+    """The rows of a floor whose chance level no theory gives: a single draw of few perturbations may lie far from it."""
+    rows: list[Row] = []
+    for split in splits:
+        draws = [subject, *(subject.redrawn(split.seed + number) for number in range(1, FLOOR_DRAWS))]
+        found = [_one_split(draw.view(split, "corrected"), task) for draw in draws]
+        rows += [replace(same[0], score=averaged([row.score for row in same])) for same in zip(*found, strict=True)]
     return rows
 
 

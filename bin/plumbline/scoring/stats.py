@@ -214,6 +214,16 @@ def joined(scores: Sequence[Score]) -> Score:
     return Score.of(good[0].metric, items, n=n, reason=good[0].reason)
 
 
+def averaged(scores: Sequence[Score]) -> Score:
+    """The mean of scores of several draws of one chance, over the units of all; those without a score are left out."""
+    items = [score.items for score in scores if score.items is not None]
+    if len(items) < 2:
+        return scores[0]
+    first = next(score for score in scores if score.items is not None)
+    reason = "; ".join(filter(None, (first.reason, f"mean of {len(items)} draws")))
+    return Score.of(first.metric, pool(items), n=first.n, reason=reason)
+
+
 def shared(a: Items, b: Items) -> tuple[Items, Items]:
     """Two canonical items reduced to the units both have (same order)."""
     _, in_a, in_b = np.intersect1d(_names(a), _names(b), assume_unique=True, return_indices=True)

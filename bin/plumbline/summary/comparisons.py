@@ -15,7 +15,7 @@ COLUMNS = [
     *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
     *("role", "status", "reason", "value", "ci_low", "ci_high", "n", "n_seeds", "sd_seeds", "baseline_value", "difference"),
     *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "unit", "n_units", "detectable", "verdict", "note"),
-    *("floor", "ceiling", "calibrated", "progress", "why_not_calibrated", "rank_low", "rank_high"),
+    *("floor", "floor_low", "floor_high", "ceiling", "calibrated", "progress", "why_not_calibrated", "rank_low", "rank_high"),
 ]
 _TESTED = [
     *("ci_low", "ci_high", "n", "difference", "diff_low", "diff_high", "p", "n_shared", "n_left_out", "n_units", "detectable"),
@@ -48,7 +48,7 @@ def compare(
         frame = calibrate(frame, contest, _chance(known_metric(metric)))
         frame["progress"] = progress(frame)
         if describes(task):
-            frame[["progress", "floor", "ceiling", "calibrated"]] = np.nan
+            frame[["progress", "floor", "floor_low", "floor_high", "ceiling", "calibrated"]] = np.nan
             frame["why_not_calibrated"] = "a description: neither more nor less is better"
         frames.append(frame)
         # main metrics of a data set are one family: the headline and the ranks rest on the same tests
