@@ -21,6 +21,7 @@ class Metric:
     theory gives one, else NaN (the floor models show it). noise_scores_best: an embedding without information has the best
     score: there is no floor. compares_controls: the controls' own embeddings enter it, so that `corrected` fits the
     post-processing on other controls; a task of which only some metrics do takes their cells from ``view.compared()``.
+    repeat: the metric that says what a repeat of the experiment scores, of the same task and model; '' where none does.
     uncalibrated: why no verdict and no rank rests on this metric, where its intervals do not hold their level
     (benchmarks/trust.md); '' where they do.
     """
@@ -35,6 +36,7 @@ class Metric:
     noise_scores_best: bool = False
     compares_controls: bool = False
     uncalibrated: str = ""
+    repeat: str = ""
 
     @property
     def direction(self) -> int:

@@ -29,17 +29,20 @@ def calibrate(frame: pd.DataFrame, contest: Contest, chance: float | None) -> pd
         why = "noise has the best score: there is no scale from a floor to a ceiling"
     calibrated = (frame["value"] - floor) / (ceiling - floor) if not why else np.nan
     floor_low, floor_high = _floor_interval(good, floor, floor_row)
-    return frame.assign(floor=floor, floor_low=floor_low, floor_high=floor_high, ceiling=ceiling, calibrated=calibrated, why_not_calibrated=why, has_range=has_range,
+    return frame.assign(floor=floor, floor_low=floor_low, floor_high=floor_high, ceiling=ceiling, calibrated=calibrated,
+                        why_not_calibrated=why, has_range=has_range,
                         off_floor=off.reindex(frame.index, fill_value=False))  # fmt: skip
 
 
 def progress(frame: pd.DataFrame) -> pd.Series:
-    """(value - baseline) / (ceiling - baseline) of calibrated rows: how much of what the baseline leaves a model gains.
+    """(value - baseline) / (repeat - baseline): how much a model gains of what the baseline leaves.
 
-    NaN where there is no scale (``why_not_calibrated``), no score of the baseline, or no room between it and the ceiling.
+    ``repeat``: what a repeat of the experiment scores, the ceiling where nothing says that. NaN where there is neither
+    (``why_not_calibrated``), no score of the baseline, or no room between the two.
     """
-    room = (frame["ceiling"] - frame["baseline_value"]).astype(float)
-    real = (frame["why_not_calibrated"] == "") & (frame["direction"] * room > 0)
+    ceiling = frame["ceiling"].where(frame["why_not_calibrated"] == "")
+    room = (frame["repeat"].fillna(ceiling) - frame["baseline_value"]).astype(float)
+    real = frame["direction"] * room > 0
     return (frame["value"] - frame["baseline_value"]) / room.where(real)
 
 
