@@ -10,7 +10,7 @@ include { EMBED } from './subworkflows/local/embed/main'
 include { ESTIMATE } from './modules/local/estimate/main'
 include { EVALUATE } from './modules/local/evaluate/main'
 include { EVALUATE as EVALUATE_GPU } from './modules/local/evaluate/main'
-include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
+include { CROSS_CONTEXT ; EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
 include { MAP } from './modules/local/map/main'
 include { MULTIQC } from './modules/nf-core/multiqc/main'
@@ -19,7 +19,7 @@ include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isMapped ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isCompared ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
 include { paramsHelp } from './subworkflows/local/utils_schema/main'
 
@@ -89,6 +89,9 @@ workflow PLUMBLINE {
                     }
                 }
         }
+    ch_compared = EMBED.out.embeddings.filter { meta, _embedding, _provenance -> isCompared(meta, uses[meta.id], opts) }
+    CROSS_CONTEXT(experiments, ch_compared, ch_given_data, opts)
+
     // aliased by where it runs, as EMBED is
     ch_by_device = ch_evaluations.branch { meta, _embedding, _provenance, _tables, _counts ->
         gpu: tasks.flags[meta.task].uses_device
@@ -120,8 +123,8 @@ workflow PLUMBLINE {
 
     // [ [id: 'kang', code: 'ab12..'], [ pca.npz, scvi.npz ], [ pca.json, scvi.json ], tables ]
     def map_code = codeDigest(['map_cells.py'])
-    ch_mapped = EMBED.out.embeddings
-        .filter { meta, _embedding, _provenance -> isMapped(meta, uses[meta.id], opts) }
+    ch_mapped = ch_compared
+        .filter { !opts.skip_maps }
         .toSortedList { a, b -> a[0].id <=> b[0].id }
         .flatMap { rows -> rows.groupBy { row -> row[0].dataset }.collect { id, part -> [id, part.collect { row -> row[1] }, part.collect { row -> row[2] }] } }
         .combine(ch_prepared, by: 0)
@@ -130,7 +133,7 @@ workflow PLUMBLINE {
     REPORT(
         [code: codeDigest(['report_scores.py'] + records)],
         SUMMARISE.out.summary,
-        EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        EXPERIMENTS.out.files.mix(CROSS_CONTEXT.out.files).toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
         MAP.out.tables.flatten().toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
         assets.resolve('catalogue.csv'),
     )

@@ -219,10 +219,10 @@ def inMainRun(uses) {
     return uses.any { use -> !use.experiment }
 }
 
-// whether the maps of a data set show an embedding: models of the main run, those refitted per seed once
-def isMapped(meta, uses, opts) {
+// what maps and experiments on embeddings show: the models of the main run that are compared, those refitted per seed once
+def isCompared(meta, uses, opts) {
     def shown = uses.any { use -> !use.experiment && !(use.role in ['floor', 'ceiling', 'predictor']) }
-    return !opts.skip_maps && shown && meta.seed == words(opts.seeds)[0]
+    return shown && meta.seed == words(opts.seeds)[0]
 }
 
 // predictors of expression have no embedding: some tasks score them nevertheless

@@ -54,7 +54,7 @@ def requestErrors(opts) {
 }
 
 def allExperiments() {
-    return ['count_distribution', 'minimal_data', 'transfer', 'objectives', 'integrity', 'generality', 'cost']
+    return ['count_distribution', 'minimal_data', 'transfer', 'cross_context', 'objectives', 'integrity', 'generality', 'cost']
 }
 
 def unknownEntries(name, text, known) {
