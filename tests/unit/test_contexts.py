@@ -13,6 +13,8 @@ import compare_contexts
 from plumbline.embedding.contract import write_embedding
 from plumbline.experiments.contexts import COLUMNS, compare, context_of, found_again, similarity_agreement
 from plumbline.metrics.retrieval import retrieve
+from plumbline.report.experiments import cross_context
+from plumbline.report.run import Run
 from plumbline.scoring.scores import Items
 from plumbline.scoring.stats import interval
 
@@ -159,3 +161,19 @@ def test_script_joins_cells_by_id_and_leaves_out_what_has_no_controls(tmp_path, 
     table = pd.read_parquet(tmp_path / "contexts.parquet")
     assert set(zip(table["dataset_a"], table["dataset_b"], strict=True)) == {("a", "b")}
     assert table.set_index("measure").loc["pds", "value"] > 0.9
+
+
+def test_the_report_says_who_agrees_with_whom(tmp_path):
+    effects = drawn(0)
+    contexts = [context(effects, 1, "a"), context(effects, 2, "b"), context(drawn(9), 3, "c", space="")]
+    compare([*contexts, context(effects, 4, "d", missing=N - 3)], 42, n_boot=50).to_parquet(tmp_path / "cross_context.parquet")
+    none = pd.DataFrame()
+    run = Run({"models": {"model": {"title": "Model <1>"}}, "datasets": {}}, none, none, none, none, none)
+    matrix, listing = cross_context.sections(run, tmp_path)
+    assert "1 of 3 pairs of embeddings of different data sets agree" in matrix["data"]
+    assert "most, Model &lt;1&gt; on a and Model &lt;1&gt; on b: 0." in matrix["data"]
+    assert "found again in the other data set in 1 of 1 common spaces (Model &lt;1&gt;)." in matrix["data"]
+    assert matrix["data"].count("<img") == 1
+    assert listing["data"].count("<tr>") == 1 + 3 + 3 + 3
+    assert "3 perturbations in common; 8 are needed" in listing["data"]
+    assert cross_context.sections(run, tmp_path / "none") == []

@@ -2,10 +2,19 @@
 
 from pathlib import Path
 
-from plumbline.report.experiments import cost, count_distribution, generality, integrity, minimal_data, objectives, transfer
+from plumbline.report.experiments import (
+    cost,
+    count_distribution,
+    cross_context,
+    generality,
+    integrity,
+    minimal_data,
+    objectives,
+    transfer,
+)
 from plumbline.report.run import Run
 
-MODULES = (count_distribution, minimal_data, transfer, objectives, integrity, generality, cost)
+MODULES = (count_distribution, minimal_data, transfer, cross_context, objectives, integrity, generality, cost)
 
 
 def experiment_sections(run: Run, folder: Path | None) -> list[dict]:
