@@ -273,7 +273,7 @@ def test_of_few_batches_all_are_mixed_and_nothing_is_chosen(n_batches):
     found = {row.postprocess: row.score for row in rows if row.score.metric == "ilisi_ratio"}
     assert sorted(found["selected"].items.unit) == sorted(np.unique(view.screen.batch))
     assert found["selected"].value == found["none"].value == pytest.approx(1, abs=0.08)
-    assert found["selected"].reason.startswith("none: with fewer than 7 batches all are scored, and nothing is chosen")
+    assert found["selected"].reason.startswith("none: all of the few batches are scored, and nothing is chosen")
     paper = evaluate(view, tasks.load("batch_effect"), [view.split], ["paper"])
     one = "test cells lie in 1 batch" if n_batches == 3 else "best of the four"
     assert all(one in row.score.reason for row in paper if row.postprocess == "best")
@@ -308,6 +308,27 @@ def test_of_few_batches_each_is_left_out_once():
     own = {row.score.metric: row.score for row in own if row.postprocess == "selected"}
     assert own["linear_top1"].value < 0.35  # what a batch has for itself is not in the others; chance is 0.2
     assert 0.4 < own["auroc_control"].value < 0.7
+
+
+def test_donors_are_the_units_of_a_single_perturbation():
+    """Eight donors are all scored, so that there are enough of them for a verdict; with 40 perturbations some choose."""
+    rng, n = np.random.default_rng(0), 800
+    label, batch = np.where(np.arange(n) // 8 % 2, "control", "drug"), np.char.add("donor", (np.arange(n) % 8).astype(str))
+    facts = {"has_controls": True, "n_perturbations": 1, "has_batches": True, "n_batches": 8}
+    ids = np.array([f"c{i:04d}" for i in range(n)])
+    screen = Screen(ids, label, label == "control", batch, pd.DataFrame(), facts)
+    x = rng.normal(size=(n, 6)) + 2 * rng.normal(size=(8, 6))[np.arange(n) % 8] + (label == "drug")[:, None]
+    split = make_split(label, label == "control", batch, 42, "batch")
+    view = View(x.astype(np.float32), screen, split, np.arange(n), "corrected", 42, n_draws=50)
+    main = {"magnitude": "magnitude_effect", "separability": "auroc_control", "batch_effect": "ilisi_scaled"}
+    for name, metric in main.items():
+        rows = evaluate(view, tasks.load(name), [view.split], ["corrected"])
+        score = next(row.score for row in rows if (row.postprocess, row.score.metric) == ("selected", metric))
+        assert (score.items.kind, sorted(score.items.unit)) == ("batch", sorted(np.unique(batch))), name
+        assert score.reason.startswith("none: all of the few batches are scored")
+    many = noise_view()
+    rows = evaluate(many, tasks.load("magnitude"), [many.split], ["corrected"])
+    assert all("chosen by magnitude_pct" in row.score.reason for row in rows if row.postprocess == "selected")
 
 
 def separable_view(of_batch: bool = False) -> View:

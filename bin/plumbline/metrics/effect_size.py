@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from plumbline.metrics.influence import CONTROL_GROUPS
+from plumbline.scoring.parts import FEW_PERTURBATIONS
 from plumbline.scoring.scores import Items
-
-FEW_PERTURBATIONS = 8  # of fewer, batches are the repeats of the experiment; as many as a verdict needs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
 from plumbline.scoring.center_perturbed import center_perturbed
 from plumbline.scoring.choice import chances, with_choice
-from plumbline.scoring.parts import FEW_BATCHES, Parts, fitting_controls, whole_split
+from plumbline.scoring.parts import Parts, fitting_controls, whole_split
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
 from plumbline.scoring.records import Metric, Task
@@ -28,7 +28,7 @@ from plumbline.scoring.vectors import Vectors
 
 FLOOR_DRAWS, FLOOR_CELLS = 5, 20_000  # draws of noise that a floor is the mean of; cells beyond which it is one
 NO_CHOICE = "no validation part to choose a post-processing on"
-WHOLE = f"with fewer than {FEW_BATCHES} batches all are scored, and nothing is chosen"
+WHOLE = "all of the few batches are scored, and nothing is chosen"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _one_split(base: View, task: Task) -> list[Row]:
     split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts, base.protocol)
     if protocol == "corrected":
         base = base.take(np.argsort(base.screen.cell_id))
-    whole = whole_split(base.screen, base.split) if protocol == "corrected" and task.whole_if_few else None
+    whole = whole_split(base.screen, base.split, task) if protocol == "corrected" else None
     base = replace(base, split=whole) if whole else base
     compares = [protocol == "corrected" and metric.compares_controls for metric in task.metrics]
     fit = fitting_controls(base.screen, split.seed) if any(compares) else base.screen.is_control

@@ -12,7 +12,8 @@ from plumbline.scoring.scores import Score
 from plumbline.scoring.screen import Screen, View
 from plumbline.scoring.vectors import Vectors
 
-FEW_BATCHES = 7
+FEW_BATCHES, FEW_UNITS = 7, 20
+FEW_PERTURBATIONS = 8  # of fewer, batches are the repeats of the experiment; as many as a verdict needs
 EACH_BATCH = "each batch"  # how a split parts the cells in which every batch is left out in turn
 
 
@@ -32,13 +33,15 @@ def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
     return fit
 
 
-def whole_split(screen: Screen, split: Split) -> Split | None:
+def whole_split(screen: Screen, split: Split, task: Task) -> Split | None:
     """All cells as train and test cells, where a screen has too few batches to spare some for testing; else None.
 
-    Split 70 to 30 and halved for validation, fewer than FEW_BATCHES leave a single batch to report on.
+    Split 70 to 30 and halved for validation, fewer than FEW_BATCHES leave a single batch to report on. Where there are so few
+    perturbations that the batches are the units, FEW_UNITS of them leave three.
     """
-    n_batches = len(pd.unique(screen.batch[~screen.is_control]))
-    if not 1 < n_batches < FEW_BATCHES:
+    n_batches, units = len(pd.unique(screen.batch[~screen.is_control])), screen.facts["n_perturbations"] < FEW_PERTURBATIONS
+    few = FEW_UNITS if units else FEW_BATCHES if task.uses_split else 0
+    if not (task.whole_if_few and 1 < n_batches < few):
         return None
     every = np.ones(len(screen.batch), dtype=bool)
     return replace(split, by=EACH_BATCH, train=every, test1=every, test2=~every, validation=~every)

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 
 from plumbline.common.random import seed_of
-from plumbline.metrics.effect_size import FEW_PERTURBATIONS
 from plumbline.metrics.energy import MIN_CELLS, energy_distances, matched_test
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.influence import influence_on_share
@@ -22,6 +21,7 @@ from plumbline.metrics.ranks import (
     significance,
     unexpressed_null,
 )
+from plumbline.scoring.parts import FEW_PERTURBATIONS
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
@@ -131,4 +131,5 @@ TASK = Task(
     paper_metric="magnitude_pct",
     not_applicable=not_applicable,
     run=run,
+    whole_if_few=True,
 )
