@@ -11,7 +11,7 @@ pytestmark = pytest.mark.pipeline
 SIZES = {"n-perturbations": 120, "n-batches": 6, "cells-per-perturbation": 16, "n-genes": 600, "effect": 1.0,
          "batch-effect": 0.1}  # fmt: skip
 SCREEN = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
-NAMES = ["count_distribution", "minimal_data", "transfer", "objectives", "integrity", "generality", "cost"]
+NAMES = ["count_distribution", "minimal_data", "transfer", "cross_context", "objectives", "integrity", "generality", "cost"]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,16 @@ def test_a_related_screen_teaches_what_an_unrelated_one_does_not(compared):
     assert moved.loc["sister", "verdict"] in ("tied", "better", "cannot tell")
     assert moved.loc["stranger", "verdict"] == "worse"
     assert moved.loc["stranger", "diff_high"] < 0
+
+
+def test_two_screens_of_the_same_effects_agree(run):
+    """PCA of each has a space of its own: what can be compared are the similarities."""
+    table = pd.read_parquet(run.results / "experiments" / "cross_context.parquet")
+    assert set(table["variant_a"]) | set(table["variant_b"]) == {"pca"}
+    assert set(table["measure"]) == {"rsa"}
+    found = table.set_index(["dataset_a", "dataset_b"])
+    assert found.loc[("sister", "target"), "ci_low"] > 0
+    assert found.loc[("sister", "target"), "q"] < 0.05
 
 
 def test_the_main_run_stays_the_same(compared):
