@@ -9,7 +9,7 @@ include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
 include { ESTIMATE } from './modules/local/estimate/main'
 include { EVALUATE } from './subworkflows/local/evaluate/main'
-include { EMBEDDING_EXPERIMENTS ; EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
+include { CROSS_CONTEXT ; EMBEDDING_EXPERIMENTS ; EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
 include { MAP } from './modules/local/map/main'
 include { MULTIQC } from './modules/nf-core/multiqc/main'
@@ -88,6 +88,7 @@ workflow PLUMBLINE {
     EVALUATE(ch_evaluations)
     ch_compared = EMBED.out.embeddings.filter { meta, _embedding, _provenance -> isCompared(meta, uses[meta.id], opts) }
     EMBEDDING_EXPERIMENTS(experiments, tasks.experiments, ch_compared, ch_prepared, ch_plans, opts)
+    CROSS_CONTEXT(experiments, ch_compared, ch_given_data, opts)
 
     // known when all tasks have ended
     ch_expected = EVALUATE.out.scores
@@ -121,7 +122,7 @@ workflow PLUMBLINE {
     REPORT(
         [code: codeDigest(['report_scores.py'] + records)],
         SUMMARISE.out.summary,
-        EXPERIMENTS.out.files.mix(EMBEDDING_EXPERIMENTS.out.files).toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        EXPERIMENTS.out.files.mix(EMBEDDING_EXPERIMENTS.out.files, CROSS_CONTEXT.out.files).toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
         MAP.out.tables.flatten().toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
         assets.resolve('catalogue.csv'),
     )

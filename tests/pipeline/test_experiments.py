@@ -14,8 +14,16 @@ SIZES = {"n-perturbations": 120, "n-batches": 6, "cells-per-perturbation": 16, "
          "batch-effect": 0.1}  # fmt: skip
 SCREEN = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
 # they fit models by the dozen, or need no second screen
-OF_ONE = ["count_distribution", "minimal_data", "objectives", "robustness", "cells_per_perturbation", "gene_recall", "integrity"]
-OF_MORE = ["transfer", "generality", "cost"]
+OF_ONE = [
+    "count_distribution",
+    "minimal_data",
+    "objectives",
+    "robustness",
+    "cells_per_perturbation",
+    "gene_recall",
+    "integrity",
+]
+OF_MORE = ["transfer", "cross_context", "generality", "cost"]
 SCVI = ("scvi", "scvi_nb", "scvi_poisson", "scvi_lognorm", "scvi_contrastive", "scanvi", "contrastivevi")
 SETTINGS = [f"{name}:max_epochs=2,{name}:n_hvg=200,{name}:n_hidden=32,{name}:n_latent=8" for name in SCVI]
 SETTINGS += ["pca:n_components=12", "pca_contrastive:n_components=32"]
@@ -76,6 +84,16 @@ def test_a_related_screen_teaches_what_an_unrelated_one_does_not(compared):
     assert moved.loc["sister", "verdict"] in ("tied", "better", "cannot tell")
     assert moved.loc["stranger", "verdict"] == "worse"
     assert moved.loc["stranger", "diff_high"] < 0
+
+
+def test_two_screens_of_the_same_effects_agree(run):
+    """PCA of each has a space of its own: what can be compared are the similarities."""
+    table = pd.read_parquet(run.results / "experiments" / "cross_context.parquet")
+    assert set(table["variant_a"]) | set(table["variant_b"]) == {"pca"}
+    assert set(table["measure"]) == {"rsa"}
+    found = table.set_index(["dataset_a", "dataset_b"])
+    assert found.loc[("sister", "target"), "ci_low"] > 0
+    assert found.loc[("sister", "target"), "q"] < 0.05
 
 
 def test_the_main_run_stays_the_same(compared):

@@ -55,7 +55,7 @@ def sections(summary, tmp_path_factory) -> dict[str, dict]:
 
 
 def test_every_part_is_there(sections):
-    expected = {"verdict", "leaderboard_all", "leaderboard_ranks", "published_scatter", "published_table", "data", "seen",
+    expected = {"verdict", "leaderboard_all", "leaderboard_progress", "leaderboard_ranks", "published_scatter", "published_table", "data", "seen",
                 "absent",
                 "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
     expected |= {"minimal_data_curves", "minimal_data_overtaken", "transfer_matrix", "transfer_table", "generality_agreement",
@@ -165,7 +165,7 @@ def test_difference_of_an_error_is_told_as_an_improvement(summary):
     rows = (run.comparisons["dataset"] == "vcc_h1") & (run.comparisons["task"] == "reconstruction") & run.comparisons["main"]
     columns = ["direction", "difference", "diff_low", "diff_high", "verdict"]
     run.comparisons.loc[rows & (run.comparisons["variant"] == "scvi"), columns] = [-1, -0.5, -0.6, -0.4, "better"]
-    assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding expression"]
+    assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding effects"]
 
 
 def test_what_says_nothing_is_counted_and_not_called_a_tie(summary):

@@ -148,6 +148,8 @@ def test_progress_goes_from_the_baseline_to_the_ceiling(comparisons):
     assert comparisons.loc[comparisons["calibrated"].isna(), "progress"].isna().all()
     at_the_ceiling = recall.assign(baseline_value=recall["ceiling"])
     assert progress(at_the_ceiling).isna().all()
+    half = progress(recall.assign(repeat=(baseline + ceiling) / 2))  # a repeat of the experiment scores less than the labels
+    np.testing.assert_allclose(half, 2 * recall["progress"])
 
 
 def _scored(shares: dict[str, np.ndarray], kind: str = "batch") -> tuple[pd.DataFrame, Contest]:
@@ -215,7 +217,10 @@ def test_an_unknown_chance_is_the_mean_of_the_draws_of_noise():
     shares = {"random": _shares(0.0, 0.2), "scrambled_pca": _shares(0.02, 0.22, seed=1), "pca": _shares(0.5, 0.7),
               "label_oracle": _shares(0.8, 1.0)}  # fmt: skip
     frame, contest = _scored(shares)
-    assert calibrate(frame, contest, None)["floor"].iloc[0] == pytest.approx(frame["value"][:2].mean())
+    found = calibrate(frame, contest, None).iloc[0]
+    assert found["floor"] == pytest.approx(frame["value"][:2].mean())
+    np.testing.assert_allclose(found[["floor_low", "floor_high"]].astype(float), frame[["ci_low", "ci_high"]][:2].mean())
+    assert calibrate(frame, contest, 0.1)[["floor_low", "floor_high"]].isna().all(axis=None)  # theory has no interval
 
 
 def test_where_noise_scores_best_there_is_no_floor():

@@ -8,6 +8,7 @@ from plumbline.common.errors import UserError
 from plumbline.data.splits import read_splits
 from plumbline.embedding.contract import OpenEmbedding, open_embedding, rows_of
 from plumbline.scoring.evaluation import Row, absent_rows, evaluate
+from plumbline.scoring.protocol import NOISE
 from plumbline.scoring.screen import Screen, Subject, read_screen
 from plumbline.scoring.vectors import Vectors
 
@@ -57,6 +58,7 @@ def subject_of(embedding: OpenEmbedding, path: Path, tables: Path, counts: Path 
         threads=how.threads,
         device=how.device,
         exact=how.exact,
+        chance=embedding.provenance.get("kind") in NOISE,
     )
 
 

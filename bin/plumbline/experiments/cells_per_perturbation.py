@@ -22,7 +22,8 @@ from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS
 from plumbline.scoring.records import Task
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import Screen, Subject
-from plumbline.scoring.stats import canonical, counted_twice, draws, interval, n_units, narrowed, pool, shared
+from plumbline.scoring.stats import draws, interval, narrowed
+from plumbline.scoring.units import canonical, counted_twice, n_units, pool, shared
 
 SHARES = (0.25, 0.5, 1.0)
 HALVES = ((0, 1), (2, 3))

@@ -1,8 +1,8 @@
 """Structural integrity under test: does it fall as a prediction gets worse, and stay where the prediction is as good?
 
 The test2 cells of a split are predicted well (integrity_damages), the prediction is damaged by a known amount, and structural
-integrity is measured, as are mean squared error, Spearman correlation per gene, Pearson correlation of mean effects and
-the energy distance of predicted to true cells. Repeated on random halves of the perturbations: over replicates, the standard
+integrity is measured, as are mean squared error, Spearman correlation per gene, the two measures of mean effects and the
+energy distance of predicted to true cells. Repeated on random halves of the perturbations: over replicates, the standard
 deviation of a value on halves drawn without replacement is the standard error of the value on all (McCarthy 1969, half-sample
 replication), so that replicates carry the uncertainty.
 """
@@ -18,15 +18,16 @@ from plumbline.common.random import seed_of
 from plumbline.counts.expression import read_expression
 from plumbline.data.splits import read_split
 from plumbline.experiments.integrity_damages import INDIFFERENT, KEPT, SENSITIVE, Case, levels_of, take_apart, undamaged
-from plumbline.metrics.correlation import pearson_rows
-from plumbline.metrics.effects import ControlMean, mean_of_groups
+from plumbline.metrics.effect_agreement import EffectAgreement
 from plumbline.metrics.energy import MIN_CELLS, mean_distance, mean_distance_within
 from plumbline.metrics.integrity import Reconstruction
+from plumbline.metrics.repeats import Labels
 from plumbline.scoring.screen import read_screen
 from plumbline.tasks import reconstruction
 
 # metric -> 1 if higher is better
-METRICS = {"structural_integrity": 1, "si_effect": 1, "pearson_delta": 1, "spearman": 1, "mse": -1, "energy_distance": -1}
+METRICS = {"structural_integrity": 1, "si_effect": 1, "effect_pearson": 1, "effect_integrity": 1, "spearman": 1, "mse": -1,
+           "energy_distance": -1}  # fmt: skip
 COLUMNS = ["kind", "damage", "level", "replicate", "metric", "value", "n_cells", "n_batches"]
 REPLICATES = 8
 MAX_CELLS, MAX_EACH, MAX_CONTROLS, MAX_GENES = 1500, 100, 600, 500  # upper limits; a random sample is drawn beyond
@@ -155,30 +156,23 @@ def measure(case: Case) -> dict[str, float]:
     sums = Reconstruction(case.batch, case.is_control)
     sums.add(case.truth, case.prediction)
     spearman = sums.correlation("spearman", np.arange(len(case.truth)).astype(str)).value
-    values = sums.integrity().value, sums.integrity(effect=True).value, pearson_delta(case), spearman
+    values = sums.integrity().value, sums.integrity(effect=True).value, *mean_effects(case), spearman
     return dict(zip(METRICS, (*values, sums.errors().value, energy_distance(case)), strict=True))
 
 
-def pearson_delta(case: Case) -> float:
-    """Mean over perturbations of the Pearson correlation over genes between predicted and true mean effect, -1 to 1.
+def mean_effects(case: Case) -> tuple[float, float]:
+    """Pearson correlation and structural integrity of mean effects, as the reconstruction task measures them.
 
-    Both effects are relative to the true control mean of each cell's batch; cells of batches without controls are left out.
-    0 where no effect is predicted, NaN if no cell is left.
-
-    References
-    ----------
-    'Pearson delta' of Roohani et al. 2024 (GEARS), Nature Biotechnology 42:927.
+    From one half of each perturbation's cells to the other, with controls of their own; 0 where no effect is predicted, NaN
+    without a perturbation that has cells in both halves.
     """
-    used = np.flatnonzero(np.isin(case.batch, np.unique(case.batch[case.is_control])))
-    part = case.take(used)
-    centre = ControlMean(part.batch, part.is_control).predict(part.truth)
-    perturbed = np.flatnonzero(~part.is_control)
-    names, code = np.unique(part.perturbation[perturbed], return_inverse=True)
-    means = mean_of_groups(code, np.arange(len(perturbed)), len(names), len(perturbed))
-    true, predicted = (means @ (x - centre)[:, perturbed].T for x in (part.truth, part.prediction))
-    values = pearson_rows(true, predicted)
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else float("nan")
+    names = np.array([f"{number:06d}" for number in range(len(case.batch))])
+    labels = {name: getattr(case, name).astype(str) for name in ("perturbation", "batch")}
+    agreement = EffectAgreement(
+        Labels(cell_id=names, is_control=case.is_control, guide=np.full(len(names), ""), **labels), seed=0
+    )
+    agreement.add(case.truth, case.prediction)
+    return agreement.pearson().value, agreement.integrity().value
 
 
 def energy_distance(case: Case) -> float:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from plumbline.metrics.units import unit_rows
 
 _BLOCK = 512
+_QUANTILES = 200
 
 
 @dataclass(frozen=True)
@@ -124,3 +126,16 @@ def cluster_separation(unit: np.ndarray, members: np.ndarray) -> tuple[float, fl
     between = (own @ unit[~inside].T).ravel()
     test = ks_2samp(within, between)
     return float(test.statistic), float(test.pvalue), float(within.mean() - between.mean())
+
+
+def recall_of_exact(reliability: np.ndarray, tail: float = 0.05) -> np.ndarray:
+    """The recall that noise leaves: the share of the pairs in the band of the exact similarities that are in the observed one.
+
+    reliability (...): squared correlation of observed and exact similarities, 0..1 (clipped). tail: the part of all pairs at
+    each end. For normal similarities: P(|X| > z | |Y| > z) at a correlation of sqrt(reliability); 2 x tail without any, 1 at 1.
+    """
+    r = np.sqrt(np.clip(np.asarray(reliability, dtype=float), 0, 1 - 1e-9))[..., None]
+    z, spread = -ndtri(tail), np.sqrt(1 - r**2)
+    exact = -ndtri(tail * (np.arange(_QUANTILES) + 0.5) / _QUANTILES)  # quantiles of those beyond z
+    inside = ndtr((r * exact - z) / spread) + ndtr((-z - r * exact) / spread)
+    return inside.mean(axis=-1)

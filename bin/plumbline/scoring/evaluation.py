@@ -6,6 +6,7 @@ cells with controls, the controls that fitted the post-processing are not those 
 their ids, so that what a seed draws does not depend on the order of the file (docs/protocol.md).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,14 +17,19 @@ from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
 from plumbline.scoring.center_perturbed import center_perturbed
 from plumbline.scoring.choice import chances, with_choice
-from plumbline.scoring.parts import Parts, fitting_controls
+from plumbline.scoring.parts import Parts, fitting_controls, whole_split
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
-from plumbline.scoring.records import Task
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import SHARED, Score
 from plumbline.scoring.screen import Subject, View
 from plumbline.scoring.stats import interval
+from plumbline.scoring.units import averaged
 from plumbline.scoring.vectors import Vectors
+
+FLOOR_DRAWS, FLOOR_CELLS = 5, 20_000  # draws of noise that a floor is the mean of; cells beyond which it is one
+NO_CHOICE = "no validation part to choose a post-processing on"
+WHOLE = "all of the few batches are scored, and nothing is chosen"
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,30 @@ def evaluate(subject: Subject, task: Task, splits: list[Split], protocols: list[
         return absent_rows(task, [split.seed for split in splits], protocols, reason)
     rows: list[Row] = []
     for protocol in protocols:
+        if protocol == "corrected" and _draws_again(subject, task):
+            rows += _mean_of_draws(subject, task, splits)
+            continue
         # without a split the paper's protocol has nothing that depends on the seed
         needed = splits if (task.uses_split or protocol == "corrected") and not task.describes else splits[:1]
         for split in needed:
             rows += _one_split(subject.view(split, protocol), task)
+    return rows
+
+
+def _draws_again(subject: Subject, task: Task) -> bool:
+    """Whether it is a floor of a size and a task for which one draw of noise does not tell the level of chance."""
+    metric = task.metric(task.main(subject.screen.facts))
+    known = math.isfinite(metric.chance) or metric.noise_scores_best or task.describes
+    return subject.chance and not known and len(subject.rows) <= FLOOR_CELLS
+
+
+def _mean_of_draws(subject: Subject, task: Task, splits: list[Split]) -> list[Row]:
+    """The rows of a floor whose chance level no theory gives: a single draw of few perturbations may lie far from it."""
+    rows: list[Row] = []
+    for split in splits:
+        draws = [subject, *(subject.redrawn(split.seed + number) for number in range(1, FLOOR_DRAWS))]
+        found = [_one_split(draw.view(split, "corrected"), task) for draw in draws]
+        rows += [replace(same[0], score=averaged([row.score for row in same])) for same in zip(*found, strict=True)]
     return rows
 
 
@@ -72,10 +98,17 @@ def score_under(base: View, task: Task, method: str) -> list[Score]:
     base: a view under the protocol `corrected`, its vectors not yet post-processed. Raises NotApplicable if the method does not
     apply to them.
     """
-    cells, refused = _parts(base.take(np.argsort(base.screen.cell_id)), task, (method,))
+    base, whole = _with_all_batches(base.take(np.argsort(base.screen.cell_id)), task)
+    cells, refused = _parts(base, task, (method,))
     if refused:
         raise NotApplicable(refused[method])
-    return cells.run(method, "report" if cells.can_choose and not task.describes else "all")
+    return cells.run(method, "report" if cells.can_choose and not task.describes and not whole else "all")
+
+
+def _with_all_batches(base: View, task: Task) -> tuple[View, bool]:
+    """The view in which all batches are scored, where there are few of them (``whole_split``), and whether that is so."""
+    whole = whole_split(base.screen, base.split, task) if base.protocol == "corrected" else None
+    return (replace(base, split=whole), True) if whole else (base, False)
 
 
 def _postprocessed(view: View, fit: np.ndarray, methods: tuple[str, ...]) -> tuple[dict[str, Vectors], dict[str, str]]:
@@ -93,17 +126,18 @@ def _postprocessed(view: View, fit: np.ndarray, methods: tuple[str, ...]) -> tup
 
 
 def _one_split(base: View, task: Task) -> list[Row]:
-    split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts)
+    split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts, base.protocol)
     if protocol == "corrected":
         base = base.take(np.argsort(base.screen.cell_id))
+    base, whole = _with_all_batches(base, task)
     more = (CENTER_PERTURBED,) if task.centers_perturbed and protocol == "corrected" else ()
     cells, refused = _parts(base, task, (*POSTPROCESSINGS, *more))
     processed = cells.processed
-    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes
-    chosen, why, chance = _select(cells) if selects else ("none", "no validation part to choose a post-processing on", {})
+    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes and not whole
+    chosen, why, chance = _select(cells) if selects else ("none", WHOLE if whole else NO_CHOICE, {})
     reported = {m: cells.run(m, "report" if selects else "all") for m in processed}
     if protocol == "paper" and len(processed) > 1:
-        chosen, why = _best(reported, task, base.screen.facts), "best of the four on the scored cells themselves"
+        chosen, why = _best(reported, task.metric(metric)), "best of the four on the scored cells themselves"
         why = why if np.isfinite(_value(reported[chosen], metric)) else f"{metric}, by which to choose, cannot be scored"
     elif len(processed) == 1 or task.describes:
         why = ""
@@ -132,12 +166,11 @@ def _select(cells: Parts) -> tuple[str, str, dict[str, float]]:
         return "none", f"{metric} cannot be scored on the {where}", {}
     main = {m: score for m, found in scores.items() for score in found if score.metric == metric}
     chance = chances(main, task.metric(metric).direction, cells.base.seed)
-    return _best(scores, task, facts), f"chosen by {metric} on the {where}", chance
+    return _best(scores, task.metric(metric)), f"chosen by {metric} on the {where}", chance
 
 
-def _best(scores: dict[str, list[Score]], task: Task, facts: dict) -> str:
-    metric = task.main(facts)
-    worth = {m: task.metric(metric).direction * _value(found, metric) for m, found in scores.items()}
+def _best(scores: dict[str, list[Score]], metric: Metric) -> str:
+    worth = {m: metric.direction * _value(found, metric.name) for m, found in scores.items()}
     known = {m: value for m, value in worth.items() if not np.isnan(value)}
     return max(known, key=lambda m: known[m]) if known else "none"  # ties go to the simpler method, which comes first
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from plumbline.scoring.scores import Items
+from plumbline.scoring.scores import Items, Score
 
 
 def canonical(items: Items) -> Items:
@@ -51,6 +51,28 @@ def pool(parts: Sequence[Items]) -> Items:
     return canonical(
         replace(scaled[0], unit=unit, numerator=numerator, denominator=denominator, unit2=unit2, influence=influence)
     )
+
+
+def joined(scores: Sequence[Score]) -> Score:
+    """One score from those of several parts of the cells: their units' sums added up. Parts without a score are left out."""
+    good = [score for score in scores if score.items is not None]
+    if len(scores) == 1 or not good:
+        return scores[0]
+    parts = [canonical(score.items) for score in good if score.items is not None]
+    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("unit", "numerator", "denominator")]
+    items = canonical(Items(parts[0].kind, *columns))
+    n = len(items.unit) if all(score.n == len(score.items.unit) for score in good) else sum(score.n for score in good)
+    return Score.of(good[0].metric, items, n=n, reason=good[0].reason)
+
+
+def averaged(scores: Sequence[Score]) -> Score:
+    """The mean of scores of several draws of one chance, over the units of all; those without a score are left out."""
+    items = [score.items for score in scores if score.items is not None]
+    if len(items) < 2:
+        return scores[0]
+    first = next(score for score in scores if score.items is not None)
+    reason = "; ".join(filter(None, (first.reason, f"mean of {len(items)} draws")))
+    return Score.of(first.metric, pool(items), n=first.n, reason=reason)
 
 
 def shared(a: Items, b: Items) -> tuple[Items, Items]:

@@ -1,4 +1,5 @@
 """Batch effect: are cells of different batches mixed in the embedding? iLISI over the test1 cells, controls included.
+With fewer than seven batches over all cells.
 
 Read it beside separability: a random embedding mixes perfectly.
 """
@@ -103,7 +104,7 @@ def _score(
 
 TASK = Task(
     name="batch_effect",
-    version="2",  # 2: all test batches are scored, the post-processing is chosen on train cells
+    version="3",  # 3: all batches are scored where there are fewer than seven; 2: all test batches, choice on train cells
     title="Batch mixing",
     question="Whether cells of different batches mix. Read it next to the tasks on biology: noise mixes perfectly.",
     order=60,
@@ -114,5 +115,6 @@ TASK = Task(
     scores_controls=True,
     chooses_on_train=True,  # half of two test batches would leave nothing to mix
     uses_split=True,
+    whole_if_few=True,
     uses_device=True,
 )

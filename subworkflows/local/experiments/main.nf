@@ -3,6 +3,7 @@
 //
 
 include { ABLATE_INTEGRITY } from '../../../modules/local/experiment/ablate_integrity/main'
+include { COMPARE_CONTEXTS } from '../../../modules/local/experiment/compare_contexts/main'
 include { DESCRIBE_COUNTS } from '../../../modules/local/experiment/describe_counts/main'
 include { HOLD_OUT } from '../../../modules/local/experiment/hold_out/main'
 include { PREPARE as PREPARE_HELD_OUT } from '../../../modules/local/prepare/main'
@@ -161,4 +162,30 @@ workflow EMBEDDING_EXPERIMENTS {
 
     emit:
     files = SCORE_FEWER_CELLS.out.curves.map { _meta, curves -> curves }
+}
+
+// the same perturbations in several data sets, compared once all embeddings are there
+workflow CROSS_CONTEXT {
+    take:
+    names // list: ['cross_context']
+    ch_embeddings // [ meta, embedding.npz, embedding.json ] of the models that are compared, one seed each
+    ch_prepared // [ 'kang', counts.h5ad, tables ]
+    opts // typed parameters
+
+    main:
+    def meta = [seed: words(opts.seeds)[0], n_boot: opts.n_boot, code: codeDigest(['compare_contexts.py'])]
+    ch_tables = ch_prepared.toSortedList { a, b -> a[0] <=> b[0] }.map { rows -> [rows.collect { row -> row[2] }] }
+    ch_compared = ch_embeddings
+        .filter { 'cross_context' in names }
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .filter { rows -> rows.collect { row -> row[0].dataset }.unique().size() > 1 }
+        .map { rows ->
+            def about = rows.collect { row -> [file: "${row[0].id}.npz".toString()] + row[0].subMap(['dataset', 'variant', 'fit_on']) }
+            [meta + [about: about], rows.collect { row -> row[1] }, rows.collect { row -> row[2] }]
+        }
+        .combine(ch_tables)
+    COMPARE_CONTEXTS(ch_compared)
+
+    emit:
+    files = COMPARE_CONTEXTS.out.contexts.map { _meta, contexts -> contexts }
 }

@@ -54,7 +54,7 @@ def requestErrors(opts) {
 }
 
 def allExperiments() {
-    return ['count_distribution', 'minimal_data', 'transfer', 'objectives', 'robustness', 'cells_per_perturbation', 'gene_recall', 'integrity', 'generality', 'cost']
+    return ['count_distribution', 'minimal_data', 'cells_per_perturbation', 'transfer', 'cross_context', 'robustness', 'objectives', 'gene_recall', 'integrity', 'generality', 'cost']
 }
 
 def unknownEntries(name, text, known) {
