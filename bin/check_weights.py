@@ -2,7 +2,7 @@
 """Are a model's weights read right? Embeds 16 small cells with them, as a run would, and says in about a minute what that shows.
 
   check_weights.py check geneformer_v1 --weights weights
-  check_weights.py check transcriptformer_sapiens --weights weights --counts cells.h5ad --reference authors.h5ad --set gene_order=file
+  check_weights.py check transcriptformer_sapiens --weights weights --counts cells.h5ad --reference authors.h5ad
 
 What is checked, one line each:
   files       sha256 of every file that is read, against models.csv (or what `plumb fetch` recorded)
@@ -49,11 +49,15 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    new = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="plumb weights")
+    new = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="plumb weights"
+    )
     new.add_argument("action", choices=["check"], help="what to do with the weights")
     new.add_argument("name", metavar="VARIANT", help="an id of assets/models.csv, such as geneformer_v1")
     new.add_argument("--weights", type=Path, default=Path("weights"), help="folder of weights (default: weights)")
-    new.add_argument("--counts", type=Path, help="h5ad with raw counts to embed in place of the bundled cells")
+    new.add_argument(
+        "--counts", type=Path, help="h5ad with raw counts, to embed in place of the bundled cells (few: it is copied)"
+    )
     new.add_argument("--reference", type=Path, help="their embedding by the authors' code: h5ad (obsm), npz, parquet, or npy")
     new.add_argument("--key", default="", help="with an h5ad reference of several: the obsm")
     new.add_argument("--layer", default="X", help="with --counts: where the counts are")

@@ -92,7 +92,13 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--script", type=Path, help="an embedding script of your own (docs/adding_a_model.md)")
     check.add_argument("--environment", default="base", help="with --script: base (default), scgpt (has torch), ...")
 
-    verb("weights", _weights, "weights check VARIANT: are a model's weights read right?", "bin/check_weights.py", shows_help=False)
+    verb(
+        "weights",
+        _weights,
+        "weights check VARIANT: are a model's weights read right?",
+        "bin/check_weights.py",
+        shows_help=False,
+    )
 
     for name, (script, text) in SHARING.items():
         verb(name, _share, text, f"bin/{script}", shows_help=False)

@@ -38,7 +38,9 @@ def files(given: Given) -> Verdict:
     published = {file.path.rpartition("/")[2]: file.sha256 for file in (checkpoint.files if checkpoint else ()) if file.sha256}
     other = [file for file in read if not file["known"] and file["file"] in published]
     if other and not given.own:
-        told = "; ".join(f"{file['file']} has sha256 {file['sha256']}, published is {published[file['file']]}" for file in other)
+        told = "; ".join(
+            f"{file['file']} has sha256 {file['sha256']}, published is {published[file['file']]}" for file in other
+        )
         return Verdict("FAIL", f"not the published files: {told}. Fetch them again; weights of your own: --set checkpoint=own")
     known = [file["file"] for file in read if file["known"]]
     recorded = [file["file"] for file in read if file.get("recorded")]
