@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Are a model's weights read right? Embeds 16 small cells with them, as a run would, and says in about a minute what that shows.
+"""Are a model's weights read right? Embeds 16 small cells with them, as a run does, and says in a minute what that shows.
 
   check_weights.py check geneformer_v1 --weights weights
   check_weights.py check transcriptformer_sapiens --weights weights --counts cells.h5ad --reference authors.h5ad
@@ -9,19 +9,19 @@ What is checked, one line each:
   genes       share of the bundled genes, all well known, that the model's dictionary knows
   output      finite values, which differ between cells
   repeatable  the same values for cells and genes in another order and in other batches
-  trained     the bundled cells are pairs of one type that share no marker gene: a trained model pairs them, its untrained network
-              (embedded as well) does not, nor does one whose gene vectors are permuted
-  reference   the values are those of the authors' code. No model's authors publish an output that could be bundled, so this needs
-              a file of yours: --counts FILE --reference FILE, the same cells embedded by the authors' code
+  trained     the bundled cells are pairs of one type that share no marker gene: a trained model pairs them, its untrained
+              network (embedded as well) does not, nor does one whose gene vectors are permuted
+  reference   the values are those of the authors' code. No model's authors publish an output that could be bundled, so this
+              needs a file of yours: --counts FILE --reference FILE, the same cells embedded by the authors' code
 
-Statuses: pass, FAIL, note (nothing to judge), recorded (a dependence that the model declares), doubt (see `trained`), n/a. Without
-a reference, no check can tell a transposed square matrix in a file whose sha256 nobody published. Exits with 1 after a FAIL.
+Statuses: pass, FAIL, note (nothing to judge), recorded (a dependence that the model declares), doubt (see `trained`), n/a.
+Without a reference, no check can tell a transposed square matrix in a file whose sha256 nobody published. Exits with 1 after a
+FAIL.
 """
 
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from plumbline.common.errors import UserError, run_script
@@ -55,17 +55,14 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("action", choices=["check"], help="what to do with the weights")
     new.add_argument("name", metavar="VARIANT", help="an id of assets/models.csv, such as geneformer_v1")
     new.add_argument("--weights", type=Path, default=Path("weights"), help="folder of weights (default: weights)")
-    new.add_argument(
-        "--counts", type=Path, help="h5ad with raw counts, to embed in place of the bundled cells (few: it is copied)"
-    )
+    new.add_argument("--counts", type=Path, help="h5ad with raw counts of a few cells, in place of the bundled ones")
     new.add_argument("--reference", type=Path, help="their embedding by the authors' code: h5ad (obsm), npz, parquet, or npy")
     new.add_argument("--key", default="", help="with an h5ad reference of several: the obsm")
     new.add_argument("--layer", default="X", help="with --counts: where the counts are")
     new.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the model")
     new.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    new.add_argument(
-        "--tolerance", type=float, default=1e-3, help="difference to the reference that counts as equal, as a share of its largest value"
-    )  # fmt: skip
+    largest = "difference to the reference that counts as equal, as a share of its largest value"
+    new.add_argument("--tolerance", type=float, default=1e-3, help=f"{largest} (default: 0.001)")
     return new
 
 

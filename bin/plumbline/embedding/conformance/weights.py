@@ -1,7 +1,7 @@
 """Is a checkpoint read right? What a small embedding with it can tell, and what only a reference output can.
 
-The model's own script embeds the marker cells (or a user's) as EMBED does: as they are, in another order, and with its untrained
-network. Beside the statuses of the conformance kit there are 'note' (nothing to judge) and 'doubt' (a trained model should do
+The model's own script embeds the marker cells (or a user's) as EMBED does: as they are, in another order, and with its
+untrained network. Beside the statuses of the conformance kit there are 'note' (nothing to judge) and 'doubt' (a trained model should do
 better, but no published number says so).
 """
 
@@ -71,7 +71,8 @@ def output(given: Given) -> Verdict:
     values = values[np.isfinite(values).all(axis=1)]
     distinct = len(np.unique(values.round(6), axis=0))
     expected = len(values) if given.markers else min(2, len(values))
-    text = f"{values.shape[1]} dimensions, {distinct} of {len(values)} cells differ, length {np.linalg.norm(values, axis=1).mean():.3g}"
+    length = np.linalg.norm(values, axis=1).mean() if len(values) else 0.0
+    text = f"{values.shape[1]} dimensions, {distinct} of {len(values)} cells differ, length {length:.3g}"
     return Verdict("pass" if distinct >= expected else "FAIL", text)
 
 
