@@ -1,4 +1,4 @@
-"""`plumb weights check`: right files pass; permuted, transposed and other ones are found out, by the reference or by the markers."""
+"""`plumb weights check`: right files pass; permuted, transposed and other ones do not, by the reference or by the markers."""
 
 import csv
 import io

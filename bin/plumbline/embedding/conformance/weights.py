@@ -1,8 +1,8 @@
 """Is a checkpoint read right? What a small embedding with it can tell, and what only a reference output can.
 
 The model's own script embeds the marker cells (or a user's) as EMBED does: as they are, in another order, and with its
-untrained network. Beside the statuses of the conformance kit there are 'note' (nothing to judge) and 'doubt' (a trained model should do
-better, but no published number says so).
+untrained network. Beside the statuses of the conformance kit there are 'note' (nothing to judge) and 'doubt' (a trained model
+should do better, but no published number says so).
 """
 
 from dataclasses import dataclass
