@@ -24,12 +24,14 @@ def test_the_whole_grid_of_models_and_tasks(types_as_strings, tiny_sheet, tmp_pa
         (tmp_path / "weights" / model).mkdir(parents=True)
     models = "pca,scvi,hvg,random,geneformer_v1,scgpt,uce_4l,cellplm"
     options = ["--weights", tmp_path / "weights", "--models", models, "--seeds", "42,43", "--n_boot", "100"]
+    options += ["--model_settings", "geneformer_v1:layers=0+3"]  # two more embeddings out of one task
     run = plumb_run(tmp_path, "--input", tiny_sheet, "-profile", "test", *options, "-stub-run")
     assert run.code == 0, run.output
     names = list(run.tasks())
     # pca and scvi are refitted for each of two seeds
     assert sum(name.startswith("EMBED:") for name in names) == 10
-    assert sum(name.startswith("EVALUATE") for name in names) == 10 * len(tasks.names())
+    assert sum(name.startswith("EVALUATE") for name in names) == 12 * len(tasks.names())
+    assert sum(name.startswith("EVALUATE (tiny.geneformer_v1.layer3.") for name in names) == len(tasks.names())
 
 
 def test_every_profile_can_be_read():

@@ -55,6 +55,11 @@ def find_variant(name: str, variants: dict[str, Variant]) -> Variant:
     return variants[name]
 
 
+def row_of(name: str, rows: dict[str, dict[str, str]]) -> dict[str, str] | None:
+    """The row of a variant, or of the one whose hidden states it is (geneformer_v1.layer4); None for an embedding of a user."""
+    return rows.get(name) or rows.get(name.rpartition(".layer")[0])
+
+
 def _variant(row: dict[str, str], source: str) -> Variant:
     name = row.get("id") or "(a row without id)"
     if None in row or None in row.values():
