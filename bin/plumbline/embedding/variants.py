@@ -1,6 +1,7 @@
 """The list of models, assets/models.csv: a variant is a row. What a user may select, and what a row must hold."""
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ ALLOWED = {
     "x_kind": ("counts", "any"),
     "device": ("cpu", "gpu"),
 }
+STATE = re.compile(r"(?P<variant>.+)\.layer(?P<number>\d+)(?:_(?P<pooling>mean))?")
 REQUIRED = ("id", "model", "title", "env", *ALLOWED)
 
 
@@ -55,9 +57,16 @@ def find_variant(name: str, variants: dict[str, Variant]) -> Variant:
     return variants[name]
 
 
+def state_of(name: str) -> tuple[str, int, str] | None:
+    """(variant, number, pooling) of a hidden state, named scgpt.layer4 or scgpt.layer4_mean; None for all others."""
+    found = STATE.fullmatch(name)
+    return (found["variant"], int(found["number"]), found["pooling"] or "own") if found else None
+
+
 def row_of(name: str, rows: dict[str, dict[str, str]]) -> dict[str, str] | None:
-    """The row of a variant, or of the one whose hidden states it is (geneformer_v1.layer4); None for an embedding of a user."""
-    return rows.get(name) or rows.get(name.rpartition(".layer")[0])
+    """The row of a variant, or of the one whose hidden state it is; None for an embedding of a user."""
+    state = state_of(name)
+    return rows.get(name) or (rows.get(state[0]) if state else None)
 
 
 def _variant(row: dict[str, str], source: str) -> Variant:
