@@ -3,7 +3,8 @@
 
 Settings: empty (of a cell without a known gene: nan, the default, a row of NaN; zeros: the image of zeros, as upstream), layer
 (embed layers[NAME] in place of X), model_dir (folder of encoder.ckpt below --weights), checkpoint=own, organism, orthologs,
-precision, measure_precision; untrained=true: tiny random weights, made from the seed for these genes, in place of --weights (a floor).
+precision, measure_precision; untrained=true: tiny random weights, made from the seed for these genes, in place of --weights (a
+floor).
 """
 
 from functools import partial

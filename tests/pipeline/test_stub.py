@@ -31,7 +31,7 @@ def test_the_whole_grid_of_models_and_tasks(types_as_strings, tiny_sheet, tmp_pa
     # pca and scvi are refitted for each of two seeds
     assert sum(name.startswith("EMBED:") for name in names) == 10
     assert sum(name.startswith("EVALUATE") for name in names) == 12 * len(tasks.names())
-    assert sum(name.startswith("EVALUATE (tiny.geneformer_v1.layer3.") for name in names) == len(tasks.names())
+    assert sum("(tiny.geneformer_v1.layer3." in name for name in names) == len(tasks.names())
 
 
 def test_every_profile_can_be_read():

@@ -9,8 +9,8 @@ from plumbline.report.words import escape, metric_title, number, section, table,
 
 ABOUT = (
     "Main metric of each task, by layer: 0 is what the first layer reads, the last row the model's own embedding. Hidden "
-    "states are pooled over a cell's positions in the model's way, or by their mean, without what follows the last layer. Broken "
-    "line: {}."
+    "states are pooled over a cell's positions in the model's way, or by their mean, without what follows the last layer. "
+    "Broken line: {}."
 )
 
 
@@ -35,7 +35,7 @@ def _part(run: Run, dataset: str, model: str) -> str:
         of=[of for of, _, _ in places], layer=[at for _, at, _ in places], pooling=[how for _, _, how in places]
     )
     found = found[found["of"] == model]
-    base = rows[rows["variant"] == run.about["baseline"]].set_index("task")["score"]
+    base = rows[rows["variant"] == run.about["baseline"]].drop_duplicates("task").set_index("task")["value"]
     title = escape(f"{run.titles.get(model, model)}, {run.title(dataset)}")
     figure = image(_figure(run, found, base), f"Scores by layer of {model} on {dataset}; the numbers are in the table.")
     return f'<h4>{title}</h4>{figure}<div class="pl-scroll">{_table(run, found, base)}</div>'
@@ -50,7 +50,7 @@ def _figure(run: Run, found: pd.DataFrame, base: pd.Series):
         for place, (pooling, line) in enumerate(part.groupby("pooling")):
             colour, marker = style(place)
             line = line.sort_values("layer")
-            axis.plot(line["layer"], line["score"], marker=marker, color=colour, label=f"pooling: {pooling}", linewidth=1.2)
+            axis.plot(line["layer"], line["value"], marker=marker, color=colour, label=f"pooling: {pooling}", linewidth=1.2)
         if task in base:
             axis.axhline(base[task], color="#555555", linestyle="--", linewidth=0.9, label=run.baseline)
         axis.set_title(task_title(task), fontsize=9)
@@ -65,7 +65,7 @@ def _table(run: Run, found: pd.DataFrame, base: pd.Series) -> str:
     """Rows: layers, the model's own embedding, the baseline; columns: tasks."""
     tasks = [task for task in run.tasks if task in set(found["task"])]
     metric = found.groupby("task")["metric"].first()
-    wide = found.pivot_table(index=["pooling", "layer"], columns="task", values="score", aggfunc="first")
+    wide = found.pivot_table(index=["pooling", "layer"], columns="task", values="value", aggfunc="first")
     states = [key for key in sorted(wide.index, key=lambda key: (key[0] != "own", key[1])) if key[1] >= 0]
     body = [[f"{layer}{'' if how == 'own' else f' ({how})'}", *_cells(wide.loc[(how, layer)], tasks)] for how, layer in states]
     if ("own", -1) in wide.index:
