@@ -23,10 +23,10 @@ SETS = {
     "scfoundation": (3, 1500, 1500),
     "scimilarity": (500, 800, 2500),
     "tahoe_x1": (24, 200, 2000),
-    "transcriptformer": (3, 600, 1500),
-    "scconcept": (24, 200, 2000),
-    "nicheformer": (4, 600, 1400),
-    "nicheformer_mask": (8, 200, 1400),
+    "transcriptformer": (1, 1000, 1000),
+    "scconcept": (12, 200, 2000),
+    "nicheformer": (2, 600, 1400),
+    "nicheformer_mask": (4, 200, 1400),
     "state": (1, 1500, 1500),
 }
 NOTE = """
