@@ -2,7 +2,7 @@
 """The encoder that Geneformer, scGPT, UCE and others share: its share of the GEMM limit on a CPU, without padding.
 
 python benchmarks/bench_encoder.py     # prints a table; seconds
-The limit is the speed of one large matrix product, measured right before; operations are those that torch counts. Random weights.
+The limit is the speed of one large matrix product, measured right before; operations are those that torch counts.
 """
 
 from bench_foundation import clock

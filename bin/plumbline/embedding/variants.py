@@ -1,11 +1,11 @@
 """The list of models, assets/models.csv: a variant is a row. What a user may select, and what a row must hold."""
 
 import csv
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.common.states import state_of
 
 TABLE = Path(__file__).with_name("models.csv")
 ALLOWED = {
@@ -15,7 +15,6 @@ ALLOWED = {
     "x_kind": ("counts", "any"),
     "device": ("cpu", "gpu"),
 }
-STATE = re.compile(r"(?P<variant>.+)\.layer(?P<number>\d+)(?:_(?P<pooling>mean))?")
 REQUIRED = ("id", "model", "title", "env", *ALLOWED)
 
 
@@ -55,12 +54,6 @@ def find_variant(name: str, variants: dict[str, Variant]) -> Variant:
     if name not in variants:
         raise UserError(f"There is no model {name!r} in the table of models.{did_you_mean(name, list(variants))}")
     return variants[name]
-
-
-def state_of(name: str) -> tuple[str, int, str] | None:
-    """(variant, number, pooling) of a hidden state, named scgpt.layer4 or scgpt.layer4_mean; None for all others."""
-    found = STATE.fullmatch(name)
-    return (found["variant"], int(found["number"]), found["pooling"] or "own") if found else None
 
 
 def row_of(name: str, rows: dict[str, dict[str, str]]) -> dict[str, str] | None:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from plumbline.embedding.variants import state_of
+from plumbline.common.states import state_of
 from plumbline.report.figures import bare, image, legend_below, panels, style
 from plumbline.report.run import Run
 from plumbline.report.words import escape, metric_title, number, section, table, task_title

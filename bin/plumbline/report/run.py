@@ -8,7 +8,7 @@ import pandas as pd
 
 from plumbline import tasks
 from plumbline.common.errors import UserError
-from plumbline.embedding.variants import state_of
+from plumbline.common.states import state_of
 from plumbline.scoring.protocol import REFERENCES
 
 _TEXT = ["experiment", "dataset", "task", "metric", "model", "variant", "fit_on", "reason", "chosen", "role", "status",
