@@ -101,4 +101,8 @@ def build_model(tokenizer, files, variant: str, pooling: str, layer: int, device
 
 
 if __name__ == "__main__":
-    run("geneformer", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.TUNING, *untrained.SETTINGS))
+    run(
+        "geneformer",
+        embed,
+        (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.LAYERS, *runtime.TUNING, *untrained.SETTINGS),
+    )

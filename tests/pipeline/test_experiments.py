@@ -13,7 +13,7 @@ pytestmark = pytest.mark.pipeline
 SIZES = {"n-perturbations": 120, "n-batches": 6, "cells-per-perturbation": 16, "n-genes": 600, "effect": 1.0,
          "batch-effect": 0.1}  # fmt: skip
 SCREEN = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
-# they fit models by the dozen, or need no second screen
+# the former fit models by the dozen, or need no second screen
 OF_ONE = [
     "count_distribution",
     "minimal_data",

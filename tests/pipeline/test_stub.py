@@ -24,6 +24,7 @@ def test_the_whole_grid_of_models_and_tasks(types_as_strings, tiny_sheet, tmp_pa
         (tmp_path / "weights" / model).mkdir(parents=True)
     models = "pca,scvi,hvg,random,geneformer_v1,scgpt,uce_4l,cellplm"
     options = ["--weights", tmp_path / "weights", "--models", models, "--seeds", "42,43", "--n_boot", "100"]
+    options += ["--model_settings", "geneformer_v1:layers=0+3"]  # two more embeddings out of one task
     run = plumb_run(tmp_path, "--input", tiny_sheet, "-profile", "test", *options, "-stub-run")
     assert run.code == 0, run.output
     names = list(run.tasks())
@@ -31,8 +32,9 @@ def test_the_whole_grid_of_models_and_tasks(types_as_strings, tiny_sheet, tmp_pa
     assert sum(name.startswith("EMBED:") for name in names) == 10
     # tasks of an embedding of a few cells share a process
     scored = [path.name for path in run.folder.glob("work/*/*/*.scores.parquet")]
-    assert sum(name.startswith("EVALUATE") for name in names) == 10
-    assert len(scored) == len(set(scored)) == 10 * len(tasks.names())
+    assert sum(name.startswith("EVALUATE") for name in names) == 12
+    assert len(scored) == len(set(scored)) == 12 * len(tasks.names())
+    assert sum("tiny.geneformer_v1.layer3." in name for name in scored) == len(tasks.names())
 
 
 def test_every_profile_can_be_read():

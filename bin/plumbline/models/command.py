@@ -73,6 +73,8 @@ def embed_to(
 ) -> dict:
     """Embed ``counts`` and write the two files of the border; returns the provenance. A NotApplicable is written as such.
 
+    Hidden states (setting layers) are further embeddings, <output>.layer4.npz of a variant named <variant>.layer4.
+
     source: folder with counts.h5ad and tables/ of another data set to fit on. start: when the step began (time.monotonic()).
     """
     start = time.monotonic() if start is None else start
@@ -95,6 +97,9 @@ def embed_to(
         **_cost(options, len(counts.cell_id), start),
         **result.extra,
     }
+    for name, values in result.layers.items():
+        named = about | {"variant": f"{about['variant']}.{name}"}
+        write_embedding(output.with_name(f"{output.stem}.{name}.npz"), counts.cell_id, values, named)
     write_embedding(output, counts.cell_id, result.values, about)
     return about
 

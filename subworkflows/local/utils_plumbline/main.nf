@@ -142,6 +142,21 @@ def selectedEmbeddings(opts, dataset_ids) {
     }
 }
 
+// hidden states that settings ask for (plumbline/models/runtime/layers.py): ['layers=0+4'] -> ['layer0', 'layer4']
+def layerNames(settings) {
+    def value = { name, otherwise -> settings.findAll { setting -> setting.startsWith("${name}=") }.collect { setting -> setting.tokenize('=').last() }.reverse()[0] ?: otherwise }
+    return value('layers', '').tokenize('+').collectMany { number ->
+        value('layer_pooling', 'own').tokenize('+').collect { pooling -> "layer${number}${pooling == 'own' ? '' : "_${pooling}"}".toString() }
+    }
+}
+
+// an embedding and, as further ones that come out of the same task, its hidden states
+def withLayers(meta, weights, uses) {
+    return [[meta, weights, uses]] + layerNames(meta.settings).collect { layer ->
+        [meta + [id: "${meta.id}.${layer}".toString(), variant: "${meta.variant}.${layer}".toString(), layer_of: meta.id], weights, uses]
+    }
+}
+
 // the main run: every data set x model x seed as [ meta, weights, uses ]
 def embedRequests(dataset_ids, models, opts) {
     def seeds = words(opts.seeds)
@@ -149,10 +164,10 @@ def embedRequests(dataset_ids, models, opts) {
         .combinations()
         .findAll { id, spec -> !spec.only || spec.only == id }
         .collectMany { id, spec ->
-            (spec.seeded ? seeds : [seeds[0]]).collect { seed ->
+            (spec.seeded ? seeds : [seeds[0]]).collectMany { seed ->
                 def name = spec.seeded ? "${id}.${spec.variant}.${seed}" : "${id}.${spec.variant}"
                 def meta = embedMeta(name, id, spec, opts) + [seed: seed, seeds: (spec.seeded ? seed : seeds.join(',')).toString()]
-                [meta, spec.weights, [[experiment: '', compared_with: '', role: spec.role]]]
+                withLayers(meta, spec.weights, [[experiment: '', compared_with: '', role: spec.role]])
             }
         }
 }
@@ -232,7 +247,7 @@ def inMainRun(uses) {
 // what maps and experiments on embeddings show: the models of the main run that are compared, those refitted per seed once
 def isCompared(meta, uses, opts) {
     def shown = uses.any { use -> !use.experiment && !(use.role in ['floor', 'ceiling', 'predictor']) }
-    return shown && meta.seed == words(opts.seeds)[0]
+    return shown && !meta.layer_of && meta.seed == words(opts.seeds)[0]
 }
 
 // predictors of expression have no embedding: some tasks score them nevertheless
@@ -250,7 +265,7 @@ def expectedRuns(requests, tasks, plans, digests, opts) {
         [tasksFor(uses, tasks), uses]
             .combinations()
             .collect { task, use ->
-                def ids = [meta.id] + ([meta.seeds] + words(meta.seeds)).collect { seeds -> evaluationId(meta, task, seeds).toString() }
+                def ids = [meta.id, meta.layer_of] + ([meta.seeds] + words(meta.seeds)).collect { seeds -> evaluationId(meta, task, seeds).toString() }
                 def failure = ids.findResult { id -> failed[id] }
                 def said = [failure: failure ? "${failure.reason}; its folder: ${failure.folder}".toString() : '', not_applicable: plans[meta.dataset]?.not_applicable?.get(task) ?: '']
                 meta.subMap(['id', 'dataset', 'model', 'variant', 'fit_on', 'seeds']) + use + said + [task: task, code: digests[task], protocols: protocolsFor(uses, opts).join(',')]
@@ -264,7 +279,7 @@ def planOf(datasets, requests, tasks, opts) {
     def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
     return [
         datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] },
-        embed: requests.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) },
+        embed: requests.findAll { meta, _weights, _uses -> !meta.layer_of }.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) },
         evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [id: meta.id, dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
         max_together: opts.max_together,
     ]
