@@ -1,75 +1,102 @@
-"""How a run announces its end: mails and messages arrive at real servers of this machine, and never change how it ends."""
+"""How a run announces its end, to a web server of this machine and to a stand-in for sendmail. By SMTP: test_failures.py."""
 
+import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from .conftest import Run, plumb_run
-from .receivers import mail_server, parsed, web_server
+from .conftest import ROOT
+from .receivers import parsed, web_server
 
 pytestmark = pytest.mark.pipeline
+# keeps what it gets, and knows nobody outside of example.org
 SENDMAIL = """#!/bin/sh
-cat > "$SENT_MAIL"
+cat > sent && grep -q 'To: .*@example.org' sent || { echo "no such domain" >&2; exit 67; }
+mv sent "sent.$(date +%N)"
 """
+SLACK = "http://hooks.slack.com/services/T0/B0/secret"
+TEAMS = "http://example.webhook.office.com/webhookb2/secret"
 
 
-def short_run(folder: Path, sheet: Path, *options: object) -> Run:
-    """The shortest run there is: the estimate alone, as a stub."""
-    return plumb_run(folder, "--input", sheet, "-profile", "test", "--estimate_only", "-stub-run", *options)
+def ended(folder: Path, port: int, *cases: dict, options: tuple[str, ...] = ()) -> str:
+    """What a run prints that announces its end with these parameters, one after another."""
+    (folder / "sendmail").write_text(SENDMAIL)
+    (folder / "sendmail").chmod(0o755)
+    common = {"outdir": "results", "max_multiqc_email_size": "25.MB"}
+    (folder / "cases.json").write_text(json.dumps([common | case for case in cases]))
+    command = [os.environ["PLUMBLINE_NEXTFLOW"], "run", ROOT / "tests/pipeline/completion", "--cases", "cases.json", *options]
+    # the proxy leads to the server of the test, whatever the address is
+    variables = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "http_proxy": f"http://127.0.0.1:{port}"}
+    done = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
-def by_smtp(folder: Path, port: int) -> list[object]:
-    """Options that let Nextflow send mails to a server of this machine."""
-    text = f"mail {{\n    from = 'plumbline@example.org'\n    smtp.host = '127.0.0.1'\n    smtp.port = {port}\n}}\n"
-    (folder / "mail.config").write_text(text)
-    return ["-c", folder / "mail.config"]
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Announcements of a success: [what was printed, mails, posted messages]."""
+    folder = tmp_path_factory.mktemp("told")
+    html = {"email": "jane.doe@example.org", "email_on_fail": "other@example.org", "hook_url": SLACK}
+    plain = {"email": "j@example.org", "plaintext_email": True, "hook_url": TEAMS, "monochrome_logs": True}
+    nobody = {"email_on_fail": "other@example.org"}
+    with web_server(202) as server:
+        printed = ended(folder, server.server_address[1], html, plain, nobody, {"email": "x@no.where"})
+    mails = [parsed(path.read_bytes()) for path in folder.glob("sent.*")]
+    return printed + (folder / ".nextflow.log").read_text(), {mail["to"]: mail for mail in mails}, dict(server.received)
 
 
-def test_a_success_is_posted_to_slack_and_mailed_with_sendmail(tiny_sheet, tmp_path, monkeypatch):
-    """sendmail is a stand-in that keeps what it gets; slack.com is reached through a proxy, which is a server here."""
-    (tmp_path / "sendmail").write_text(SENDMAIL)
-    (tmp_path / "sendmail").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("SENT_MAIL", str(tmp_path / "sent"))
-    with web_server() as server:
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_address[1]}")
-        hook = ["--hook_url", "http://hooks.slack.com/services/T0/B0/secret"]
-        people = ["--email", "jane.doe@example.org", "--email_on_fail", "other@example.org"]
-        run = short_run(tmp_path, tiny_sheet, *hook, *people, "--plaintext_email")
-    assert run.code == 0, run.output
-    [(address, message)] = server.received
-    assert address.endswith("/services/T0/B0/secret")
-    [attachment] = message["attachments"]
-    assert attachment["title"].endswith("completed successfully")
-    assert attachment["color"] == "good"
-    assert "secret" not in str(message)
-    mail = parsed((tmp_path / "sent").read_bytes())
-    assert mail["to"] == "jane.doe@example.org"
-    assert "completed successfully" in mail["subject"]
-    assert "text/html" not in [part.get_content_type() for part in mail.walk()]
-    assert "completed successfully" in mail.get_body(("plain",)).get_content()
-    assert "[plumbline/plumbline] completed successfully" in run.output
-    assert "\033" not in run.output  # -ansi-log false, which ./plumb adds where there is no terminal
+def test_a_success_is_mailed_to_its_address_alone(told):
+    _, mails, _ = told
+    assert set(mails) == {"jane.doe@example.org", "j@example.org"}
+    for mail in mails.values():
+        assert mail["subject"].startswith("[lab/pipeline] ")
+        assert mail["subject"].endswith(": completed successfully")
 
 
-def test_what_cannot_be_sent_is_a_warning_that_says_why(tiny_sheet, tmp_path):
-    with mail_server() as closed:
-        port = closed.server_address[1]
+def test_a_mail_is_html_and_text_or_text_alone(told):
+    _, mails, _ = told
+    assert "1.2.3: completed successfully" in mails["j@example.org"].get_body(("plain",)).get_content()
+    assert "text/html" not in [part.get_content_type() for part in mails["j@example.org"].walk()]
+    kinds = [part.get_content_type() for part in mails["jane.doe@example.org"].walk()]
+    assert "text/plain" in kinds
+    assert "text/html" in kinds
+    page = mails["jane.doe@example.org"].get_body(("html",)).get_content()
+    assert "<p style" in page
+    assert "The run completed successfully." in page
+
+
+def test_slack_and_teams_get_what_they_take_and_no_address_of_a_hook(told):
+    _, _, posted = told
+    [slack] = posted[SLACK]["attachments"]
+    assert (slack["title"], slack["color"]) == ("lab/pipeline 1.2.3: completed successfully", "good")
+    [teams] = posted[TEAMS]["attachments"]
+    assert teams["contentType"] == "application/vnd.microsoft.card.adaptive"
+    assert [block["type"] for block in teams["content"]["body"]] == ["TextBlock", "FactSet"]
+    assert "secret" not in json.dumps(list(posted.values()))
+
+
+def test_what_cannot_be_sent_is_a_warning_that_says_why(told, tmp_path):
+    printed, _, _ = told
+    assert "The e-mail to x@no.where was not sent: " in printed
+    assert "no such domain" in printed
     with web_server(404) as server:
-        hook = ["--hook_url", f"http://127.0.0.1:{server.server_address[1]}/gone"]
-        run = short_run(tmp_path, tiny_sheet, *hook, "--email", "jane.doe@example.org", *by_smtp(tmp_path, port))
-    assert run.code == 0, run.output
-    assert "The message to --hook_url was refused with status 404: what the server says" in run.output
-    assert "The e-mail to jane.doe@example.org was not sent: " in run.output
-    assert "refused" in run.output.split("was not sent: ")[1]
-    assert (run.results / "pipeline_info/pipeline_report.txt").read_text().startswith("plumbline/plumbline")
+        printed = ended(tmp_path, server.server_address[1], {"hook_url": TEAMS}, {"hook_url": "https://127.0.0.1:1/"})
+    assert "The message to --hook_url was refused with status 404: what the server says" in printed
+    assert "The message to --hook_url was not sent: " in printed
+    assert "secret" not in printed
 
 
-def test_a_preview_and_a_success_with_email_on_fail_alone_send_nothing(tiny_sheet, tmp_path):
-    with mail_server() as mails, web_server() as server:
-        hook = ["--hook_url", f"http://127.0.0.1:{server.server_address[1]}/"]
-        preview = short_run(tmp_path, tiny_sheet, *hook, "-preview")
-        run = short_run(tmp_path, tiny_sheet, "--email_on_fail", "a@example.org", *by_smtp(tmp_path, mails.server_address[1]))
-    assert (preview.code, run.code) == (0, 0), preview.output + run.output
-    assert server.received == mails.received == []
+def test_colours_unless_monochrome(told):
+    """In Nextflow's log: without a terminal it prints none."""
+    lines = [line for line in told[0].splitlines() if " INFO " in line and "completed successfully" in line]
+    assert ["\033[0;32m" in line for line in lines] == [True, False, True, True]
+
+
+def test_a_preview_announces_nothing(tmp_path):
+    """./plumb asks Nextflow for one before it makes environments."""
+    with web_server() as server:
+        printed = ended(tmp_path, server.server_address[1], {"hook_url": SLACK}, options=("-preview",))
+    assert server.received == []
+    assert "completed" not in printed

@@ -11,11 +11,11 @@ include { failures } from '../utils_failures/main'
 def announce(opts, made) {
     // ./plumb asks for a preview before it makes environments: nobody wants a message of that
     if (workflow.preview) {
-        return
+        return null
     }
     def facts = runFacts(opts, made)
     log.info(completionLine(facts, opts))
-    def to = opts.email ?: (workflow.success ? null : opts.email_on_fail)
+    def to = opts.email ?: (facts.success ? null : opts.email_on_fail)
     if (to) {
         mailRun(to, facts, opts, made)
     }
@@ -27,12 +27,14 @@ def announce(opts, made) {
 // what every message is made of: texts by name. The address of a hook is a key to it, and is in none
 def runFacts(opts, made) {
     def lost = failures().values().toList()
-    def problems = workflow.success ? [] : [workflow.errorMessage, workflow.errorReport].findAll { text -> text } + lost.collect { row -> "${row.id}: ${row.reason}".toString() }
+    // Nextflow calls a run that ignored failed tasks a success until it exits (workflow.failOnIgnore)
+    def success = workflow.success && !lost
+    def problems = success ? [] : [workflow.errorMessage, workflow.errorReport].findAll { text -> text } + lost.collect { row -> "${row.id}: ${row.reason}".toString() }
     return [
         name: workflow.manifest.name,
         version: workflow.manifest.version,
-        success: workflow.success,
-        outcome: workflow.success ? 'completed successfully' : lost ? "completed, but ${lost.size()} ${lost.size() == 1 ? 'result' : 'results'} failed".toString() : 'failed',
+        success: success,
+        outcome: success ? 'completed successfully' : lost ? "completed, but ${lost.size()} ${lost.size() == 1 ? 'result' : 'results'} failed".toString() : 'failed',
         problems: problems.unique().take(10).collect { text -> text.toString().take(2000) }.join('\n\n'),
         summary: made.summary ? made.summary.text : '',
         details: [
@@ -55,11 +57,10 @@ def moment(time) {
     return time.format(java.time.format.DateTimeFormatter.ofPattern('yyyy-MM-dd HH:mm:ss xxx'))
 }
 
-// coloured as nf-core's, unless --monochrome_logs, or Nextflow itself was asked for plain lines
+// coloured as nf-core's, unless --monochrome_logs; Nextflow itself leaves colours out where there is no terminal
 def completionLine(facts, opts) {
-    def plain = opts.monochrome_logs || System.getenv('NO_COLOR') || System.getenv('NXF_ANSI_LOG') == 'false' || workflow.commandLine =~ /-ansi-log[ =]false/
     def colour = facts.success ? '\033[0;32m' : '\033[0;31m'
-    return plain ? "[${facts.name}] ${facts.outcome}" : "\033[0;35m[${facts.name}] ${colour}${facts.outcome}\033[0m"
+    return opts.monochrome_logs ? "[${facts.name}] ${facts.outcome}" : "\033[0;35m[${facts.name}] ${colour}${facts.outcome}\033[0m"
 }
 
 def mailRun(to, facts, opts, made) {
@@ -78,7 +79,7 @@ def mailRun(to, facts, opts, made) {
 
 // one of the templates of assets/, filled
 def rendered(template, facts) {
-    return new groovy.text.GStringTemplateEngine().createTemplate(file("${projectDir}/assets/${template}").text).make(facts).toString()
+    return new groovy.text.GStringTemplateEngine().createTemplate(file("${moduleDir}/../../../assets/${template}").text).make(facts).toString()
 }
 
 // texts of the run (a command, an error) as HTML
@@ -103,8 +104,7 @@ def attachment(opts, made) {
 def postRun(url, facts) {
     try {
         def client = java.net.http.HttpClient.newBuilder().connectTimeout(java.time.Duration.ofSeconds(10)).build()
-        def request = java.net.http.HttpRequest
-            .newBuilder(java.net.URI.create(url))
+        def request = java.net.http.HttpRequest.newBuilder(java.net.URI.create(url))
             .timeout(java.time.Duration.ofSeconds(20))
             .header('Content-Type', 'application/json')
             .POST(java.net.http.HttpRequest.BodyPublishers.ofString(groovy.json.JsonOutput.toJson(chatMessage(url, facts))))
@@ -128,7 +128,7 @@ def chatMessage(url, facts) {
         return [attachments: [[fallback: title, color: facts.success ? 'good' : 'danger', title: title, text: text, fields: fields]]]
     }
     def body = [
-        [type: 'TextBlock', size: 'Large', weight: 'Bolder', wrap: true, text: title, color: facts.success ? 'Good' : 'Attention'],
+        [type: 'TextBlock', size: 'Large', weight: 'Bolder', wrap: true, text: title, color: facts.success ? 'Good' : 'Attention']
     ]
     body += text ? [[type: 'TextBlock', wrap: true, text: text]] : []
     body += [[type: 'FactSet', facts: facts.details.collect { name, value -> [title: name, value: value] }]]
