@@ -84,8 +84,9 @@ workflow ABOUT_RUN {
     channel.of(parametersFile(opts)).collectFile(storeDir: "${opts.outdir}/pipeline_info", name: "params_${opts.trace_report_suffix}.json", newLine: true)
     ch_parameters = channel.of(parametersSection(opts)).collectFile(name: 'workflow_summary_mqc.yaml')
     ch_methods = channel.fromList(opts.multiqc_methods_description ? [methodsSection(opts)] : []).collectFile(name: 'methods_description_mqc.json')
-    // in a file: a title is a user's text, which no command line gets
-    ch_title = channel.of(groovy.json.JsonOutput.toJson(opts.multiqc_title ? [title: opts.multiqc_title] : [:])).collectFile(name: 'multiqc_title.json')
+    // in a file: a title is a user's text, which no command line gets. MultiQC writes it into its page as it is
+    def given = opts.multiqc_title ? [title: groovy.xml.XmlUtil.escapeXml(opts.multiqc_title)] : [:]
+    ch_title = channel.of(groovy.json.JsonOutput.toJson(given)).collectFile(name: 'multiqc_title.json')
 
     emit:
     sections = ch_versions.mix(ch_parameters, ch_methods)
