@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from functools import cache, partial, reduce
@@ -174,6 +175,13 @@ def test_the_api_page_is_what_the_docstrings_say():
         check=True,
     ).stdout
     assert (ROOT / "docs/api.md").read_text() == made, "run docs/make_api.py"
+
+
+def test_the_page_of_parameters_is_what_the_schema_says():
+    make_parameters = runpy.run_path(str(ROOT / "docs/make_parameters.py"))
+    page = (ROOT / "docs/parameters.md").read_text()
+    assert page == make_parameters["page"](), "run docs/make_parameters.py"
+    assert sorted(re.findall(r"^\| `(--\w+)`", page, re.MULTILINE)) == sorted(schema_parameters())
 
 
 @pytest.mark.parametrize("name", ["Screen", "Benchmark", "Result", "evaluate", "callbacks.Evaluator", "callbacks.Lightning"])
