@@ -1,4 +1,4 @@
-"""without_cuda.py FILE: the pins of a requirements.txt less torch and what its CUDA needs, for an image that has torch for CPUs."""
+"""without_cuda.py FILE: pins of a requirements.txt less torch and what its CUDA needs, for images with torch for CPUs."""
 
 import re
 import sys

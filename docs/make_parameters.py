@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write docs/parameters.md: every parameter of the pipeline, from nextflow_schema.json.
 
-nf-core's `pipelines schema docs` writes such a page too, but it needs a hundred packages that no test has, and leaves out bounds.
+nf-core's `pipelines schema docs` writes such a page too, but needs a hundred packages that no test has, and leaves out bounds.
 """
 
 import json
@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# Parameters
 
-Made from `nextflow_schema.json` by `docs/make_parameters.py`; do not edit. Guide: [usage](usage.md). `./plumb run --help` prints a
-short form. All faults of the parameters are reported at once, before the first task.
+Made from `nextflow_schema.json` by `docs/make_parameters.py`; do not edit. Guide: [usage](usage.md). `./plumb run --help`
+prints a short form. All faults of the parameters are reported at once, before the first task.
 """
 
 
