@@ -5,7 +5,7 @@
 // PREPARE a data set -> EMBED it with every model -> EVALUATE every embedding on every task -> SUMMARISE -> REPORT
 //
 
-include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
+include { ABOUT_RUN ; reportConfigs ; reportLogo } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
 include { ESTIMATE } from './modules/local/estimate/main'
 include { EVALUATE } from './subworkflows/local/evaluate/main'
@@ -17,6 +17,7 @@ include { PLAN } from './modules/local/plan/main'
 include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
+include { announce } from './subworkflows/local/utils_completion/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
 include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isCompared ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
@@ -129,7 +130,7 @@ workflow PLUMBLINE {
 
     ABOUT_RUN(opts)
     MULTIQC(
-        REPORT.out.sections.mix(ABOUT_RUN.out.sections).flatten().toSortedList { a, b -> a.name <=> b.name }.map { sections -> [[id: 'plumbline'], sections] }.combine(REPORT.out.order).map { meta, sections, order -> [meta, sections, [assets.resolve('multiqc_config.yml'), order], assets.resolve('logo.svg'), [], []] }
+        REPORT.out.sections.mix(ABOUT_RUN.out.sections).flatten().toSortedList { a, b -> a.name <=> b.name }.map { sections -> [[id: 'plumbline'], sections] }.combine(REPORT.out.order).combine(ABOUT_RUN.out.title).map { meta, sections, order, title -> [meta, sections, reportConfigs(opts, order, title), reportLogo(opts), [], []] }
     )
 
     emit:
@@ -144,6 +145,9 @@ workflow {
         exit(0)
     }
     def opts = checkedParameters(params, args)
+    // [report: path, summary: path], as soon as they are there
+    def made = [:]
+    workflow.onComplete { announce(opts, made) }
     def prepare_code = codeDigest(['prepare_dataset.py'])
     def datasets = selectedDatasets(opts).collect { meta, path, cell_table -> [meta + [code: prepare_code], path, cell_table] }
     def ids = datasets.collect { dataset -> dataset[0].id }
@@ -167,5 +171,7 @@ workflow {
     if (!opts.estimate_only) {
         PLUMBLINE(datasets, requests, experiments, tasks, opts)
         PLUMBLINE.out.text.view { text -> text.text }
+        PLUMBLINE.out.text.subscribe { text -> made.summary = text }
+        PLUMBLINE.out.report.subscribe { _meta, report -> made.report = report }
     }
 }

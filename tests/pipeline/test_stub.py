@@ -49,6 +49,7 @@ def test_every_profile_can_be_read():
         "docker,gpu,awsbatch",
         "docker,gpu,googlebatch",
         "docker,gpu,k8s",
+        "test_full",
     ):
         command = [os.environ["PLUMBLINE_NEXTFLOW"], "config", ROOT, "-profile", profile]
         shown = subprocess.run(command, capture_output=True, text=True, check=False)

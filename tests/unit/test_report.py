@@ -80,7 +80,7 @@ def test_the_report_reads_verdict_first_and_tasks_in_the_order_of_their_records(
     assert [name for name in read if "_task_" in name] == [
         f"plumbline_task_{name}" for name in tasks.records() if name in TASKS
     ]
-    assert read[-4:] == list(LAST)
+    assert read[-len(LAST) :] == list(LAST)
 
 
 def test_parts_of_a_task_are_read_in_alphabetical_order(sections):
