@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 
+import h5py
 import pytest
 
 from plumbline import tasks
@@ -22,18 +23,23 @@ def test_the_whole_grid_of_models_and_tasks(types_as_strings, tiny_sheet, tmp_pa
         monkeypatch.setenv("NXF_DISABLE_PARAMS_TYPE_DETECTION", "true")
     for model in FOUNDATION:
         (tmp_path / "weights" / model).mkdir(parents=True)
+    with h5py.File(tmp_path / "mine.h5ad", "w") as file:
+        file["obsm/X_a"] = file["obsm/X_b"] = [[0.0]]
+    (tmp_path / "mine.csv").write_text(f"dataset,name,path,key\ntiny,mine,{tmp_path / 'mine.h5ad'},*\n")
     models = "pca,scvi,hvg,random,geneformer_v1,scgpt,uce_4l,cellplm"
-    options = ["--weights", tmp_path / "weights", "--models", models, "--seeds", "42,43", "--n_boot", "100"]
+    own = ["--embeddings", tmp_path / "mine.csv"]
+    options = [*own, "--weights", tmp_path / "weights", "--models", models, "--seeds", "42,43", "--n_boot", "100"]
     options += ["--model_settings", "geneformer_v1:layers=0+3"]  # two more embeddings out of one task
     run = plumb_run(tmp_path, "--input", tiny_sheet, "-profile", "test", *options, "-stub-run")
     assert run.code == 0, run.output
     names = list(run.tasks())
     # pca and scvi are refitted for each of two seeds
-    assert sum(name.startswith("EMBED:") for name in names) == 10
+    assert sum(name.startswith("EMBED:") for name in names) == 12
+    assert {"EMBED:EMBED_CPU (tiny.mine.X_a)", "EMBED:EMBED_CPU (tiny.mine.X_b)"} <= set(names)
     # tasks of an embedding of a few cells share a process
     scored = [path.name for path in run.folder.glob("work/*/*/*.scores.parquet")]
-    assert sum(name.startswith("EVALUATE") for name in names) == 12
-    assert len(scored) == len(set(scored)) == 12 * len(tasks.names())
+    assert sum(name.startswith("EVALUATE") for name in names) == 14
+    assert len(scored) == len(set(scored)) == 14 * len(tasks.names())
     assert sum("tiny.geneformer_v1.layer3." in name for name in scored) == len(tasks.names())
 
 

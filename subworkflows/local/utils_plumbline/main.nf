@@ -4,7 +4,8 @@
 
 include { codeDigest } from '../utils_code/main'
 include { failures } from '../utils_failures/main'
-include { didYouMean ; nearest } from '../utils_schema/main'
+include { namesInGroup } from '../utils_obsm/main'
+include { checkValue ; didYouMean ; loadSchema ; nearest } from '../utils_schema/main'
 include { samplesheetToList } from '../utils_sheet/main'
 
 // 'a, b' -> ['a', 'b']
@@ -123,7 +124,7 @@ def selectedEmbeddings(opts, dataset_ids) {
     if (!opts.embeddings) {
         return []
     }
-    return samplesheetToList(opts.embeddings, "${projectDir}/assets/schema_embeddings.json").collect { meta, path ->
+    return namedEmbeddings(opts).collect { meta, path ->
         checkKnown("data set in ${opts.embeddings}", [meta.dataset], dataset_ids)
         def settings = meta.key ? ["key=${meta.key}".toString()] : []
         [
@@ -155,6 +156,26 @@ def withLayers(meta, weights, uses) {
     return [[meta, weights, uses]] + layerNames(meta.settings).collect { layer ->
         [meta + [id: "${meta.id}.${layer}".toString(), variant: "${meta.variant}.${layer}".toString(), layer_of: meta.id], weights, uses]
     }
+}
+
+// rows of that sheet, one per embedding
+def namedEmbeddings(opts) {
+    return samplesheetToList(opts.embeddings, "${projectDir}/assets/schema_embeddings.json").collectMany { meta, path ->
+        def (rows, wrong) = meta.key == '*' ? entriesOf(meta, file(path, glob: false)) : [[meta], '']
+        if (wrong) {
+            error("The sheet ${opts.embeddings} cannot be used: the key '*' stands for all entries of obsm, but ${wrong}. Give each embedding a row of its own, with its key.")
+        }
+        rows.collect { row -> [row, path] }
+    }
+}
+
+// the key '*' makes each entry of an obsm an embedding called NAME.ENTRY: [ rows, '' ] or [ [], the reason why not ]
+def entriesOf(meta, path) {
+    def properties = loadSchema("${projectDir}/assets/schema_embeddings.json").items.properties
+    def (keys, reason) = namesInGroup(path, 'obsm')
+    def rows = keys.collect { key -> meta + [key: key, name: "${meta.name}.${key.replaceAll('[^A-Za-z0-9_-]+', '_')}".toString()] }
+    def wrong = rows.collectMany { row -> ['key', 'name'].collectMany { column -> checkValue("entry '${row.key.take(60)}'", row[column], properties[column]) } }
+    return reason || wrong ? [[], "${path}: ${reason ?: wrong[0]}".toString()] : [rows, '']
 }
 
 // the main run: every data set x model x seed as [ meta, weights, uses ]
