@@ -115,6 +115,10 @@ def test_quarters_part_every_perturbation_batch_by_batch():
     cells = pd.DataFrame({"p": subject.screen.perturbation, "b": subject.screen.batch, "q": quarter})[quarter >= 0]
     assert (cells.groupby(["p", "q"]).size() == 6).all()
     assert cells.groupby(["p", "b"])["q"].nunique().min() == 4
+    few = screen_of(1.0, n=18)[0].screen  # three cells in a batch: no quarter, and no half, lacks the same batch everywhere
+    mine = pd.DataFrame({"b": few.batch, "q": quarters(few, 42)})[~few.is_control]
+    assert (mine.groupby(["q", "b"]).size() > 10).all()
+    assert (mine.groupby([mine["q"] % 2, "b"]).size() > 30).all()
     order = np.random.default_rng(0).permutation(len(quarter))
     np.testing.assert_array_equal(quarters(subject.screen.take(order), 42), quarter[order])
     assert (quarters(subject.screen, 43) != quarter).any()
