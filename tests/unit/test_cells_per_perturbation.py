@@ -83,7 +83,7 @@ def test_a_straight_line_has_no_plateau_but_more_cells_help():
         ([0.3, 0.55, 0.5], 40, "does not have the form"),
         ([0.5, 0.45, 0.4], 40, "falls with more cells"),
         ([0.1, 0.1, 0.1], 40, "not above the floor"),
-        ([0.3, 0.4, 0.45], 7, "7 units"),
+        ([0.3, 0.4, 0.45], 7, "7 units scored"),
     ],
 )
 def test_what_the_form_cannot_describe_is_refused(values, units, reason):
