@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from plumbline.common.arguments import SEEDS, Parser, whole
-from plumbline.common.errors import NotApplicable, run_script
+from plumbline.common.errors import NotApplicable, UserError, run_script
 from plumbline.common.threads import limit_threads
 
 ABOUT = ("dataset", "model", "variant", "fit_on")
@@ -47,14 +47,18 @@ def rows_of(args: argparse.Namespace) -> list[dict]:
         device=device_of(args.device),
         exact=args.exact == "true",
     )
+    records = [tasks.load(name) for name in args.tasks.split(",")]
+    reading = [task.name for task in records if task.needs_counts and args.counts is None]
+    if reading:
+        raise UserError(f"the task {reading[0]} reads expression: give --counts counts.h5ad.")
     subject = subject_of(open_embedding(args.embedding), args.embedding, args.tables, args.counts, how)
     split = read_splits(args.tables, how.seeds)[0].take(subject.rows)
     rows: list[dict] = []
-    for name in args.tasks.split(","):
+    for task in records:
         try:
-            rows += fewer.rows_of(fewer.curve(subject, tasks.load(name), split), args.n_boot, args.seed)
+            rows += fewer.rows_of(fewer.curve(subject, task, split), args.n_boot, args.seed)
         except NotApplicable as reason:
-            rows.append({"task": name, "status": "not_applicable", "reason": str(reason)})
+            rows.append({"task": task.name, "status": "not_applicable", "reason": str(reason)})
     return rows
 
 

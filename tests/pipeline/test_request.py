@@ -56,6 +56,8 @@ PARAMETERS = [
     ({"shares": "0"}, [("--shares: 0 is not a share",)]),
     ({"shares": "1.2.3"}, [("--shares: 1.2.3 is not a share",)]),
     ({"shares": "0.5,0.50"}, [("--shares: 0.5 is there twice",)]),
+    ({"damages": "thinned150"}, [("--damages: 'thinned150'", "such as thinned25,panel1000")]),
+    ({"damages": "thinned25,thinned25"}, [("--damages: thinned25 is there twice",)]),
     ({"shares": "half"}, [("--shares: 'half'", "such as 0.05,0.5")]),
     ({"model_settings": "pca:n_components=50,scvi_nb:max_epochs=3,pca:head=classify"}, []),
     ({"model_settings": "pca:"}, [("'pca:': expected model:setting=value",)]),

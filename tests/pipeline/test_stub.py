@@ -82,9 +82,11 @@ def test_every_experiment_joins_the_grid(tiny_sheet, tiny_screen, tmp_path):
     names = [name.partition("(")[2].rstrip(")") for name in run.tasks() if name.startswith("EMBED:")]
     assert {"tiny.pca.train_0.1_2.42", "tiny.pca.again.42", "again.heldout.pca.again_train.42", "tiny.scvi_nb.42"} <= set(names)
     assert sum(".train_0." in name for name in names) == 8  # 2 data sets x 2 shares x 2 draws
+    assert sum("train_thinned" in name for name in names) == 6  # 2 data sets x 3 shares of the counts
     scored = [name for name in run.tasks() if name.startswith("EVALUATE") and "(tiny.pca.again.42" in name]
     assert scored == ["EVALUATE:EVALUATE_CPU (tiny.pca.again.42.recall)"]
-    for process in ("DESCRIBE_COUNTS", "ABLATE_INTEGRITY", "HOLD_OUT", "PREPARE_HELD_OUT"):
+    for process in ("DESCRIBE_COUNTS", "ABLATE_INTEGRITY", "HOLD_OUT", "PREPARE_HELD_OUT", "SCORE_FEWER_CELLS",
+                    "RECALL_GENES"):  # fmt: skip
         assert sum(process in name.split(" ")[0].split(":") for name in run.tasks()) == 2, process
 
 

@@ -83,7 +83,7 @@ def test_a_straight_line_has_no_plateau_but_more_cells_help():
         ([0.3, 0.55, 0.5], 40, "does not have the form"),
         ([0.5, 0.45, 0.4], 40, "falls with more cells"),
         ([0.1, 0.1, 0.1], 40, "not above the floor"),
-        ([0.3, 0.4, 0.45], 7, "7 units"),
+        ([0.3, 0.4, 0.45], 7, "7 units scored"),
     ],
 )
 def test_what_the_form_cannot_describe_is_refused(values, units, reason):
@@ -115,6 +115,10 @@ def test_quarters_part_every_perturbation_batch_by_batch():
     cells = pd.DataFrame({"p": subject.screen.perturbation, "b": subject.screen.batch, "q": quarter})[quarter >= 0]
     assert (cells.groupby(["p", "q"]).size() == 6).all()
     assert cells.groupby(["p", "b"])["q"].nunique().min() == 4
+    few = screen_of(1.0, n=18)[0].screen  # three cells in a batch: no quarter, and no half, lacks the same batch everywhere
+    mine = pd.DataFrame({"b": few.batch, "q": quarters(few, 42)})[~few.is_control]
+    assert (mine.groupby(["q", "b"]).size() > 10).all()
+    assert (mine.groupby([mine["q"] % 2, "b"]).size() > 30).all()
     order = np.random.default_rng(0).permutation(len(quarter))
     np.testing.assert_array_equal(quarters(subject.screen.take(order), 42), quarter[order])
     assert (quarters(subject.screen, 43) != quarter).any()

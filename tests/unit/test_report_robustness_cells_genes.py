@@ -92,6 +92,10 @@ def test_what_cannot_be_said_is_said(tmp_path):
     line = nothing | {"verdict": "more cells help", "reason": "no plateau in sight, it is 0.8 or more"}
     write_curve(tmp_path, "pca", (0.55, 0.6, 0.7), np.nan, **line)
     assert "more cells would help PCA (no plateau in sight" in text_of(cells_per_perturbation.sections(run_of(), tmp_path))
+    write_curve(tmp_path, "pca", (0.55, 0.6, 0.7), np.nan, **line | {"verdict": "cannot tell"})
+    said = text_of(cells_per_perturbation.sections(run_of(), tmp_path))
+    assert "whether more cells would help PCA cannot be told (no plateau" in said
+    assert "nan" not in said
 
 
 @pytest.mark.parametrize("module", [cells_per_perturbation, gene_recall])

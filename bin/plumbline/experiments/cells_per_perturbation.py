@@ -26,7 +26,7 @@ from plumbline.scoring.stats import draws, interval, narrowed
 from plumbline.scoring.units import canonical, counted_twice, n_units, pool, shared
 
 SHARES = (0.25, 0.5, 1.0)
-HALVES = ((0, 1), (2, 3))
+HALVES = ((0, 2), (1, 3))  # two cells of a batch, dealt out one after the other, are in different halves
 MIN_CELLS = 16  # of a perturbation: with four in a quarter, tasks still have cells of several batches
 MIN_PERTURBATIONS = 8
 COLUMNS = [*("dataset", "model", "variant", "fit_on", "task", "metric", "postprocess", "share", "cells", "n_draws", "value"),
@@ -57,15 +57,19 @@ def _not_applicable(task: Task, facts: dict) -> str:
 def quarters(screen: Screen, seed: int) -> np.ndarray:
     """Quarter 0..3 of each cell; -1: a control, -2: of a perturbation with fewer than MIN_CELLS cells. (n_cells,).
 
-    Cells of a perturbation are dealt out batch by batch, in an order of their ids that the seed shuffles.
+    Cells of a perturbation are dealt out batch by batch, in an order of the batches and of the cells' ids that the seed
+    shuffles, beginning with any quarter, so that no quarter stands for some of the batches.
     """
     code, names = pd.factorize(screen.perturbation)
     sizes = np.bincount(code[~screen.is_control], minlength=len(names))
-    order = np.lexsort((hashes(screen.cell_id, f"quarter {seed}"), pd.factorize(screen.batch, sort=True)[0], code))
+    place, places = pd.factorize(screen.perturbation.astype(object) + "\t" + screen.batch.astype(object))
+    keys = hashes(screen.cell_id, f"quarter {seed}"), hashes(places, f"batch {seed}")[place], code
+    order = np.lexsort(keys)
     first = np.flatnonzero(np.r_[True, np.diff(code[order]) != 0])
     rank = np.arange(len(order)) - np.repeat(first, np.diff(np.r_[first, len(order)]))
+    begin = (hashes(names, f"first {seed}") % np.uint64(4)).astype(np.int64)
     quarter = np.empty(len(order), dtype=np.int64)
-    quarter[order] = rank % 4
+    quarter[order] = (rank + begin[code[order]]) % 4
     return np.where(screen.is_control, -1, np.where(sizes[code] < MIN_CELLS, -2, quarter))
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plumbline.scoring.scores import counted
+
 LARGEST = 32.0  # k over n: beyond it the curve is a straight line, and its plateau anywhere
 ENOUGH = 0.9  # share of the plateau's advantage that is as good as all of it
 FEW_UNITS = 8
@@ -119,7 +121,7 @@ def _cells(ratio, n_cells: float):
 
 def _refused(values: np.ndarray, drawn: np.ndarray, floor: float, n_units: int) -> str:
     if n_units < FEW_UNITS:
-        return f"{n_units} units are scored at all depths; {FEW_UNITS} are needed"
+        return f"{counted(n_units, 'unit')} scored at all depths; {FEW_UNITS} are needed"
     if len(drawn) < 2 or not np.isfinite(floor):
         return "there is no floor, or no interval"
     if np.quantile(drawn[:, -1], 0.025) <= floor or values[-1] <= floor:

@@ -63,8 +63,10 @@ def _cells(row: pd.Series) -> str:
     label, n = escape(row["label"]), row["cells_all"]
     if row["verdict"] == "no estimate":
         return f"for {label} nothing can be said of more cells ({escape(row['reason'])})"
-    if row["verdict"] == "more cells help" and np.isnan(row["attained"]):
-        return f"more cells would help {label} ({escape(row['reason'])})"
+    if np.isnan(row["attained"]):
+        helps = f"more cells would help {label}"
+        said = helps if row["verdict"] == "more cells help" else f"whether {helps} cannot be told"
+        return f"{said} ({escape(row['reason'])})"
     share = f"{100 * row['attained']:.0f} % [{100 * row['attained_low']:.0f}, {100 * row['attained_high']:.0f}]"
     said = f"with {n:g} cells per perturbation {label} has {share} of what it would have above the floor with any number"
     if row["verdict"] == "cannot tell":
