@@ -55,9 +55,8 @@ def sections(summary, tmp_path_factory) -> dict[str, dict]:
 
 
 def test_every_part_is_there(sections):
-    expected = {"verdict", "leaderboard_all", "leaderboard_progress", "leaderboard_ranks", "published_scatter", "published_table", "data", "seen",
-                "absent",
-                "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
+    expected = {"verdict", "leaderboard_all", "leaderboard_progress", "leaderboard_ranks", "published_scatter",
+                "published_table", "data", "seen", "absent", "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
     expected |= {"minimal_data_curves", "minimal_data_overtaken", "transfer_matrix", "transfer_table", "generality_agreement",
                  "generality_groups", "cost_front", "cost_lines", "cost_table_fit"}  # fmt: skip
     expected |= {"genes", "gains", "pairs"}  # from items alone; maps need the tables of MAP
