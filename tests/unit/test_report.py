@@ -17,7 +17,7 @@ import summarise_scores
 from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.report.figures import spaced
-from plumbline.report.leaderboard import leaderboard_sections
+from plumbline.report.leaderboard import _gained, leaderboard_sections
 from plumbline.report.order import LAST, section_order
 from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import per_task, summary_text
@@ -327,3 +327,11 @@ def test_labels_of_points_do_not_meet():
 
 def test_cell_of_a_model_that_was_not_run():
     assert "not run" in verdict_cell(None)
+
+
+def test_progress_is_said_in_one_sentence():
+    index = pd.MultiIndex.from_tuples([("scVI", "recall"), ("scVI", "retrieval"), ("UCE", "recall")])
+    said = _gained(pd.Series([0.25, -0.1, 0.1], index=index), "PCA")
+    assert said == "Of what PCA leaves to a repeat of the experiment, scVI gains the most: 25 % (Known biology)."
+    nothing = _gained(pd.Series([-0.25, -0.1, 0.0], index=index), "PCA")
+    assert nothing == "No model gains anything of what PCA leaves to a repeat of the experiment."
