@@ -157,8 +157,8 @@ def test_a_repeat_is_that_of_the_baseline():
             ("recall", "recall_ceiling", "pca", 0.6), ("map", "map_activity", "pca", 0.7)]  # fmt: skip
     chosen = pd.DataFrame(rows, columns=["task", "metric", "variant", "value"])
     chosen = chosen.assign(dataset="x", protocol="corrected", status="ok")
-    found = [_repeat(chosen, ("x", task, metric, "corrected"), "pca")
-             for task, metric in (("retrieval", "retrieval_pds"), ("recall", "recall_mean"), ("map", "map_activity"))]  # fmt: skip
+    metrics = {"retrieval": "retrieval_pds", "recall": "recall_mean", "map": "map_activity"}
+    found = [_repeat(chosen, ("x", task, metric, "corrected"), "pca") for task, metric in metrics.items()]
     np.testing.assert_array_equal(found, [0.9, 0.6, np.nan])
     assert np.isnan(_repeat(chosen, ("y", "recall", "recall_mean", "corrected"), "pca"))
 
