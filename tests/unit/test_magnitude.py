@@ -151,7 +151,7 @@ def test_no_effect_gives_uniform_p_values_in_spite_of_unequal_batches():
     x, labels, batch, _ = _screen(200, 12, 400, seed=4)
     sizes = np.where(labels == "ctrl", 0, rng.random(len(labels)))
     keep = (batch != "0") | (sizes < 0.3)  # batch 0 has many controls and few perturbed cells
-    score, fdr = magnitude.run(view_of(x[keep], labels[keep], batch[keep]))
+    score, fdr, _ = magnitude.run(view_of(x[keep], labels[keep], batch[keep]))
     assert kstest(score.items.extra["p"], "uniform").pvalue > 0.01
     assert score.value < 11  # 5 % expected
     assert fdr.value < 2
@@ -159,7 +159,7 @@ def test_no_effect_gives_uniform_p_values_in_spite_of_unequal_batches():
 
 def test_strong_effect_is_found_everywhere():
     x, labels, batch, _ = _screen(effect=3.0)
-    score, fdr = magnitude.run(view_of(x, labels, batch))
+    score, fdr, _ = magnitude.run(view_of(x, labels, batch))
     assert score.value == fdr.value == 100
     assert score.items.extra["p"].max() == 1 / 200
 
@@ -168,14 +168,14 @@ def test_spread_without_a_shift_is_seen():
     """Squared distances would see means only."""
     x, labels, batch, _ = _screen(n_cells=25)
     x[labels == "p000"] = x[labels == "p000"].mean(axis=0) + 4 * (x[labels == "p000"] - x[labels == "p000"].mean(axis=0))
-    score, _ = magnitude.run(view_of(x, labels, batch))
+    score, _, _ = magnitude.run(view_of(x, labels, batch))
     assert score.items.extra["p"][score.items.unit == "p000"] < 0.05
 
 
 def test_what_cannot_be_scored_is_counted():
     x, labels, batch, _ = _screen(effect=3.0)
     labels[:6] = "p777"
-    score, _ = magnitude.run(view_of(x, labels, batch))
+    score, _, _ = magnitude.run(view_of(x, labels, batch))
     assert "p000" not in score.items.unit  # four cells
     assert "p777" in score.items.unit
     assert "1 perturbation with" in score.reason
@@ -193,7 +193,7 @@ def test_paper_draws_a_thousand_controls_with_the_seed():
     order = np.random.default_rng(0).permutation(len(x))
     shuffled = view.take(order)
     assert set(shuffled.screen.cell_id[magnitude._paper_controls(shuffled)]) == set(view.screen.cell_id[rows])
-    score, fdr = magnitude.run(view)
+    score, fdr, _ = magnitude.run(view)
     assert score.value == 100
     assert sorted(score.items.unit) == sorted(names[20:])
     assert fdr.status == "not_applicable"

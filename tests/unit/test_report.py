@@ -18,7 +18,7 @@ from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.report.figures import spaced
 from plumbline.report.layers import layer_section
-from plumbline.report.leaderboard import leaderboard_sections
+from plumbline.report.leaderboard import _gained, leaderboard_sections
 from plumbline.report.order import LAST, section_order
 from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import per_task, summary_text
@@ -57,8 +57,7 @@ def sections(summary, tmp_path_factory) -> dict[str, dict]:
 
 def test_every_part_is_there(sections):
     expected = {"verdict", "leaderboard_all", "leaderboard_progress", "leaderboard_ranks", "published_scatter",
-                "published_table", "data", "seen", "absent", "cost_quality", "cost_bars", "cost_table",
-                "methods"}  # fmt: skip
+                "published_table", "data", "seen", "absent", "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
     expected |= {"minimal_data_curves", "minimal_data_overtaken", "transfer_matrix", "transfer_table", "generality_agreement",
                  "generality_groups", "cost_front", "cost_lines", "cost_table_fit"}  # fmt: skip
     expected |= {"genes", "gains", "pairs"}  # from items alone; maps need the tables of MAP
@@ -349,3 +348,11 @@ def test_scores_by_layer_stand_beside_the_models_own_and_the_baseline(summary):
     assert text.count("<table") == text.count('<img class="pl"') == own["dataset"].nunique()
     assert with_states.titles["uce_33.layer12_mean"].endswith(": layer 12, mean")
     assert with_states.titles["uce_33.layer0"].endswith(": input of layer 1")
+
+
+def test_progress_is_said_in_one_sentence():
+    index = pd.MultiIndex.from_tuples([("scVI", "recall"), ("scVI", "retrieval"), ("UCE", "recall")])
+    said = _gained(pd.Series([0.25, -0.1, 0.1], index=index), "PCA")
+    assert said == "Of what PCA leaves to a repeat of the experiment, scVI gains the most: 25 % (Known biology)."
+    nothing = _gained(pd.Series([-0.25, -0.1, 0.0], index=index), "PCA")
+    assert nothing == "No model gains anything of what PCA leaves to a repeat of the experiment."

@@ -27,7 +27,8 @@ from plumbline.scoring.stats import interval
 from plumbline.scoring.units import averaged
 from plumbline.scoring.vectors import Vectors
 
-FLOOR_DRAWS, FLOOR_CELLS = 5, 20_000  # draws of noise that a floor is the mean of; cells beyond which it is one
+FLOOR_DRAWS = 5  # draws of noise that a floor is the mean of, up to so many perturbations and cells
+FLOOR_PERTURBATIONS, FLOOR_CELLS = 50, 20_000
 NO_CHOICE = "no validation part to choose a post-processing on"
 WHOLE = "all of the few batches are scored, and nothing is chosen"
 
@@ -73,7 +74,8 @@ def _draws_again(subject: Subject, task: Task) -> bool:
     """Whether it is a floor of a size and a task for which one draw of noise does not tell the level of chance."""
     metric = task.metric(task.main(subject.screen.facts))
     known = math.isfinite(metric.chance) or metric.noise_scores_best or task.describes
-    return subject.chance and not known and len(subject.rows) <= FLOOR_CELLS
+    small = subject.screen.facts["n_perturbations"] <= FLOOR_PERTURBATIONS and len(subject.rows) <= FLOOR_CELLS
+    return subject.chance and not known and small
 
 
 def _mean_of_draws(subject: Subject, task: Task, splits: list[Split]) -> list[Row]:

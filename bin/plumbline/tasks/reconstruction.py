@@ -162,7 +162,8 @@ def _left_out(effects: EffectAgreement) -> str:
 def _ceilings(view: View, rows: np.ndarray, sums: Reconstruction, effects: EffectAgreement) -> list[Score]:
     """What the noise of the data leaves of a score, at each level; other metrics have no ceiling."""
     halves = f"effects in two halves of the cells correlate by {effects.halves_agree():.2f}: what the exact effect reaches"
-    note = "; ".join(filter(None, (f"{halves} against one half", _left_out(effects))))
+    known = f"{halves} against one half" if effects.met.any() else ""
+    note = "; ".join(filter(None, (known, _left_out(effects))))
     found = dict(zip(EFFECTS, (effects.pearson(ceiling=True), effects.integrity(ceiling=True)), strict=True))
     scores = [Score.of(metric, items, reason=note) for metric, items in found.items()]
     scores += _ceilings_of_cells(view, rows, sums)
