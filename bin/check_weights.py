@@ -2,7 +2,7 @@
 """Are a model's weights read right? Embeds 16 small cells with them, as a run does, and says in a minute what that shows.
 
   check_weights.py check geneformer_v1 --weights weights
-  check_weights.py check transcriptformer_sapiens --weights weights --counts cells.h5ad --reference authors.h5ad
+  check_weights.py check transcriptformer_sapiens --weights weights --counts cells.h5ad --reference authors.npz
 
 What is checked, one line each:
   files       sha256 of every file that is read, against models.csv (or what `plumb fetch` recorded)
@@ -12,7 +12,8 @@ What is checked, one line each:
   trained     the bundled cells are pairs of one type that share no marker gene: a trained model pairs them, its untrained
               network (embedded as well) does not, nor does one whose gene vectors are permuted
   reference   the values are those of the authors' code. No model's authors publish an output that could be bundled, so this
-              needs a file of yours: --counts FILE --reference FILE, the same cells embedded by the authors' code
+              needs a file of yours: --counts FILE --reference FILE, the same cells embedded by the authors' code (an npz with
+              cell_id and embedding; bin/embed_external.py makes one of an h5ad, parquet or npy file)
 
 Statuses: pass, FAIL, note (nothing to judge), recorded (a dependence that the model declares), doubt (see `trained`), n/a.
 Without a reference, no check can tell a transposed square matrix in a file whose sha256 nobody published. Exits with 1 after a
@@ -56,8 +57,7 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("name", metavar="VARIANT", help="an id of assets/models.csv, such as geneformer_v1")
     new.add_argument("--weights", type=Path, default=Path("weights"), help="folder of weights (default: weights)")
     new.add_argument("--counts", type=Path, help="h5ad with raw counts of a few cells, in place of the bundled ones")
-    new.add_argument("--reference", type=Path, help="their embedding by the authors' code: h5ad (obsm), npz, parquet, or npy")
-    new.add_argument("--key", default="", help="with an h5ad reference of several: the obsm")
+    new.add_argument("--reference", type=Path, help="their embedding by the authors' code (npz: cell_id, embedding)")
     new.add_argument("--layer", default="X", help="with --counts: where the counts are")
     new.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the model")
     new.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
@@ -128,9 +128,9 @@ def cells(arguments: argparse.Namespace):
 
 def reference(arguments: argparse.Namespace):
     """The embedding to compare with, or None."""
-    from plumbline.models.external import read
+    from plumbline.embedding.contract import read_embedding
 
-    return read(arguments.reference, arguments.key) if arguments.reference else None
+    return read_embedding(arguments.reference) if arguments.reference else None
 
 
 def has_floor(model: str) -> bool:
