@@ -9,14 +9,17 @@ from pathlib import Path
 
 import h5py
 import pytest
+import yaml
 
 from .conftest import ROOT, SHEET_COLUMNS
 
 pytestmark = pytest.mark.pipeline
 
+EXAMPLE = yaml.safe_load((ROOT / "assets/params.example.yml").read_text())
 # parameters -> what each message must hold, one message per tuple; no tuples: accepted
 PARAMETERS = [
     ({}, []),
+    (EXAMPLE | {"input": str(ROOT / EXAMPLE["input"])}, []),
     ({"n_boot": 20.5}, [("--n_boot: expected a whole number, got '20.5'",)]),
     ({"n_boot": "20.5"}, [("--n_boot: expected a whole number, got '20.5'",)]),
     ({"n_boot": "1e3"}, [("--n_boot: expected a whole number, got '1e3'",)]),
