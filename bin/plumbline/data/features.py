@@ -31,8 +31,8 @@ def measurement_notes(columns: dict[str, tuple[str | None, np.ndarray]]) -> list
         values = pd.unique(labels[labels != ""]) if name else labels[:0]
         numbers = pd.to_numeric(pd.Series(values, dtype=str), errors="coerce").notna().all()
         if len(values) > FEW and numbers and (MEASURED.fullmatch(name or "") or 3 * len(values) > len(labels)):
-            notes.append(f"The {role} '{name}' holds {len(values)} different numbers, as a measurement of each cell does (such as "
-                         "counts of guides, which tell the perturbation). Name the column of labels.")  # fmt: skip
+            what = f"The {role} '{name}' holds {len(values)} different numbers, as a measurement of each cell does"
+            notes.append(f"{what} (such as counts of guides, which tell the perturbation). Name the column of labels.")
     return notes
 
 
