@@ -144,7 +144,7 @@ def test_the_report_has_title_settings_logo_and_methods_of_the_user(lost):
 def test_the_failure_is_mailed_with_its_reason_and_the_report(lost, received):
     [mail] = [parsed(mail) for mail in received[0].first]
     assert (mail["to"], mail["from"]) == ("a@example.org", "plumbline@example.org")
-    assert mail["subject"].endswith("completed, but 1 result failed")
+    assert mail["subject"].endswith("completed, but 2 results failed")
     text = mail.get_body(("plain",)).get_content()
     assert "tiny.mine: mine.npz" in text
     assert (lost[0].folder / "first" / "summary.md").read_text().splitlines()[0] in text
@@ -161,6 +161,6 @@ def test_the_failure_is_posted_with_its_reason(lost, received):
 
 def test_whom_a_run_tells_is_no_part_of_what_it_keeps(lost):
     """A report and the parameters of a run are shared; an address of a hook is a key, an e-mail is someone's."""
-    for kept in [lost.info("params", "json"), lost[0].folder / "first" / "multiqc_report.html"]:
+    for kept in [lost[0].info("params", "json"), lost[0].folder / "first" / "multiqc_report.html"]:
         assert "/secret" not in kept.read_text()
         assert "a@example.org" not in kept.read_text()

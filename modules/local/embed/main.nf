@@ -20,7 +20,8 @@ process EMBED_MODEL {
 
     output:
     tuple val(meta), path("${meta.id}.npz"), path("${meta.id}.json"), emit: embedding
-    tuple val(meta), path("${meta.id}.layer*.{npz,json}"), emit: layers, optional: true // hidden states, if settings ask for them
+    tuple val(meta), path("${meta.id}.layer*.{npz,json}"), emit: layers, optional: true
+    // hidden states, if settings ask for them
     tuple val("${task.process}"), val("${meta.env}"), eval("python3 -c 'import importlib.metadata as m; print(\", \".join(d.name + \" \" + d.version for d in sorted(m.distributions(), key=str) if d.name in (\"numpy\", \"torch\", \"scvi-tools\")))'"), emit: versions_packages, topic: versions
 
     when:

@@ -145,10 +145,18 @@ def selectedEmbeddings(opts, dataset_ids) {
 
 // hidden states that settings ask for (plumbline/models/runtime/layers.py): ['layers=0+4'] -> ['layer0', 'layer4']
 def layerNames(settings) {
-    def value = { name, otherwise -> settings.findAll { setting -> setting.startsWith("${name}=") }.collect { setting -> setting.tokenize('=').last() }.reverse()[0] ?: otherwise }
-    return value('layers', '').tokenize('+').collectMany { number ->
-        value('layer_pooling', 'own').tokenize('+').collect { pooling -> "layer${number}${pooling == 'own' ? '' : "_${pooling}"}".toString() }
-    }
+    def poolings = settingOf(settings, 'layer_pooling', 'own').tokenize('+')
+    return settingOf(settings, 'layers', '')
+        .tokenize('+')
+        .collectMany { number ->
+            poolings.collect { pooling -> "layer${number}${pooling == 'own' ? '' : "_${pooling}"}".toString() }
+        }
+}
+
+// the last value that settings, ['layers=0+4', ...], give a name
+def settingOf(settings, name, otherwise) {
+    def given = settings.findAll { setting -> setting.startsWith("${name}=") }
+    return given ? given.last().tokenize('=').last() : otherwise
 }
 
 // an embedding and, as further ones that come out of the same task, its hidden states
