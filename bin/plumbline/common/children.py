@@ -2,13 +2,13 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 
 from plumbline.common.errors import run_script
 
 
-def run_children(works: list[Callable[[], None]], at_once: int, seconds: int) -> list[int]:
+def run_children(works: Sequence[Callable[[], None]], at_once: int, seconds: int) -> list[int]:
     """Run every function in a forked child, ``at_once`` at a time, in their order.
 
     An exception, a kill, lack of memory or the end of ``seconds`` (wall time of one) ends one child and leaves the others. Its
@@ -38,7 +38,7 @@ def run_children(works: list[Callable[[], None]], at_once: int, seconds: int) ->
         running[child.sentinel] = child
     while running:
         _join_one(running)
-    return [child.exitcode for child in children]
+    return [child.exitcode or 0 for child in children]  # None would be one that has not ended
 
 
 def _join_one(running: dict) -> None:
