@@ -7,7 +7,8 @@ Where n is large this is the expansion of any smooth score in that variance, pla
 It has two parameters, and there are three depths: the third shows whether the form holds; where it does not, nothing is said.
 
 Tasks that train on cells (a probe, a decoder) have learning curves, which may approach their end more slowly, as a power of n
-between 1/2 and 1 (Amari et al. 1992, Neural Comput 4:605). For them n^(1/2) in place of n is fitted as well, and intervals span both.
+between 1/2 and 1 (Amari et al. 1992, Neural Comput 4:605). For them n^(1/2) in place of n is fitted as well, and intervals
+span both.
 """
 
 from dataclasses import dataclass
