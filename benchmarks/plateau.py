@@ -80,7 +80,7 @@ def main() -> None:
             counts = found["verdict"].value_counts()
             words = [str(counts.get(word, 0)) for word in ("more cells help", "enough cells", "cannot tell", "no estimate")]
             held = f"{found['holds'].sum():.0f} of {n}" if n else "–"
-            cells = [task, f"{effect:g}", *(f"{value:.3g}" for value in mean), held, *words]
+            cells = [task, f"{effect:g}", *(f"{value:.3g}" if np.isfinite(value) else "–" for value in mean), held, *words]
             print(f"| {' | '.join(cells)} |", flush=True)
 
 

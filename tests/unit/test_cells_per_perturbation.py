@@ -60,6 +60,19 @@ def test_intervals_hold_the_plateau_as_often_as_they_say():
         assert 183 <= sum(one.low <= 0.6 <= one.high for one in found) <= 199
 
 
+def test_a_learning_curve_may_be_slower():
+    """A curve in the square root of n, 80 % attained: the faster form alone would call it nearly done."""
+    root = np.sqrt(DEPTHS)
+    values, drawn = with_noise(0.1 + 0.5 * root / (root + 0.25), 0.002)
+    fast, both = (plateau(DEPTHS, values, drawn, 0.1, 100, 40, trains=trains) for trains in (False, True))
+    assert fast.attained.low > 0.85
+    assert both.attained.low <= 0.8 <= both.attained.high
+    assert both.value.low <= 0.6 <= both.value.high
+    assert both.cells.low <= 100 * (9 * 0.25) ** 2 <= both.cells.high
+    flat = plateau(DEPTHS, *with_noise(np.full(3, 0.6), 0.003), 0.1, 100, 40, trains=True)
+    assert flat.verdict == "enough cells"
+
+
 def test_a_flat_curve_has_enough_cells():
     assert plateau(DEPTHS, *with_noise(np.full(3, 0.6), 0.003), 0.1, 100, 40).verdict == "enough cells"
 

@@ -119,7 +119,8 @@ def rows_of(found: Curve, n_boot: int, seed: int) -> Iterator[dict]:
     values = np.array([part.value for part in found.items])
     drawn = np.column_stack([narrowed(part.value, drawn[:, n], counted_twice(part)) for n, part in enumerate(found.items)])
     units = n_units(found.items[-1])
-    ends = plateau(np.array(SHARES), sign * values, sign * drawn, sign * found.floor, found.cells[-1], units)
+    about = sign * values, sign * drawn, sign * found.floor, found.cells[-1], units
+    ends = plateau(np.array(SHARES), *about, trains=found.task.uses_split)
     about = {"task": found.task.name, "metric": found.metric, "postprocess": found.method, "floor": found.floor,
              "n_units": units, "status": "ok", **_columns(ends)}  # fmt: skip
     low, high = found.task.metric(found.metric).bounds

@@ -5,6 +5,10 @@ cells with which half of that is attained. Why: what tasks read of a perturbatio
 variance s^2 / n. So it has the reliability n / (n + k), k = noise / signal (Spearman 1910; Brown 1910, both Br J Psychol 3).
 Where n is large this is the expansion of any smooth score in that variance, plateau - c / n; without cells it is at the floor.
 It has two parameters, and there are three depths: the third shows whether the form holds; where it does not, nothing is said.
+
+Tasks that train on cells (a probe, a decoder) have learning curves, which may approach their end more slowly, as a power of n
+between 1/2 and 1 (Amari et al. 1992, Neural Comput 4:605). For them n^(1/2) in place of n is fitted as well, and intervals
+span both.
 """
 
 from dataclasses import dataclass
@@ -69,7 +73,15 @@ def fit(shares: np.ndarray, advantage: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return a[rows, best], _RATIOS[best], advantage - a[rows, best][:, None] * x[best]
 
 
-def plateau(shares: np.ndarray, values: np.ndarray, drawn: np.ndarray, floor: float, n_cells: float, n_units: int) -> Plateau:
+def plateau(
+    shares: np.ndarray,
+    values: np.ndarray,
+    drawn: np.ndarray,
+    floor: float,
+    n_cells: float,
+    n_units: int,
+    trains: bool = False,
+) -> Plateau:
     """Extrapolate a score to any number of cells.
 
     Parameters
@@ -86,6 +98,8 @@ def plateau(shares: np.ndarray, values: np.ndarray, drawn: np.ndarray, floor: fl
         Cells per perturbation that share 1 stands for.
     n_units
         Units that were resampled.
+    trains
+        Whether the score is that of something trained on the cells.
 
     Returns
     -------
@@ -99,24 +113,52 @@ def plateau(shares: np.ndarray, values: np.ndarray, drawn: np.ndarray, floor: fl
     reason = _refused(values, drawn, floor, n_units)
     if reason:
         return Plateau(verdict="no estimate", reason=reason)
-    a, ratio, left = fit(shares, values[None] - floor)
-    drawn_a, drawn_ratio, drawn_left = fit(shares, drawn - floor)
-    if _misfit(left[0], drawn_left, values[-1] - floor):
+    forms = [_form(shares, values, drawn, floor, n_cells, exponent) for exponent in ((1.0, 0.5) if trains else (1.0,))]
+    forms = [form for form in forms if form is not None]
+    if not forms:
         return Plateau(verdict="no estimate", reason="the curve does not have the form floor + A n / (n + k)")
-    attained = _estimate(1 / (1 + ratio[0]), 1 / (1 + drawn_ratio))
-    cells = _estimate(_cells(ratio[0], n_cells), _cells(drawn_ratio, n_cells))
-    found = {"value": _estimate(floor + a[0], floor + drawn_a), "attained": attained, "cells": cells}
+    value, attained, cells = (_span([getattr(form, name) for form in forms]) for name in ("value", "attained", "cells"))
     sure = attained.high < ENOUGH, attained.low >= ENOUGH
     verdict = "more cells help" if sure[0] else "enough cells" if sure[1] else "cannot tell"
-    if (drawn_ratio >= LARGEST).mean() > 0.025:
-        reason = f"the curve may be a straight line: no plateau in sight, it is {found['value'].low:.3g} or more"
+    if any(form.straight for form in forms):
+        reason = f"the curve may be a straight line: no plateau in sight, it is {value.low:.3g} or more"
         return Plateau(verdict=verdict, reason=reason)
-    return Plateau(verdict=verdict, **found)
+    return Plateau(verdict=verdict, value=value, attained=attained, cells=cells)
 
 
-def _cells(ratio, n_cells: float):
-    """Cells for ENOUGH of the plateau's advantage: n / (n + k) = ENOUGH."""
-    return ENOUGH / (1 - ENOUGH) * ratio * n_cells
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """What one form says. straight: its curve may be a straight line."""
+
+    value: Estimate
+    attained: Estimate
+    cells: Estimate
+    straight: bool
+
+
+def _form(
+    shares: np.ndarray, values: np.ndarray, drawn: np.ndarray, floor: float, n_cells: float, exponent: float
+) -> _Form | None:
+    """What the form in n^exponent says; None if the curve does not have it."""
+    a, ratio, left = fit(shares**exponent, values[None] - floor)
+    drawn_a, drawn_ratio, drawn_left = fit(shares**exponent, drawn - floor)
+    if _misfit(left[0], drawn_left, values[-1] - floor):
+        return None
+
+    def cells(ratio: np.ndarray) -> np.ndarray:
+        return n_cells * (ENOUGH / (1 - ENOUGH) * ratio) ** (1 / exponent)
+
+    return _Form(
+        value=_estimate(floor + a[0], floor + drawn_a),
+        attained=_estimate(1 / (1 + ratio[0]), 1 / (1 + drawn_ratio)),
+        cells=_estimate(cells(ratio[0]), cells(drawn_ratio)),
+        straight=bool((drawn_ratio >= LARGEST).mean() > 0.025),
+    )
+
+
+def _span(parts: list[Estimate]) -> Estimate:
+    """The value of the first, with an interval that holds those of all."""
+    return Estimate(value=parts[0].value, low=min(part.low for part in parts), high=max(part.high for part in parts))
 
 
 def _refused(values: np.ndarray, drawn: np.ndarray, floor: float, n_units: int) -> str:
