@@ -18,10 +18,10 @@ from plumbline.common.random import seed_of
 from plumbline.counts.expression import read_expression
 from plumbline.data.splits import read_split
 from plumbline.experiments.integrity_damages import INDIFFERENT, KEPT, SENSITIVE, Case, levels_of, take_apart, undamaged
-from plumbline.metrics.effect_agreement import EffectAgreement
+from plumbline.metrics.correlation import pearson_rows
+from plumbline.metrics.effects import ControlMean, mean_of_groups
 from plumbline.metrics.energy import MIN_CELLS, mean_distance, mean_distance_within
 from plumbline.metrics.integrity import Reconstruction
-from plumbline.metrics.repeats import Labels
 from plumbline.scoring.screen import read_screen
 from plumbline.tasks import reconstruction
 
@@ -161,18 +161,29 @@ def measure(case: Case) -> dict[str, float]:
 
 
 def mean_effects(case: Case) -> tuple[float, float]:
-    """Pearson correlation and structural integrity of mean effects, as the reconstruction task measures them.
+    """Pearson correlation over genes (mean over perturbations) and structural integrity of mean effects, predicted and true.
 
-    From one half of each perturbation's cells to the other, with controls of their own; 0 where no effect is predicted, NaN
-    without a perturbation that has cells in both halves.
+    Both effects are relative to the true control mean of each cell's batch, and of all cells: the task's halves would stand
+    against each other here, because the prediction is made of the mean of both. Cells of batches without controls are left
+    out. 0 where no effect is predicted, NaN if no cell is left.
+
+    References
+    ----------
+    'Pearson delta' of Roohani et al. 2024 (GEARS), Nature Biotechnology 42:927.
     """
-    names = np.array([f"{number:06d}" for number in range(len(case.batch))])
-    labels = {name: getattr(case, name).astype(str) for name in ("perturbation", "batch")}
-    agreement = EffectAgreement(
-        Labels(cell_id=names, is_control=case.is_control, guide=np.full(len(names), ""), **labels), seed=0
-    )
-    agreement.add(case.truth, case.prediction)
-    return agreement.pearson().value, agreement.integrity().value
+    used = np.flatnonzero(np.isin(case.batch, np.unique(case.batch[case.is_control])))
+    part = case.take(used)
+    centre = ControlMean(part.batch, part.is_control).predict(part.truth)
+    perturbed = np.flatnonzero(~part.is_control)
+    names, code = np.unique(part.perturbation[perturbed], return_inverse=True)
+    means = mean_of_groups(code, np.arange(len(perturbed)), len(names), len(perturbed))
+    true, predicted = (means @ (x - centre)[:, perturbed].T for x in (part.truth, part.prediction))
+    values = pearson_rows(true, predicted)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    apart, size = (float(np.linalg.norm(x, axis=1).sum()) for x in (predicted - true, true))
+    return float(values.mean()), 1 - apart / size
 
 
 def energy_distance(case: Case) -> float:

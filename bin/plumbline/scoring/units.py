@@ -55,14 +55,17 @@ def pool(parts: Sequence[Items]) -> Items:
 
 def joined(scores: Sequence[Score]) -> Score:
     """One score from those of several parts of the cells: their units' sums added up. Parts without a score are left out."""
-    good = [score for score in scores if score.items is not None]
+    good = [(score, canonical(score.items)) for score in scores if score.items is not None]
     if len(scores) == 1 or not good:
         return scores[0]
-    parts = [canonical(score.items) for score in good if score.items is not None]
-    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("unit", "numerator", "denominator")]
-    items = canonical(Items(parts[0].kind, *columns))
-    n = len(items.unit) if all(score.n == len(score.items.unit) for score in good) else sum(score.n for score in good)
-    return Score.of(good[0].metric, items, n=n, reason=good[0].reason)
+    first, parts = good[0][0], [items for _, items in good]
+    unit = np.concatenate([items.unit for items in parts])
+    sums = [np.concatenate([getattr(items, name) for items in parts]) for name in ("numerator", "denominator")]
+    items = canonical(Items(kind=parts[0].kind, unit=unit, numerator=sums[0], denominator=sums[1]))
+    of_units = all(score.n == len(part.unit) for score, part in good)
+    return Score.of(
+        first.metric, items, n=len(items.unit) if of_units else sum(score.n for score, _ in good), reason=first.reason
+    )
 
 
 def averaged(scores: Sequence[Score]) -> Score:
