@@ -43,8 +43,9 @@ def _heatmap(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
     data = [[None if pd.isna(value) else round(float(value), 4) for value in line] for line in values.to_numpy()]
     candidates = good[~good["role"].isin(REFERENCES)]["value"]
     limits = {"min": float(candidates.min()), "max": float(candidates.max())} if candidates.nunique() > 1 else {}
-    config = {"id": f"plumbline_{task}_heatmap_plot", "title": f"{task_title(task)}: score", "xlab": "Data set", "series_label": False,
-              "ylab": "Model", "square": False, "tt_decimals": 1 if good["metric"].str.endswith("_pct").all() else 3,
+    config = {"id": f"plumbline_{task}_heatmap_plot", "title": f"{task_title(task)}: score", "xlab": "Data set",
+              "ylab": "Model", "series_label": False, "square": False,
+              "tt_decimals": 1 if good["metric"].str.endswith("_pct").all() else 3,
               "display_values": True, "cluster_rows": False, "cluster_cols": False, "cluster_switch_clustered_active": False,
               "colstops": CIVIDIS, **limits}  # fmt: skip
     about = escape(

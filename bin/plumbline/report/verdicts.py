@@ -104,10 +104,11 @@ def _key(run: Run) -> str:
         "at the floor": "neither score, or not even the ceiling, is above the floor",
         "not_applicable": "does not apply", "failed": "a step failed",
     }  # fmt: skip
-    marks = "".join(
-        f'<span><b class="pl-v" style="--v:{VERDICTS[name][2]}">{VERDICTS[name][0]} {VERDICTS[name][1]}</b>: {escape(text)}</span>'
-        for name, text in meanings.items()
-    )
+    words = {
+        name: f'<b class="pl-v" style="--v:{colour}">{symbol} {word}</b>'
+        for name, (symbol, word, colour, _) in VERDICTS.items()
+    }
+    marks = "".join(f"<span>{words[name]}: {escape(text)}</span>" for name, text in meanings.items())
     return f'<p class="pl-key">{marks}</p>'
 
 
