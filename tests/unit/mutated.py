@@ -258,7 +258,7 @@ def checkpoints(model: str, folder: Path) -> list[Case]:
     def read() -> bytes:
         return digest(script.embed(counts, Options(**{**vars(options), **own})).values)
 
-    return [Case(path, read, 5.0) for path in sorted(weights.rglob("*")) if path.is_file()]
+    return [Case(path, read, 1.0) for path in sorted(weights.rglob("*")) if path.is_file()]
 
 
 def prepared_screen(folder: Path) -> Path:

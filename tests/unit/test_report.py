@@ -236,7 +236,7 @@ def test_failed_and_not_applicable_have_their_reasons(sections):
 
 def test_heatmap_holds_the_scores_and_gaps(sections, summary):
     part, run = sections["plumbline_recall_heatmap"], read_run(summary)
-    lost = part["data"][part["ycats"].index("scgpt human")][part["xcats"].index("VCC H1 CRISPRi")]
+    lost = part["data"][part["ycats"].index("scgpt human")][part["xcats"].index("vcc_h1")]
     assert lost is None
     rows = run.headline[(run.headline["task"] == "recall") & (run.headline["status"] == "ok")]
     shown = sorted(value for line in part["data"] for value in line if value is not None)
