@@ -2,6 +2,7 @@
 """Write the gene embeddings that a model's checkpoint holds: symbols and vectors."""
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -35,8 +36,9 @@ def main() -> None:
 
     from plumbline.common.files import whole_file
     from plumbline.embedding.options import Options
-    from plumbline.models.gene_tables import read_gene_table
 
+    # by name: each environment has the packages of its own models alone (the digest of the code names this file)
+    tables = importlib.import_module("plumbline.models.gene_tables")
     options = Options(
         variant=args.variant,
         weights=args.weights,
@@ -49,7 +51,7 @@ def main() -> None:
         settings=settings_of(args.set),
     )
     try:
-        table = read_gene_table(args.model, options)
+        table = tables.read_gene_table(args.model, options)
     except NotApplicable as reason:
         print(f"not applicable: {reason}", file=sys.stderr)
         return

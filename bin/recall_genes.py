@@ -29,9 +29,9 @@ def main() -> None:
 
     from plumbline.common.files import write_parquet
     from plumbline.experiments.gene_recall import COLUMNS, LOADINGS, GeneVectors, gene_recall
-    from plumbline.models.gene_tables import GeneTable, by_symbol
     from plumbline.models.gene_vectors import read_vectors
     from plumbline.models.pca.loadings import pca_loadings
+    from plumbline.models.shared.gene_table import GeneTable, by_symbol
 
     tables = []
     for path in sorted(args.gene_tables):

@@ -10,7 +10,8 @@ import pytest
 from foundation import options
 
 from plumbline.common.errors import NotApplicable, UserError
-from plumbline.models.gene_tables import PROTEINS, READERS, GeneTable, read_gene_table
+from plumbline.models.gene_tables import PROTEINS, READERS, read_gene_table
+from plumbline.models.shared.gene_table import GeneTable
 
 torch = pytest.importorskip("torch")
 

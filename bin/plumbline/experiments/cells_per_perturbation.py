@@ -24,6 +24,7 @@ from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import Screen, Subject
 from plumbline.scoring.stats import draws, interval, narrowed
 from plumbline.scoring.units import canonical, counted_twice, n_units, pool, shared
+from plumbline.scoring.vectors import Vectors
 
 SHARES = (0.25, 0.5, 1.0)
 HALVES = ((0, 2), (1, 3))  # two cells of a batch, dealt out one after the other, are in different halves
@@ -119,8 +120,8 @@ def rows_of(found: Curve, n_boot: int, seed: int) -> Iterator[dict]:
     values = np.array([part.value for part in found.items])
     drawn = np.column_stack([narrowed(part.value, drawn[:, n], counted_twice(part)) for n, part in enumerate(found.items)])
     units = n_units(found.items[-1])
-    about = sign * values, sign * drawn, sign * found.floor, found.cells[-1], units
-    ends = plateau(np.array(SHARES), *about, trains=found.task.uses_split)
+    measured = sign * values, sign * drawn, sign * found.floor, found.cells[-1], units
+    ends = plateau(np.array(SHARES), *measured, trains=found.task.uses_split)
     about = {"task": found.task.name, "metric": found.metric, "postprocess": found.method, "floor": found.floor,
              "n_units": units, "status": "ok", **_columns(ends)}  # fmt: skip
     low, high = found.task.metric(found.metric).bounds
@@ -177,6 +178,6 @@ def _on_common_units(depths: list[list[Items]]) -> tuple[Items, ...]:
 
 def _noise(subject: Subject, task: Task, split: Split, metric: str) -> float:
     """The floor where theory gives none: the score of an embedding without information, of the same cells."""
-    noise = replace(subject, embedding=normal(subject.screen.cell_id, _NOISE_DIMENSIONS, "floor"))
+    noise = replace(subject, embedding=Vectors.of(normal(subject.screen.cell_id, _NOISE_DIMENSIONS, "floor")))
     scores = score_under(noise.view(split, "corrected"), task, "none")
     return next(score.value for score in scores if score.metric == metric)

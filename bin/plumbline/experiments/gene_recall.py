@@ -5,6 +5,7 @@ perturbed. Known pairs are ranked among the pairs of genes that some source know
 PCA of the data set, on the genes of both.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ class GeneVectors:
     genes: np.ndarray
     vectors: np.ndarray
 
-    def on(self, genes: np.ndarray) -> "GeneVectors":
+    def on(self, genes: Iterable[str]) -> "GeneVectors":
         """The vectors of ``genes``, sorted, all of which are here."""
         place = {gene: row for row, gene in enumerate(self.genes.tolist())}
         rows = [place[gene] for gene in sorted(genes)]

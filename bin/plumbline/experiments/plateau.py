@@ -113,8 +113,8 @@ def plateau(
     reason = _refused(values, drawn, floor, n_units)
     if reason:
         return Plateau(verdict="no estimate", reason=reason)
-    forms = [_form(shares, values, drawn, floor, n_cells, exponent) for exponent in ((1.0, 0.5) if trains else (1.0,))]
-    forms = [form for form in forms if form is not None]
+    fitted = [_form(shares, values, drawn, floor, n_cells, exponent) for exponent in ((1.0, 0.5) if trains else (1.0,))]
+    forms = [form for form in fitted if form is not None]
     if not forms:
         return Plateau(verdict="no estimate", reason="the curve does not have the form floor + A n / (n + k)")
     value, attained, cells = (_span([getattr(form, name) for form in forms]) for name in ("value", "attained", "cells"))
@@ -151,7 +151,7 @@ def _form(
     return _Form(
         value=_estimate(floor + a[0], floor + drawn_a),
         attained=_estimate(1 / (1 + ratio[0]), 1 / (1 + drawn_ratio)),
-        cells=_estimate(cells(ratio[0]), cells(drawn_ratio)),
+        cells=_estimate(float(cells(ratio)[0]), cells(drawn_ratio)),
         straight=bool((drawn_ratio >= LARGEST).mean() > 0.025),
     )
 

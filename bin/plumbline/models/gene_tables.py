@@ -4,38 +4,19 @@ One function per family, which reads what its embedding script reads and runs no
 hold no gene embeddings of their own but protein vectors (ESM2), which were made without expression data.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.embedding.options import Options
-from plumbline.genes import names as gene_names
+from plumbline.models.shared.gene_table import GeneTable, by_symbol
 
 if TYPE_CHECKING:
     import torch
 
 PROTEINS = "protein vectors (ESM2)"
-LEARNED = "gene embeddings of the checkpoint"
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneTable:
-    """names (k,): symbols or Ensembl ids, as the model knows its genes. vectors (k, d), float32. kind: what they are."""
-
-    names: np.ndarray
-    vectors: np.ndarray
-    kind: str = LEARNED
-
-    @staticmethod
-    def of(place: Mapping[str, int], table: "torch.Tensor", kind: str = LEARNED) -> "GeneTable":
-        """The rows of ``table`` that names stand for. place: name -> row."""
-        import torch
-
-        rows = torch.tensor(list(place.values()), dtype=torch.int64)
-        return GeneTable(names=np.array(list(place), dtype=str), vectors=table[rows].float().numpy(), kind=kind)
 
 
 def read_gene_table(model: str, options: Options) -> GeneTable:
@@ -49,14 +30,6 @@ def read_gene_table(model: str, options: Options) -> GeneTable:
     if found.vectors.ndim != 2 or not found.vectors.size or not np.isfinite(found.vectors).all():
         raise UserError(f"{options.variant}: the table of gene embeddings is empty, or not of finite vectors.")
     return by_symbol(found)
-
-
-def by_symbol(table: GeneTable) -> GeneTable:
-    """The table by human symbols in upper case, sorted; of a gene that is there twice the first."""
-    symbol = gene_names.symbols(table.names, "human")
-    names = np.char.upper(np.where(symbol == "", table.names, symbol).astype(str))
-    _, first = np.unique(names, return_index=True)
-    return GeneTable(names=names[first], vectors=table.vectors[first], kind=table.kind)
 
 
 def _geneformer(options: Options) -> GeneTable:

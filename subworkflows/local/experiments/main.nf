@@ -123,7 +123,7 @@ workflow EXPERIMENTS {
     )
     DESCRIBE_COUNTS(ch_prepared.filter { 'count_distribution' in names }.map { id, counts, tables -> [[id: id, code: code['describe_counts.py']], counts, tables] })
     ABLATE_INTEGRITY(ch_prepared.filter { 'integrity' in names }.map { id, counts, tables -> [[id: id, seed: seed, code: code['ablate_integrity.py']], counts, tables] })
-    READ_GENE_TABLE(channel.fromList('gene_recall' in names ? checkpoints(requests, codeDigest(['read_gene_table.py'], ['models.csv'])) : []))
+    READ_GENE_TABLE(channel.fromList('gene_recall' in names ? checkpoints(requests, codeDigest(['read_gene_table.py', 'plumbline/models/gene_tables.py'], ['models.csv'])) : []))
     ch_gene_tables = READ_GENE_TABLE.out.table.toSortedList { a, b -> a.name <=> b.name }.map { tables -> [tables] }
     RECALL_GENES(
         ch_prepared.filter { 'gene_recall' in names }.map { id, counts, tables -> [[id: id, seed: seed, n_boot: opts.n_boot, code: code['recall_genes.py']], counts, tables] }.combine(ch_gene_tables)
