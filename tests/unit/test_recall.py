@@ -118,7 +118,8 @@ def test_the_band_lists_its_pairs():
     band = band_of(similarities, 0.1)
     inside = [(i, j) for i in range(30) for j in range(i + 1, 30)
               if recalled(similarities.values[similarities.index(i, j)], in_band(similarities.values, 0.1))]  # fmt: skip
-    assert list(zip(*(end.tolist() for end in band.pairs), strict=True)) == inside
+    assert sorted(zip(*(end.tolist() for end in band.pairs), strict=True)) == inside
+    assert [len(tail[0]) for tail in band.tails] == [43, 43]  # a tenth of 435 pairs below and above
 
 
 def test_influence_through_the_limits_of_the_band():
@@ -236,6 +237,20 @@ def test_absent_with_a_reason(annotations):
     assert recall.not_applicable({**facts, "organism": "mouse"}) == ""
     assert "the cells are other" in recall.not_applicable({**facts, "organism": "other"})
     assert "1 perturbation" in recall.not_applicable({**facts, "n_perturbations": 1})
+
+
+def test_a_tail_that_known_pairs_fill_leaves_nothing_to_vary():
+    """Where all pairs above the limit are known, one more that is recalled takes the place of another: whichever genes were
+    drawn, as many are recalled."""
+    similarities = pairwise_cosines(np.random.default_rng(3).normal(size=(60, 4)))
+    band = band_of(similarities, 0.05)
+    known = np.flatnonzero(similarities.values >= np.quantile(similarities.values, 0.8))
+    value = similarities.values[known]
+    hit, ends = recalled(value, band.limits).astype(float), similarities.pairs(known)
+    own = sum(np.bincount(end, hit / len(hit), minlength=60) for end in ends)
+    own -= own.mean()
+    assert np.abs(own).max() > 0.005
+    np.testing.assert_allclose(band.influence(value), -own, atol=0.02 * np.abs(own).max())
 
 
 def test_noise_takes_pairs_out_of_the_band_as_normal_similarities_say():

@@ -17,6 +17,7 @@ import summarise_scores
 from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.report.figures import spaced
+from plumbline.report.layers import layer_section
 from plumbline.report.leaderboard import _gained, leaderboard_sections
 from plumbline.report.order import LAST, section_order
 from plumbline.report.run import labels, read_run
@@ -78,7 +79,7 @@ def test_the_report_reads_verdict_first_and_tasks_in_the_order_of_their_records(
     assert [name for name in read if "_task_" in name] == [
         f"plumbline_task_{name}" for name in tasks.records() if name in TASKS
     ]
-    assert read[-4:] == list(LAST)
+    assert read[-len(LAST) :] == list(LAST)
 
 
 def test_parts_of_a_task_are_read_in_alphabetical_order(sections):
@@ -235,7 +236,7 @@ def test_failed_and_not_applicable_have_their_reasons(sections):
 
 def test_heatmap_holds_the_scores_and_gaps(sections, summary):
     part, run = sections["plumbline_recall_heatmap"], read_run(summary)
-    lost = part["data"][part["ycats"].index("scgpt human")][part["xcats"].index("VCC H1 CRISPRi")]
+    lost = part["data"][part["ycats"].index("scgpt human")][part["xcats"].index("vcc_h1")]
     assert lost is None
     rows = run.headline[(run.headline["task"] == "recall") & (run.headline["status"] == "ok")]
     shown = sorted(value for line in part["data"] for value in line if value is not None)
@@ -327,6 +328,26 @@ def test_labels_of_points_do_not_meet():
 
 def test_cell_of_a_model_that_was_not_run():
     assert "not run" in verdict_cell(None)
+
+
+def test_scores_by_layer_stand_beside_the_models_own_and_the_baseline(summary):
+    run = read_run(summary)
+    assert layer_section(run) == []
+    own = run.comparisons[run.comparisons["variant"] == "uce_33"]
+    states = [own.assign(variant=f"uce_33.{name}", value=own["value"] + shift)
+              for name, shift in (("layer0", 10.0), ("layer12", 20.0), ("layer12_mean", 30.0))]  # fmt: skip
+    with_states = replace(run, comparisons=pd.concat([run.comparisons, *states]))
+    (found,) = layer_section(with_states)
+    text = found["data"]
+    first = text[text.index("<table") : text.index("</table>")]
+    rows = [re.sub("<[^>]+>", " ", row).split() for row in first.split("<tr>")[2:]]
+    assert [row[0] for row in rows] == ["0", "12", "12", "own", "PCA"]
+    scored = lambda row: float(next(word for word in row if re.fullmatch(r"-?[0-9.]+", word) and "." in word))  # noqa: E731
+    zero, twelve, mean, itself, _ = map(scored, rows)
+    assert np.round([zero - itself, twelve - itself, mean - itself], 1).tolist() == [10, 20, 30]
+    assert text.count("<table") == text.count('<img class="pl"') == own["dataset"].nunique()
+    assert with_states.titles["uce_33.layer12_mean"].endswith(": layer 12, mean")
+    assert with_states.titles["uce_33.layer0"].endswith(": input of layer 1")
 
 
 def test_progress_is_said_in_one_sentence():

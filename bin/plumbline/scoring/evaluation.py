@@ -23,7 +23,8 @@ from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import SHARED, Score
 from plumbline.scoring.screen import Subject, View
-from plumbline.scoring.stats import averaged, interval
+from plumbline.scoring.stats import interval
+from plumbline.scoring.units import averaged
 from plumbline.scoring.vectors import Vectors
 
 FLOOR_DRAWS = 5  # draws of noise that a floor is the mean of, up to so many perturbations and cells
@@ -93,10 +94,29 @@ def _no_embedding(subject: Subject, task: Task) -> str:
     return ""
 
 
-def _postprocessed(view: View, fit: np.ndarray, more: tuple[str, ...]) -> tuple[dict[str, Vectors], dict[str, str]]:
-    """The embedding under every post-processing, and why some cannot be had. more: beyond those that can be chosen."""
+def score_under(base: View, task: Task, method: str) -> list[Score]:
+    """Scores under one given post-processing, of the cells that `corrected` reports on.
+
+    base: a view under the protocol `corrected`, its vectors not yet post-processed. Raises NotApplicable if the method does not
+    apply to them.
+    """
+    base, whole = _with_all_batches(base.take(np.argsort(base.screen.cell_id)), task)
+    cells, refused = _parts(base, task, (method,))
+    if refused:
+        raise NotApplicable(refused[method])
+    return cells.run(method, "report" if cells.can_choose and not task.describes and not whole else "all")
+
+
+def _with_all_batches(base: View, task: Task) -> tuple[View, bool]:
+    """The view in which all batches are scored, where there are few of them (``whole_split``), and whether that is so."""
+    whole = whole_split(base.screen, base.split, task) if base.protocol == "corrected" else None
+    return (replace(base, split=whole), True) if whole else (base, False)
+
+
+def _postprocessed(view: View, fit: np.ndarray, methods: tuple[str, ...]) -> tuple[dict[str, Vectors], dict[str, str]]:
+    """The embedding under the post-processings, and why some cannot be had."""
     processed, refused = {}, {}
-    for method in (*POSTPROCESSINGS, *more) if view.embedding.shape[1] else ("none",):
+    for method in methods if view.embedding.shape[1] else ("none",):
         try:
             if method == CENTER_PERTURBED:
                 processed[method] = center_perturbed(view, fit)
@@ -111,13 +131,10 @@ def _one_split(base: View, task: Task) -> list[Row]:
     split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts, base.protocol)
     if protocol == "corrected":
         base = base.take(np.argsort(base.screen.cell_id))
-    whole = whole_split(base.screen, base.split, task) if protocol == "corrected" else None
-    base = replace(base, split=whole) if whole else base
-    compares = [protocol == "corrected" and metric.compares_controls for metric in task.metrics]
-    fit = fitting_controls(base.screen, split.seed) if any(compares) else base.screen.is_control
+    base, whole = _with_all_batches(base, task)
     more = (CENTER_PERTURBED,) if task.centers_perturbed and protocol == "corrected" else ()
-    processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control, more)
-    cells = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
+    cells, refused = _parts(base, task, (*POSTPROCESSINGS, *more))
+    processed = cells.processed
     selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes and not whole
     chosen, why, chance = _select(cells) if selects else ("none", WHOLE if whole else NO_CHOICE, {})
     reported = {m: cells.run(m, "report" if selects else "all") for m in processed}
@@ -130,6 +147,15 @@ def _one_split(base: View, task: Task) -> list[Row]:
     stand = with_choice(reported[chosen], reported, chance, split.seed)
     found += [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in stand]
     return found + [Row(split.seed, protocol, m, Score.absent(metric, why)) for m, why in refused.items()]
+
+
+def _parts(base: View, task: Task, methods: tuple[str, ...]) -> tuple[Parts, dict[str, str]]:
+    """The cells under the post-processings, and why some of these cannot be had."""
+    compares = [base.protocol == "corrected" and metric.compares_controls for metric in task.metrics]
+    fit = fitting_controls(base.screen, base.split.seed) if any(compares) else base.screen.is_control
+    processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control, methods)
+    parts = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
+    return parts, refused
 
 
 def _select(cells: Parts) -> tuple[str, str, dict[str, float]]:

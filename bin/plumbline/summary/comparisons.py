@@ -5,7 +5,7 @@ import pandas as pd
 
 from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
 from plumbline.scoring.records import Metric
-from plumbline.scoring.stats import n_units
+from plumbline.scoring.units import n_units
 from plumbline.summary.calibration import calibrate, progress
 from plumbline.summary.contest import Contest
 from plumbline.summary.tables import ItemFiles, describes, known_metric, main_metric

@@ -7,11 +7,10 @@ Read it beside separability: a random embedding mixes perfectly.
 import numpy as np
 import pandas as pd
 
-from plumbline.common.random import sample_by_id
 from plumbline.metrics.lisi import MIN_K, SCIB_NEIGHBOURS, ilisi, ilisi_scib, k_for
-from plumbline.metrics.neighbours import QUERIES
 from plumbline.metrics.rows import Rows
 from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.sampling import asked
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.screen import View
 
@@ -43,7 +42,8 @@ def run(view: View) -> list[Score]:
         return TASK.absent(reason)
     random = np.random.default_rng(view.seed)
     labels = np.stack([batch, random.permutation(batch), _shuffled_within(batch, view.screen.perturbation[cells], random)])
-    asking, asked = _asking(view, cells)
+    asking, some = asked(view, cells, "iLISI")
+    around = f", around {some} cells" if some else ""
     points = Rows(view.embedding, cells)
     lisi, shuffled, within = ilisi(points, labels, k, view.threads, view.device, asking)
     scib = ilisi_scib(points, batch, view.threads, view.device, asking)
@@ -52,16 +52,8 @@ def run(view: View) -> list[Score]:
     affine = {"ilisi_raw": (0.0, 1.0), "ilisi_ratio": (0.0, 1.0 / shuffled.mean()), "ilisi_scaled": scaled}
     notes = {"ilisi_scaled": _attainable((within.mean() - 1) / span)}
     batch, k_scib = batch[asking], min(SCIB_NEIGHBOURS, len(cells))
-    scores = [_score(m, lisi, batch, names, *affine[m], f"k = {k}{asked}{notes.get(m, '')}") for m in affine]
-    return [*scores, _score("ilisi_scib", median_terms(scib), batch, names, *scaled, f"k = {k_scib}{asked}")]
-
-
-def _asking(view: View, cells: np.ndarray) -> tuple[np.ndarray, str]:
-    """Positions among the test cells of those whose neighbourhoods are scored, and what to say if they are not all."""
-    if len(cells) <= QUERIES or view.protocol == "paper" or view.exact:
-        return np.arange(len(cells)), ""
-    some = sample_by_id(view.screen.cell_id[cells], QUERIES, f"iLISI {view.seed}")
-    return some, f", around {QUERIES:,} of {len(cells):,} cells"
+    scores = [_score(m, lisi, batch, names, *affine[m], f"k = {k}{around}{notes.get(m, '')}") for m in affine]
+    return [*scores, _score("ilisi_scib", median_terms(scib), batch, names, *scaled, f"k = {k_scib}{around}")]
 
 
 def _shuffled_within(batch: np.ndarray, perturbation: np.ndarray, random: np.random.Generator) -> np.ndarray:

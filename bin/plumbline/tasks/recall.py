@@ -11,7 +11,7 @@ from plumbline.common.random import seed_of
 from plumbline.genes.combinations import is_combination
 from plumbline.genes.names import fill_ensembl
 from plumbline.genes.orthologs import MOUSE
-from plumbline.genes.relationships import SOURCES, UNMAPPED, complexes, known_pairs, perturbed_genes
+from plumbline.genes.relationships import SOURCES, UNMAPPED, known_pairs, members_among, perturbed_genes
 from plumbline.metrics.groups import group_by, group_means
 from plumbline.metrics.ranks import ALPHA
 from plumbline.metrics.recall import (
@@ -71,14 +71,33 @@ def run(view: View) -> list[Score]:
     found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
     band = band_of(similarities, 0.05)
     n_genes = genes_among(names, view.screen)
-    narrow = [_recall(source, "", names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
-    scores = [*narrow, _mean(narrow, _ortholog_note(names, view.screen.facts))]
+    scores = _in_band(names, similarities, found, band, n_genes, _ortholog_note(names, view.screen.facts))
     if view.protocol == "paper":
         return scores + [Score.absent(metric.name, "a metric of the corrected protocol") for metric in _EXTRA]
     wide = band_of(similarities, 0.10)
     scores += [_recall(source, "_10", names, similarities, pairs, wide, n_genes) for source, pairs in found.items()]
     scores += [_precision(source, names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
     return [*scores, _complexes(names, means), _ceiling(view)]
+
+
+def recall_of(names: np.ndarray, vectors: np.ndarray) -> list[Score]:
+    """Recall per source and its mean in the 5 % band, of any vectors of genes: sorted symbols (p,) and vectors (p, d)."""
+    similarities = pairwise_cosines(vectors)
+    found = {source: known_among(names, known_pairs(source)) for source in SOURCES}
+    return _in_band(names, similarities, found, band_of(similarities, 0.05), len(names), "")
+
+
+def _in_band(
+    names: np.ndarray,
+    similarities: Similarities,
+    found: dict[str, tuple[np.ndarray, np.ndarray]],
+    band: Band,
+    n_genes: int,
+    note: str,
+) -> list[Score]:
+    """Recall per source, and its mean, whose reason says ``note`` first."""
+    narrow = [_recall(source, "", names, similarities, pairs, band, n_genes) for source, pairs in found.items()]
+    return [*narrow, _mean(narrow, note)]
 
 
 def gene_means(embedding: Vectors, screen: Screen) -> tuple[np.ndarray, np.ndarray]:
@@ -183,8 +202,7 @@ def _precision(
 
 def _complexes(names: np.ndarray, means: np.ndarray) -> Score:
     """Share of CORUM complexes whose members are closer to each other than to the rest (KS test, q <= 0.05)."""
-    members = {name: np.flatnonzero(np.isin(names, genes)) for name, genes in complexes().items()}
-    members = {name: rows for name, rows in members.items() if MIN_MEMBERS <= len(rows) < len(names)}
+    members = {name: rows for name, rows in members_among(names).items() if MIN_MEMBERS <= len(rows) < len(names)}
     if len(members) < MIN_COMPLEXES:
         reason = f"{len(members)} CORUM complexes have {MIN_MEMBERS} perturbed members; at least {MIN_COMPLEXES} are needed"
         return Score.absent("corum_ks", reason)

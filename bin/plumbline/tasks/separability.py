@@ -6,18 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from plumbline.common.random import sample_by_id
 from plumbline.data.splits import n_train
 from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc, placements
-from plumbline.metrics.neighbours import QUERIES
 from plumbline.metrics.probe import Layer, knn_k, knn_ranks
 from plumbline.metrics.probe_budget import ProbePlan, fit, plan
 from plumbline.metrics.rows import Rows, Source, blocks, moments
 from plumbline.scoring.parts import EACH_BATCH
 from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.sampling import asked
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View
-from plumbline.scoring.stats import joined
+from plumbline.scoring.units import joined
 
 METRICS = (
     Metric(name="linear_top1", title="linear probe, top-1 accuracy"),
@@ -136,10 +135,8 @@ def _knn(view: View, values: Source) -> list[Score]:
     if reason:
         return [Score.absent(metric, reason) for metric in ("knn_top1", "knn_top5")]
     train, train_code, test, code = _classes(view, controls=view.protocol == "paper")
-    k, note = knn_k(len(train), view.protocol), ""
-    if len(test) > QUERIES and view.protocol == "corrected" and not view.exact:
-        some = sample_by_id(view.screen.cell_id[test], QUERIES, f"kNN {view.seed}")
-        note, test, code = f", {QUERIES:,} of {len(test):,} test cells", test[some], code[some]
+    k, (rows, some) = knn_k(len(train), view.protocol), asked(view, test, "kNN")
+    note, test, code = f", {some} test cells" if some else "", test[rows], code[rows]
     ranks = knn_ranks(Rows(values, train), train_code, Rows(values, test), code, k, view.threads, view.device)
     names = view.screen.perturbation[test]
     return [
