@@ -26,7 +26,6 @@ SETS = {
     "transcriptformer": (1, 1000, 1000),
     "scconcept": (12, 200, 2000),
     "nicheformer": (2, 600, 1400),
-    "nicheformer_mask": (4, 200, 1400),
     "state": (1, 1500, 1500),
 }
 NOTE = """
@@ -34,9 +33,8 @@ Peers: scFoundation one cell at a time, as its get_embedding.py; SCimilarity a d
 Tahoe-x1 (70 M) batches of 8 in file order, padded, every position of every block computed, by torch's own layers with a padding
 mask (upstream's attention kernels do not run on a CPU, so the ratio says little of a GPU); TranscriptFormer (Sapiens) one cell
 at a time, padded to 2,047 positions, with its gene head and the network of gene vectors at every position; scConcept (30 M)
-batches of 64 in file order, every position of the last layer; Nicheformer batches of 32, always 1,500 positions, which the
-default needs as well (its mean includes padding; nicheformer_mask, --set padding=mask, does not: another embedding than the
-peer's, so no difference is stated); STATE one cell at a time, every position of the last layer and of the decoder.
+batches of 64 in file order, every position of the last layer; Nicheformer batches of 32, always 1,500 positions on both sides
+(its mean includes padding); STATE one cell at a time, every position of the last layer and of the decoder.
 
 SCimilarity's first layer is a sum over the expressed genes here, so a share of the GEMM limit says nothing. scFoundation needs
 every position of its last layer and upstream pads nothing; STATE's sentences are full by definition: on a CPU nothing is left
@@ -144,8 +142,7 @@ def report(rows: list[dict], threads: int) -> str:
         shown = "" if row["model"] == "scimilarity" else f"{100 * share:.0f} %"
         _, fewest, most = SETS[row["model"]]
         genes = f"{fewest:,} to {most:,}" if most > fewest else f"{most:,}"
-        differs = "–" if row["model"] == "nicheformer_mask" else f"{row['difference']:.1e}"  # of another embedding
-        figures = f"{ours:.3g} | {peer:.3g} | {ours / peer:.1f} | {shown} | {differs}"
+        figures = f"{ours:.3g} | {peer:.3g} | {ours / peer:.1f} | {shown} | {row['difference']:.1e}"
         lines.append(f"| {row['model']} | {row['cells']} | {genes} | {figures} |")
     return "\n".join([*lines, NOTE])
 

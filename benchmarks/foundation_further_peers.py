@@ -209,7 +209,7 @@ def build_scconcept(folder: Path, counts, device: str):
     return embedding.build(source, tokens.Tokenizer(known, config.max_tokens, "top-nonzero"), True, device)
 
 
-def build_nicheformer(folder: Path, counts, device: str, padding: bool = True):
+def build_nicheformer(folder: Path, counts, device: str):
     from plumbline.embedding.options import Options
     from plumbline.models.nicheformer.files import find_files, read_genes, read_means
     from plumbline.models.nicheformer.network import build
@@ -221,11 +221,7 @@ def build_nicheformer(folder: Path, counts, device: str, padding: bool = True):
     ids = read_genes(files.genes, "own")
     columns = match(counts.ensembl_id, {name: at for at, name in enumerate(ids)})
     means = divisors(read_means(files.means, len(ids), "own"), "rounded", len(ids))
-    return build(files, "own", -1, False, Tokenizer(columns, means, [5, 15, 3], 1500, padding), device)
-
-
-def build_nicheformer_mask(folder: Path, counts, device: str):
-    return build_nicheformer(folder, counts, device, padding=False)
+    return build(files, "own", -1, False, Tokenizer(columns, means, [5, 15, 3], 1500, True), device)
 
 
 def build_state(folder: Path, counts, device: str):
@@ -354,5 +350,3 @@ def peer_state(model, counts):
 
 NAMES = ("scfoundation", "scimilarity", "tahoe_x1", "transcriptformer", "scconcept", "nicheformer", "state")
 MAKE, BUILD, PEERS = ({name: globals()[f"{kind}_{name}"] for name in NAMES} for kind in ("make", "build", "peer"))
-MAKE["nicheformer_mask"], BUILD["nicheformer_mask"] = make_nicheformer, build_nicheformer_mask
-PEERS["nicheformer_mask"] = peer_nicheformer
