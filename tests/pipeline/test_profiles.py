@@ -86,6 +86,8 @@ def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch,
         "recall,batch_effect",
         "--seeds",
         "42",
+        "--max_together",
+        "0",
     ]
     run: Run = plumb_run(folder, "--input", sheet, *words, *more, "-stub-run")
     assert run.code == 0, run.output

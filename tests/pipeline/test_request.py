@@ -3,9 +3,11 @@
 import codecs
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
+import h5py
 import pytest
 import yaml
 
@@ -57,6 +59,8 @@ PARAMETERS = [
     ({"shares": "0"}, [("--shares: 0 is not a share",)]),
     ({"shares": "1.2.3"}, [("--shares: 1.2.3 is not a share",)]),
     ({"shares": "0.5,0.50"}, [("--shares: 0.5 is there twice",)]),
+    ({"damages": "thinned150"}, [("--damages: 'thinned150'", "such as thinned25,panel1000")]),
+    ({"damages": "thinned25,thinned25"}, [("--damages: thinned25 is there twice",)]),
     ({"shares": "half"}, [("--shares: 'half'", "such as 0.05,0.5")]),
     ({"model_settings": "pca:n_components=50,scvi_nb:max_epochs=3,pca:head=classify"}, []),
     ({"model_settings": "pca:"}, [("'pca:': expected model:setting=value",)]),
@@ -188,6 +192,19 @@ EMBEDDINGS = {
     "same.csv": ("dataset,name,path\ntiny,a,EMBEDDING\ntiny,a,EMBEDDING\n", [("line 2 (a) and line 3 (a)", "tiny, a")]),
 }
 
+# the key '*': file of entries of obsm -> the names and keys of the embeddings, or words of the message
+ENTRIES = {
+    "two.h5ad": (["X_mine", "X_pca"], ["mine.X_mine=X_mine", "mine.X_pca=X_pca"]),
+    "many.h5ad": ([f"X_{n}" for n in range(60)], [f"mine.X_{n}=X_{n}" for n in sorted(map(str, range(60)))]),
+    "accents.h5ad": (["X_ü", "X_a b"], ["mine.X_a_b=X_a b", "mine.X__=X_ü"]),
+    "quotes.h5ad": (["X'$(touch x)'"], r"quotes\.h5ad: entry .*a key without quotes"),
+    "long.h5ad": (["x" * 300], r"long\.h5ad: entry .*305 characters, at most 60"),
+    "none.h5ad": ([], r"none\.h5ad.*its obsm is empty"),
+    "text.h5ad": (None, r"text\.h5ad.*not an HDF5 file"),
+    "newer.h5ad": (["X_mine"], r"newer\.h5ad: its list cannot be read \(it is of a newer kind"),
+    "mine.npz": (None, "mine.npz.*not an HDF5 file"),
+}
+
 
 def wanted(dataset: str, variant: str, embedding_id: str) -> list:
     """A request as embedRequests makes them, as far as names go."""
@@ -222,12 +239,27 @@ def said(tmp_path_factory) -> dict[str, list[str]]:
         models = [{"variant": name, "only": "tiny"} for name in embeddings] + [{"variant": "pca"}]
         rows = [wanted(*request) for request in requests]
         cases[f"names {number}"] = {"ids": ids, "models": models, "requests": rows, "experiments": experiments}
+    for name, (entries, _) in ENTRIES.items():
+        cases[f"entries {name}"] = {"entries": str(with_entries(folder / name, entries))}
     (folder / "cases.json").write_text(json.dumps(list(cases.values())))
     command = [os.environ["PLUMBLINE_NEXTFLOW"], "run", ROOT / "tests/pipeline/schema", "--cases", folder / "cases.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     answers = [json.loads(line.removeprefix("CASE ")) for line in done.stdout.splitlines() if line.startswith("CASE ")]
     return dict(zip(cases, answers, strict=True))
+
+
+def with_entries(path: Path, names: list[str] | None) -> Path:
+    """Write an HDF5 file as anndata does, or with None some text."""
+    if names is None:
+        path.write_text("some text\n" * 20)
+        return path
+    with h5py.File(path, "w", libver="latest" if path.stem == "newer" else None) as file:
+        for group in ("X", "layers", "obs", "obsm", "obsp", "uns", "var", "varm", "varp"):
+            file.create_group(group).attrs["encoding-type"] = "dict"
+        for name in names:
+            file["obsm"][name] = [[0.0]]
+    return path
 
 
 def with_sheet(folder: Path):
@@ -274,6 +306,17 @@ def test_sheet_of_data_sets(said, name):
 @pytest.mark.parametrize("name", EMBEDDINGS)
 def test_sheet_of_embeddings(said, name):
     check(said[f"embeddings {name}"], EMBEDDINGS[name][1])
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_entries_of_obsm(said, name):
+    """Each is an embedding of its own name; what a name or an argument cannot hold is refused."""
+    expected = ENTRIES[name][1]
+    if isinstance(expected, str):
+        (message,) = said[f"entries {name}"]
+        assert re.search(expected, message), message
+    else:
+        assert said[f"entries {name}"] == expected
 
 
 @pytest.mark.parametrize("number", range(len(NAMES)))

@@ -28,6 +28,7 @@ STORIES = {"docs/python.md"}  # blocks that go on from those before: run as one
 EXAMPLES = ("library_size", "isotropy")  # what the guides add: its files are not there
 PARAMETERS = ("run", "estimate", "demo")  # verbs that pass their parameters to the pipeline
 SCRIPTS = {"embed": ["embed_pca.py"], "check-model": ["check_model.py"], "fetch": ["fetch_dataset.py", "fetch_weights.py"]}
+SCRIPTS |= {"weights": ["check_weights.py"]}
 # options of other programs that the pages name: docker, Singularity, Slurm, nf-core, nf-test, cosign
 FOREIGN = {"--gpus", "--device", "--nv", "--gres", "--format", "--local", "--profile", "--type"}
 
