@@ -14,8 +14,8 @@ def configuration(images: dict[str, str]) -> str:
     """The process selectors: MULTIQC, the models by the environment of their row in assets/models.csv, base for all else."""
     of_models = ", ".join(f"{name}: '{image}'" for name, image in sorted(images.items()) if name != "multiqc")
     return f"""{HEAD}process {{
-    withName: '!(EMBED_.*|MULTIQC.*)' {{ container = '{images["base"]}' }}
-    withName: 'EMBED_.*' {{ container = {{ [{of_models}].get(meta?.env ?: 'base') }} }}
+    withName: '!(EMBED_.*|READ_GENE_TABLE|MULTIQC.*)' {{ container = '{images["base"]}' }}
+    withName: 'EMBED_.*|READ_GENE_TABLE' {{ container = {{ [{of_models}].get(meta?.env ?: 'base') }} }}
     withName: 'MULTIQC.*' {{ container = '{images["multiqc"]}' }}
 }}
 """

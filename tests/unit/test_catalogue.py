@@ -91,9 +91,16 @@ def test_the_schema_of_the_sheet_is_what_prepare_reads(root):
     for column, choices in CHOICES.items():
         assert items["properties"][column]["enum"] == list(choices)
     assert not any("default" in about for about in items["properties"].values()), "a default would hide the catalogue"
-    with open(root / "assets" / "samplesheet_demo.csv") as stream:
+
+
+@pytest.mark.parametrize(
+    ("sheet", "names"),
+    [("demo", ["vcc_h1_demo", "kang_demo", "simulated_corum"]), ("full", ["replogle_k562_essential", "replogle_rpe1"])],
+)
+def test_the_sheets_of_the_profiles_name_data_sets_of_the_catalogue(root, sheet, names):
+    with open(root / "assets" / f"samplesheet_{sheet}.csv") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["name"] for row in rows] == ["vcc_h1_demo", "kang_demo", "simulated_corum"]
+    assert [row["name"] for row in rows] == names
     assert all(resolve(row, read_catalogue()) for row in rows)
 
 

@@ -2,7 +2,6 @@ include { jsonArguments } from '../../../../subworkflows/local/utils_arguments/m
 include { keepReason } from '../../../../subworkflows/local/utils_failures/main'
 
 process COMPARE_CONTEXTS {
-    label 'env_base'
     label 'process_single'
     errorStrategy { keepReason(task, 'cross_context') }
     container "${params.container_prefix}base:${workflow.manifest.version}"
@@ -12,7 +11,10 @@ process COMPARE_CONTEXTS {
 
     output:
     tuple val(meta), path('cross_context.parquet'), emit: contexts
-    tuple val("${task.process}"), val('scipy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"scipy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scipy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"scipy\"))' 2>/dev/null || echo 'not installed'"), emit: versions_scipy, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     // what users name travels in files

@@ -13,7 +13,10 @@ process READ_GENE_TABLE {
 
     output:
     path "${meta.variant}.npz", optional: true, emit: table
-    tuple val("${task.process}"), val("${meta.env}"), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val("${meta.env}"), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions_packages, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """

@@ -3,7 +3,6 @@ include { keepReason } from '../../../../subworkflows/local/utils_failures/main'
 
 process RECALL_GENES {
     tag "${meta.id}"
-    label 'env_base'
     label 'process_medium'
     errorStrategy { keepReason(task, "${meta.id}.gene_recall") }
     container "${params.container_prefix}base:${workflow.manifest.version}"
@@ -13,7 +12,10 @@ process RECALL_GENES {
 
     output:
     tuple val(meta), path("${meta.id}.gene_recall.parquet"), emit: recall
-    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions_numpy, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """

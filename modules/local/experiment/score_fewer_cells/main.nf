@@ -4,8 +4,7 @@ include { evaluateMemory ; evaluateTime } from '../../../../subworkflows/local/u
 
 process SCORE_FEWER_CELLS {
     tag "${meta.id}"
-    label 'env_base'
-    label 'process_sized'
+    label 'process_low'
     memory { evaluateMemory(meta, counts) * task.attempt }
     time { 4 * evaluateTime(meta) * task.attempt }
     errorStrategy { keepReason(task, "${meta.id}.fewer_cells") }
@@ -16,7 +15,10 @@ process SCORE_FEWER_CELLS {
 
     output:
     tuple val(meta), path("${meta.id}.cells_per_perturbation.parquet"), emit: curves
-    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions_numpy, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     // counts is an empty list where no task reads expression
