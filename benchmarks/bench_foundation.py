@@ -171,8 +171,8 @@ def clock() -> tuple[float, float]:
     return sum(one.ru_utime + one.ru_stime for one in use), time.monotonic()
 
 
-def make_cells(path: Path, n: int, fewest: int, most: int) -> None:
-    """n cells with values that never tie, so that both sides must give the same embedding."""
+def make_cells(path: Path, n: int, fewest: int, most: int, whole: bool = False) -> None:
+    """n cells with values that never tie, so that both sides must give the same embedding. whole: whole numbers."""
     import anndata as ad
     import pandas as pd
     import scipy.sparse as sp
@@ -180,7 +180,7 @@ def make_cells(path: Path, n: int, fewest: int, most: int) -> None:
     rng = np.random.default_rng(0)
     sizes = rng.integers(fewest, most + 1, n)
     genes = [np.sort(rng.choice(N_GENES, size, replace=False)) for size in sizes]
-    values = [rng.permutation(size) + rng.uniform(0.5, 1.5, size) for size in sizes]
+    values = [rng.permutation(size) + (1.0 if whole else rng.uniform(0.5, 1.5, size)) for size in sizes]
     start = np.concatenate([[0], np.cumsum(sizes)])
     matrix = sp.csr_matrix((np.concatenate(values).astype(np.float32), np.concatenate(genes), start), shape=(n, N_GENES))
     obs = pd.DataFrame(index=[f"c{row}" for row in range(n)])

@@ -20,7 +20,7 @@ from plumbline.models.command import run
 from plumbline.models.runtime import cells as runtime
 from plumbline.models.shared import genes, untrained
 
-SETTINGS = ("layer", "pooling", "max_length", "collapse", "strip_versions", "model_dir", "checkpoint")
+SETTINGS = ("layer", "pooling", "max_length", "collapse", "strip_versions", "model_dir", "checkpoint", *runtime.LAYERS)
 
 
 def embed(counts: Counts, options: Options) -> Result:

@@ -50,4 +50,4 @@ def embed(counts: Counts, options: Options) -> Result:
 
 
 if __name__ == "__main__":
-    run("nicheformer", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *untrained.SETTINGS))
+    run("nicheformer", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.LAYERS, *untrained.SETTINGS))

@@ -37,4 +37,4 @@ def embed(counts: Counts, options: Options) -> Result:
 
 
 if __name__ == "__main__":
-    run("scconcept", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *untrained.SETTINGS))
+    run("scconcept", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.LAYERS, *untrained.SETTINGS))

@@ -70,4 +70,4 @@ def facts(file: Path, options: Options) -> dict:
 
 
 if __name__ == "__main__":
-    run("scfoundation", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *untrained.SETTINGS))
+    run("scfoundation", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.LAYERS, *untrained.SETTINGS))

@@ -105,4 +105,4 @@ def facts(folder: Path, options: Options) -> dict:
 
 
 if __name__ == "__main__":
-    run("scgpt", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.TUNING, *untrained.SETTINGS))
+    run("scgpt", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.LAYERS, *runtime.TUNING, *untrained.SETTINGS))

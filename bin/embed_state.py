@@ -51,4 +51,4 @@ def embed(counts: Counts, options: Options) -> Result:
 
 
 if __name__ == "__main__":
-    run("state", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *untrained.SETTINGS))
+    run("state", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.LAYERS, *untrained.SETTINGS))

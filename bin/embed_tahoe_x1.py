@@ -98,4 +98,4 @@ def facts(folder: Path, options: Options) -> dict:
 
 
 if __name__ == "__main__":
-    run("tahoe_x1", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *untrained.SETTINGS))
+    run("tahoe_x1", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.LAYERS, *untrained.SETTINGS))

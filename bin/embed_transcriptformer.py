@@ -52,4 +52,4 @@ def embed(counts: Counts, options: Options) -> Result:
 
 
 if __name__ == "__main__":
-    run("transcriptformer", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *untrained.SETTINGS))
+    run("transcriptformer", embed, (*SETTINGS, *genes.SETTINGS, *runtime.SETTINGS, *runtime.LAYERS, *untrained.SETTINGS))

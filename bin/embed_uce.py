@@ -19,6 +19,7 @@ Settings:
 from plumbline.counts.reading import Counts
 from plumbline.embedding.options import Options, Result
 from plumbline.models.command import run
+from plumbline.models.runtime import cells as runtime
 from plumbline.models.shared import untrained
 
 SETTINGS = (
@@ -29,8 +30,8 @@ SETTINGS = (
     "filter",
     "chrom_token_offset",
     "checkpoint",
-    "precision",
-    "measure_precision",
+    *runtime.SETTINGS,
+    *runtime.LAYERS,
     *untrained.SETTINGS,
 )
 

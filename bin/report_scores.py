@@ -30,6 +30,7 @@ def report(
     from plumbline.report.gains import gain_section
     from plumbline.report.gene_section import gene_section
     from plumbline.report.genes import read_genes
+    from plumbline.report.layers import layer_section
     from plumbline.report.leaderboard import leaderboard_sections
     from plumbline.report.maps import map_section
     from plumbline.report.methods import methods_section
@@ -47,7 +48,7 @@ def report(
     sections = [verdict_section(run), *leaderboard_sections(run), *map_section(run, maps), *gene_section(run, genes)]
     sections += [*gain_section(run, genes), *pair_section(run, genes)]
     sections += [part for task in run.tasks for part in task_sections(run, task)]
-    sections += experiment_sections(run, experiments)
+    sections += [*layer_section(run), *experiment_sections(run, experiments)]
     sections += [
         *published_sections(run),
         *seen_section(run),

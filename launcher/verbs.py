@@ -92,6 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--script", type=Path, help="an embedding script of your own (docs/adding_a_model.md)")
     check.add_argument("--environment", default="base", help="with --script: base (default), scgpt (has torch), ...")
 
+    verb(
+        "weights",
+        _weights,
+        "weights check VARIANT: are a model's weights read right?",
+        "bin/check_weights.py",
+        shows_help=False,
+    )
+
     for name, (script, text) in SHARING.items():
         verb(name, _share, text, f"bin/{script}", shows_help=False)
 
@@ -182,6 +190,13 @@ def _check_model(arguments: argparse.Namespace, rest: list[str]) -> int:
         words = [arguments.variant, "--script", str(arguments.script.absolute()), *rest]
         return _script(arguments.environment, "check_model.py", words)
     return _script(models.variant(arguments.variant)["env"], "check_model.py", [arguments.variant, *rest])
+
+
+def _weights(_arguments: argparse.Namespace, rest: list[str]) -> int:
+    if rest[:1] == ["check"] and len(rest) > 1 and not {"-h", "--help"} & set(rest):
+        return _script(models.variant(rest[1])["env"], "check_weights.py", ["check", rest[1], *rest[2:]])
+    # what is missing, or its help: needs no environment
+    return wait([sys.executable, str(REPO / "bin/check_weights.py"), *rest], {})
 
 
 def _share(arguments: argparse.Namespace, rest: list[str]) -> int:

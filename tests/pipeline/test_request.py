@@ -9,14 +9,17 @@ from pathlib import Path
 
 import h5py
 import pytest
+import yaml
 
 from .conftest import ROOT, SHEET_COLUMNS
 
 pytestmark = pytest.mark.pipeline
 
+EXAMPLE = yaml.safe_load((ROOT / "assets/params.example.yml").read_text())
 # parameters -> what each message must hold, one message per tuple; no tuples: accepted
 PARAMETERS = [
     ({}, []),
+    (EXAMPLE | {"input": str(ROOT / EXAMPLE["input"])}, []),
     ({"n_boot": 20.5}, [("--n_boot: expected a whole number, got '20.5'",)]),
     ({"n_boot": "20.5"}, [("--n_boot: expected a whole number, got '20.5'",)]),
     ({"n_boot": "1e3"}, [("--n_boot: expected a whole number, got '1e3'",)]),
@@ -56,6 +59,8 @@ PARAMETERS = [
     ({"shares": "0"}, [("--shares: 0 is not a share",)]),
     ({"shares": "1.2.3"}, [("--shares: 1.2.3 is not a share",)]),
     ({"shares": "0.5,0.50"}, [("--shares: 0.5 is there twice",)]),
+    ({"damages": "thinned150"}, [("--damages: 'thinned150'", "such as thinned25,panel1000")]),
+    ({"damages": "thinned25,thinned25"}, [("--damages: thinned25 is there twice",)]),
     ({"shares": "half"}, [("--shares: 'half'", "such as 0.05,0.5")]),
     ({"model_settings": "pca:n_components=50,scvi_nb:max_epochs=3,pca:head=classify"}, []),
     ({"model_settings": "pca:"}, [("'pca:': expected model:setting=value",)]),
@@ -71,6 +76,40 @@ PARAMETERS = [
     ({"model_settings": "pca:input=$(touch x)"}, [("expected model:setting=value",)]),
     ({"model_settings": "pca:n_components=5,pca:n_components=6"}, [("--model_settings: pca:n_components is there twice",)]),
     ({"slurm_queue": "gpu; touch x"}, [("--slurm_queue: 'gpu; touch x'",)]),
+    (
+        {
+            "email": "jane.doe+runs@mail.example-lab.science",
+            "email_on_fail": "a@b.org",
+            "hook_url": "https://hooks.slack.com/services/T0/B-1/x_y",
+        },
+        [],
+    ),
+    ({"email": "jane.doe"}, [("--email: 'jane.doe': expected one address",)]),
+    ({"email": "a@b.org,c@d.org"}, [("--email: 'a@b.org,c@d.org'",)]),
+    ({"email": "-oQ/tmp@b.org"}, [("--email",)]),
+    ({"email": "a@b.org -X/tmp/log"}, [("--email",)]),
+    ({"email": "a@b.org\nBcc: all@b.org"}, [("--email: holds a line break",)]),
+    ({"email_on_fail": "$(id)@b.org"}, [("--email_on_fail",)]),
+    ({"email": True}, [("--email: expected text, got 'true'",)]),
+    ({"plaintext_email": "maybe"}, [("--plaintext_email: expected true or false",)]),
+    ({"monochrome_logs": 1}, [("--monochrome_logs: expected true or false",)]),
+    ({"max_multiqc_email_size": "5 MB"}, []),
+    ({"max_multiqc_email_size": "large"}, [("--max_multiqc_email_size: 'large'", "such as 25.MB")]),
+    ({"hook_url": "hooks.slack.com/x"}, [("--hook_url", "begins with https://")]),
+    ({"hook_url": "https://h.org/x y"}, [("--hook_url",)]),
+    ({"multiqc_title": "x" * 201}, [("--multiqc_title: 201 characters",)]),
+    ({"multiqc_title": "a\nb"}, [("--multiqc_title: holds a line break",)]),
+    ({"multiqc_config": "/no/such.yml"}, [("--multiqc_config: '/no/such.yml' does not exist",)]),
+    ({"multiqc_config": "FOLDER/broken.yml"}, [("--multiqc_config", "cannot be read as YAML")]),
+    ({"multiqc_config": "FOLDER/list.yml"}, [("--multiqc_config", "not a map of settings")]),
+    ({"multiqc_logo": str(ROOT / "plumb")}, [("--multiqc_logo", "expected a .png")]),
+    ({"multiqc_logo": str(ROOT / "assets/logo.svg")}, []),
+    ({"multiqc_methods_description": "FOLDER/no_data.yml"}, [("--multiqc_methods_description: has no data",)]),
+    (
+        {"multiqc_methods_description": "FOLDER/dollar.yml"},
+        [("--multiqc_methods_description: cannot be filled in", "dollar sign")],
+    ),
+    ({"multiqc_methods_description": "FOLDER/list.yml"}, [("--multiqc_methods_description", "not a map")]),
     ({"n_bot": 100}, [("--n_bot: there is no such parameter", "'--n_boot'")]),
     ({"n-boot": 100}, [("--n-boot: there is no such parameter", "'--n_boot'")]),
     ({"input": None}, [("--input: required parameter is missing",)]),
@@ -81,6 +120,14 @@ PARAMETERS = [
     ({"outdir": str(ROOT / "plumb")}, [("--outdir", "is a file, expected a folder")]),
     ({"n_boot": 1.5, "seeds": "x", "tasks": "recal"}, [("--n_boot",), ("--seeds",), ("--tasks",)]),  # all at once
 ]
+
+# files that PARAMETERS name
+YAML = {
+    "broken.yml": "a: [\n",
+    "list.yml": "- a\n- b\n",
+    "no_data.yml": "section_name: nothing\n",
+    "dollar.yml": "data: costs $five\n",
+}
 
 ROW = "tiny,DATA,perturbation,non-targeting,batch,human,counts,0,crispri"
 SHEET = f"{SHEET_COLUMNS}\n{ROW}\n"
@@ -219,7 +266,14 @@ def with_sheet(folder: Path):
     """PARAMETERS, each with a sheet, which every run needs."""
     sheet = folder / "a sheet (1).csv"
     sheet.write_text("name\nkang_demo\n")
-    return [({"input": str(sheet)} | given, expected) for given, expected in PARAMETERS]
+    for name, text in YAML.items():
+        (folder / name).write_text(text)
+    filled = [({name: _in(folder, value) for name, value in given.items()}, expected) for given, expected in PARAMETERS]
+    return [({"input": str(sheet)} | given, expected) for given, expected in filled]
+
+
+def _in(folder: Path, value: object) -> object:
+    return value.replace("FOLDER", str(folder)) if isinstance(value, str) else value
 
 
 def write(path: Path, content: str | bytes, files: dict[str, Path]) -> Path:

@@ -594,6 +594,18 @@ def test_check_model_takes_a_script_of_ones_own(monkeypatch, tmp_path: Path):
     assert verbs.main(["check-model", "mine"]) == 1
 
 
+def test_weights_are_checked_in_the_environment_of_their_model(monkeypatch, capfd):
+    calls = []
+    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
+    assert verbs.main(["weights", "check", "scgpt", "--weights", "w"]) == 0
+    assert calls == [("scgpt", "check_weights.py", ["check", "scgpt", "--weights", "w"])]
+    assert verbs.main(["weights", "check", "scgptt"]) == 1
+    assert verbs.main(["weights", "check", "--help"]) == 0  # teaches, without an environment
+    assert "a trained model pairs them" in capfd.readouterr().out
+    assert verbs.main(["weights", "mend", "scgpt"]) == 2
+    assert len(calls) == 1
+
+
 def test_bad_names_end_with_one_message(capsys):
     assert verbs.main(["embed", "pcaa"]) == 1
     assert capsys.readouterr().err.startswith("ERROR: There is no model 'pcaa'")
@@ -621,7 +633,7 @@ def test_help_of_every_verb(capsys):
         verbs.main(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for verb in ("demo", "run", "test", "embed", "fetch", "catalogue", "check-model", "doctor", "setup"):
+    for verb in ("demo", "run", "test", "embed", "fetch", "catalogue", "check-model", "weights", "doctor", "setup"):
         assert f"\n    {verb} " in text or f"\n    {verb}\n" in text
         if verb != "run":  # its --help is the pipeline's
             with pytest.raises(SystemExit) as end:

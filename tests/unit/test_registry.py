@@ -1,10 +1,13 @@
 """The shipped table of models is sound, and every mistake in one is named."""
 
 import csv
+from contextlib import nullcontext
 
 import pytest
 
+from fetch_weights import require_accepted
 from plumbline.common.errors import UserError
+from plumbline.embedding.checkpoints import known_checkpoints
 from plumbline.embedding.variants import TABLE, find_variant, read_variants
 from plumbline.models.command import HEAD_SETTINGS
 
@@ -69,3 +72,35 @@ def test_a_row_with_a_missing_or_surplus_field_is_named(tmp_path):
         path.write_text("\n".join(lines) + "\n")
         with pytest.raises(UserError, match="does not have as many fields"):
             read_variants(path)
+
+
+FETCHED = {variant.id: variant for variant in read_variants().values() if variant.row["weights_files"]}
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_a_pre_trained_model_states_what_its_users_must_know(root, name):
+    """Corpus, context, species, both licences and what to cite; dates where they are known."""
+    row = FETCHED[name].row
+    for column in ("organism", "code_licence", "weights_licence", "corpus", "context_length", "citation"):
+        assert row[column], f"{name}: {column} is empty"
+    assert row["role"] == "foundation"
+    assert row["citation"].partition(":")[2] in (root / "CITATIONS.md").read_text()
+    assert (
+        f"`{name}`"
+        in (root / "README.md").read_text() + (root / "docs/models.md").read_text() + (root / "docs/experiments.md").read_text()
+    )
+    until = row["corpus_until"]
+    assert not until or (len(until) == 7 and until[4] == "-")
+    assert row["supervised_on"] in ("", "cell types")
+
+
+def test_weights_for_non_commercial_use_are_fetched_after_an_explicit_yes_alone(capsys):
+    """Each variant's licence is shown; of these three, and of no other, it has to be accepted."""
+    checkpoints = known_checkpoints()
+    assert set(checkpoints) == set(FETCHED)
+    restricted = {"scfoundation_t4", "scfoundation_a5", "state_se600m"}
+    for name, checkpoint in checkpoints.items():
+        with pytest.raises(UserError, match="--accept-licence") if name in restricted else nullcontext():
+            require_accepted([checkpoint], accepted=False)
+        assert checkpoint.licence in capsys.readouterr().err
+        require_accepted([checkpoint], accepted=True)

@@ -17,7 +17,8 @@ import summarise_scores
 from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.report.figures import spaced
-from plumbline.report.leaderboard import leaderboard_sections
+from plumbline.report.layers import layer_section
+from plumbline.report.leaderboard import _gained, leaderboard_sections
 from plumbline.report.order import LAST, section_order
 from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import per_task, summary_text
@@ -55,9 +56,8 @@ def sections(summary, tmp_path_factory) -> dict[str, dict]:
 
 
 def test_every_part_is_there(sections):
-    expected = {"verdict", "leaderboard_all", "leaderboard_ranks", "published_scatter", "published_table", "data", "seen",
-                "absent",
-                "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
+    expected = {"verdict", "leaderboard_all", "leaderboard_progress", "leaderboard_ranks", "published_scatter",
+                "published_table", "data", "seen", "absent", "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
     expected |= {"minimal_data_curves", "minimal_data_overtaken", "transfer_matrix", "transfer_table", "generality_agreement",
                  "generality_groups", "cost_front", "cost_lines", "cost_table_fit"}  # fmt: skip
     expected |= {"genes", "gains", "pairs"}  # from items alone; maps need the tables of MAP
@@ -79,7 +79,7 @@ def test_the_report_reads_verdict_first_and_tasks_in_the_order_of_their_records(
     assert [name for name in read if "_task_" in name] == [
         f"plumbline_task_{name}" for name in tasks.records() if name in TASKS
     ]
-    assert read[-4:] == list(LAST)
+    assert read[-len(LAST) :] == list(LAST)
 
 
 def test_parts_of_a_task_are_read_in_alphabetical_order(sections):
@@ -165,7 +165,7 @@ def test_difference_of_an_error_is_told_as_an_improvement(summary):
     rows = (run.comparisons["dataset"] == "vcc_h1") & (run.comparisons["task"] == "reconstruction") & run.comparisons["main"]
     columns = ["direction", "difference", "diff_low", "diff_high", "verdict"]
     run.comparisons.loc[rows & (run.comparisons["variant"] == "scvi"), columns] = [-1, -0.5, -0.6, -0.4, "better"]
-    assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding expression"]
+    assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding effects"]
 
 
 def test_what_says_nothing_is_counted_and_not_called_a_tie(summary):
@@ -328,3 +328,31 @@ def test_labels_of_points_do_not_meet():
 
 def test_cell_of_a_model_that_was_not_run():
     assert "not run" in verdict_cell(None)
+
+
+def test_scores_by_layer_stand_beside_the_models_own_and_the_baseline(summary):
+    run = read_run(summary)
+    assert layer_section(run) == []
+    own = run.comparisons[run.comparisons["variant"] == "uce_33"]
+    states = [own.assign(variant=f"uce_33.{name}", value=own["value"] + shift)
+              for name, shift in (("layer0", 10.0), ("layer12", 20.0), ("layer12_mean", 30.0))]  # fmt: skip
+    with_states = replace(run, comparisons=pd.concat([run.comparisons, *states]))
+    (found,) = layer_section(with_states)
+    text = found["data"]
+    first = text[text.index("<table") : text.index("</table>")]
+    rows = [re.sub("<[^>]+>", " ", row).split() for row in first.split("<tr>")[2:]]
+    assert [row[0] for row in rows] == ["0", "12", "12", "own", "PCA"]
+    scored = lambda row: float(next(word for word in row if re.fullmatch(r"-?[0-9.]+", word) and "." in word))  # noqa: E731
+    zero, twelve, mean, itself, _ = map(scored, rows)
+    assert np.round([zero - itself, twelve - itself, mean - itself], 1).tolist() == [10, 20, 30]
+    assert text.count("<table") == text.count('<img class="pl"') == own["dataset"].nunique()
+    assert with_states.titles["uce_33.layer12_mean"].endswith(": layer 12, mean")
+    assert with_states.titles["uce_33.layer0"].endswith(": input of layer 1")
+
+
+def test_progress_is_said_in_one_sentence():
+    index = pd.MultiIndex.from_tuples([("scVI", "recall"), ("scVI", "retrieval"), ("UCE", "recall")])
+    said = _gained(pd.Series([0.25, -0.1, 0.1], index=index), "PCA")
+    assert said == "Of what PCA leaves to a repeat of the experiment, scVI gains the most: 25 % (Known biology)."
+    nothing = _gained(pd.Series([-0.25, -0.1, 0.0], index=index), "PCA")
+    assert nothing == "No model gains anything of what PCA leaves to a repeat of the experiment."

@@ -43,7 +43,7 @@ def starts(environment: str) -> list[Path]:
     if environment == "base":  # and all that no environment of a model claims
         elsewhere = {name for other in CONTAINERS if other != "base" for name in smoke.scripts(other)}
         scripts = [path for path in ROOT.glob("bin/*.py") if path.name not in elsewhere]
-    return [*scripts, ROOT / "bin/check_model.py"] if scripts else []
+    return [*scripts, ROOT / "bin/check_model.py", ROOT / "bin/check_weights.py"] if scripts else []
 
 
 @cache

@@ -15,6 +15,7 @@ import pytest
 import scipy.sparse as sp
 
 import embed_cellplm
+import embed_gene_vectors
 import embed_geneformer
 import embed_nicheformer
 import embed_scconcept
@@ -100,9 +101,8 @@ def test_embedding_is_finite_known_in_full_and_says_untrained(untrained, counts,
     result = untrained(model)
     assert result.values.shape == (N_CELLS, DIMENSIONS[model])
     assert np.isfinite(result.values[:-1]).all()
-    n_empty = int(model != "scimilarity")  # to which a cell without counts is the image of zeros
-    assert np.isnan(result.values[-1]).all() == bool(n_empty)
-    assert (result.unembedded, result.genes_used, result.genes_total, result.counts_used) == (n_empty, N_GENES, N_GENES, 1.0)
+    assert np.isnan(result.values[-1]).all()
+    assert (result.unembedded, result.genes_used, result.genes_total, result.counts_used) == (1, N_GENES, N_GENES, 1.0)
     assert np.linalg.matrix_rank(result.values[:-1] - result.values[:-1].mean(axis=0), tol=1e-6) > 3  # cells differ
     about = result.extra
     assert (about["trained"], about["pretrained"], about["variant"]) == (False, False, f"{model}_untrained")
@@ -117,6 +117,29 @@ def test_it_is_the_ordinary_model_with_the_made_checkpoint(untrained, counts, mo
     ordinary = SCRIPTS[model].embed(counts, told(model, weights=tmp_path))
     np.testing.assert_array_equal(ordinary.values, untrained(model).values)
     assert "trained" not in ordinary.extra
+
+
+def test_one_rule_for_cells_without_a_known_gene_over_the_registry(counts, tmp_path):
+    """A row of NaN, counted, for a cell without counts and for one whose genes the model does not know."""
+    foundation = {variant.model for variant in read_variants().values() if variant.role == "foundation"}
+    assert foundation == {*SCRIPTS, "gene_vectors"}
+    x = np.vstack([matrix(counts), np.zeros((1, N_GENES))]).astype(np.float32)
+    x[-1, :2], x[:-1, :2] = 7, 0  # the first cell, which has gene 0 alone, is left with nothing
+    cells, vocabulary = write(tmp_path / "cells.h5ad", x), counts.take_genes(np.arange(2, N_GENES))
+    vectors = np.random.default_rng(0).normal(size=(N_GENES - 2, 4)).astype(np.float32)
+    np.savez(tmp_path / "vectors.npz", gene=vocabulary.symbol, vector=vectors)
+    found = {"gene_vectors": embed_gene_vectors.embed(cells, told("gene_vectors", weights=tmp_path / "vectors.npz"))}
+    for model, script in SCRIPTS.items():
+        module = __import__(f"plumbline.models.{model}.untrained", fromlist=["make_checkpoint"])
+        place = tmp_path / model
+        place.mkdir()
+        module.make_checkpoint(place, vocabulary, told(model))
+        found[model] = script.embed(cells, told(model, weights=place))
+    for model, result in found.items():
+        without = np.isnan(result.values).any(axis=1)
+        assert np.flatnonzero(without).tolist() == [0, N_CELLS - 1, N_CELLS], model
+        assert np.isnan(result.values[without]).all(), model
+        assert (result.unembedded, result.genes_used) == (3, N_GENES - 2), model
 
 
 @pytest.mark.parametrize("model", SCRIPTS)

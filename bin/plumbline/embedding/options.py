@@ -52,6 +52,7 @@ class Result:
 
     genes_used of genes_total genes of the data set are known to the model; counts_used is the share of counts they carry.
     unembedded: number of all-NaN rows (cells in which the model finds no gene). extra: further provenance.
+    layers: further embeddings (n_cells, ...) of the same cells by name (layer4: a hidden state), each written beside the first.
     """
 
     values: np.ndarray
@@ -59,4 +60,5 @@ class Result:
     genes_total: int
     counts_used: float = 1.0
     unembedded: int = 0
+    layers: dict[str, np.ndarray] = field(default_factory=dict)
     extra: dict = field(default_factory=dict)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.common.states import state_of
 
 TABLE = Path(__file__).with_name("models.csv")
 ALLOWED = {
@@ -53,6 +54,12 @@ def find_variant(name: str, variants: dict[str, Variant]) -> Variant:
     if name not in variants:
         raise UserError(f"There is no model {name!r} in the table of models.{did_you_mean(name, list(variants))}")
     return variants[name]
+
+
+def row_of(name: str, rows: dict[str, dict[str, str]]) -> dict[str, str] | None:
+    """The row of a variant, or of the one whose hidden state it is; None for an embedding of a user."""
+    state = state_of(name)
+    return rows.get(name) or (rows.get(state[0]) if state else None)
 
 
 def _variant(row: dict[str, str], source: str) -> Variant:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from plumbline import tasks
 from plumbline.common.errors import UserError
+from plumbline.common.states import state_of
 from plumbline.scoring.protocol import REFERENCES
 
 _TEXT = ["experiment", "dataset", "task", "metric", "model", "variant", "fit_on", "reason", "chosen", "role", "status",
@@ -49,6 +50,7 @@ class Run:
         planted = {name for name in self.comparisons.get("variant", []) if name.startswith(PLANTED)}
         titles = {name: f"{name.replace('_', ' ')} (made of the simulated truth)" for name in planted}
         titles |= {name: row.get("title") or name for name, row in self.about["models"].items()}
+        titles |= {name: _state_title(name, titles) for name in self.comparisons.get("variant", []) if state_of(name)}
         kinds = {found["facts"].get("x_kind") for found in self.about["datasets"].values()}
         if kinds != {"signed"}:
             return titles
@@ -95,6 +97,12 @@ class Run:
         return ranked.sort_values(["group", "worth", "calibrated", "label"], ascending=[True, False, False, True])[
             "label"
         ].tolist()
+
+
+def _state_title(name: str, titles: dict[str, str]) -> str:
+    variant, number, pooling = state_of(name)
+    what = "input of layer 1" if number == 0 else f"layer {number}"
+    return f"{titles.get(variant, variant)}: {what}{'' if pooling == 'own' else f', {pooling}'}"
 
 
 def read_run(folder: Path) -> Run:

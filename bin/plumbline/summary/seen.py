@@ -3,7 +3,7 @@
 import pandas as pd
 
 from plumbline.embedding.contamination import NO_LIST, seen
-from plumbline.embedding.variants import read_rows
+from plumbline.embedding.variants import read_rows, row_of
 
 
 def with_seen(comparisons: pd.DataFrame, facts: dict[str, dict]) -> pd.DataFrame:
@@ -13,7 +13,7 @@ def with_seen(comparisons: pd.DataFrame, facts: dict[str, dict]) -> pd.DataFrame
     """
     rows = {row["id"]: row for row in read_rows()}
     found = [
-        seen(rows[variant], facts.get(dataset, {"name": dataset})) if variant in rows else ("unknown", NO_LIST)
+        seen(row, facts.get(dataset, {"name": dataset})) if (row := row_of(variant, rows)) else ("unknown", NO_LIST)
         for variant, dataset in zip(comparisons["variant"], comparisons["dataset"], strict=True)
     ]
     return comparisons.assign(seen=[answer for answer, _ in found], seen_source=[source for _, source in found])

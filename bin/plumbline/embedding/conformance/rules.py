@@ -6,6 +6,7 @@ to the cell id) or 'n/a'.
 """
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 
@@ -169,18 +170,21 @@ CHECKS = (
 )
 
 
-def check(kit: Kit) -> dict[str, Verdict]:
-    """Every check's verdict. A model that cannot take the file at all fails the first and is not tried further."""
+def check(kit: Kit, checks: tuple[Callable, ...] = CHECKS, given: object = None) -> dict[str, Verdict]:
+    """Every check's verdict. A model that cannot take the file at all fails the first and is not tried further.
+
+    given: what the checks get in place of ``kit``.
+    """
     base = kit.try_run("base", kit.cells)
     if base.not_applicable:
         raise UserError(f"not applicable to these cells: {base.reason}. Give others with --counts.")
     verdicts: dict[str, Verdict] = {}
-    for one in CHECKS:
+    for one in checks:
         try:
-            verdicts[one.__name__] = one(kit)
+            verdicts[one.__name__] = one(given or kit)
         except (Broken, UserError, json.JSONDecodeError) as error:
             verdicts[one.__name__] = Verdict("FAIL", str(error))
-        if one is output_contract and (base.code or base.embedding is None):
+        if base.code or base.embedding is None:
             break
     return verdicts
 
@@ -189,5 +193,6 @@ def as_table(verdicts: dict[str, Verdict]) -> str:
     """The verdicts, a line each."""
     width = max(map(len, verdicts))
     lines = [f"{name:<{width}}  {verdict.status:<8}  {verdict.detail}" for name, verdict in verdicts.items()]
-    counted = {status: sum(v.status == status for v in verdicts.values()) for status in ("pass", "FAIL", "recorded", "n/a")}
+    statuses = ("pass", "FAIL", "recorded", "doubt", "note", "n/a")
+    counted = {status: sum(v.status == status for v in verdicts.values()) for status in statuses}
     return "\n".join([*lines, "", ", ".join(f"{n} {status}" for status, n in counted.items() if n)])

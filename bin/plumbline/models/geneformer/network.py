@@ -136,6 +136,7 @@ class GeneformerCells:
     def __init__(self, model: Geneformer, tokenizer: Tokenizer, pooling: str, pad: int, device: str) -> None:
         self.model, self.tokenizer, self.pooling, self.device = model.to(device), tokenizer, pooling, device
         self.encoder, self.fills, self.known = model.encoder, (pad,), tokenizer.known
+        self.stack = model.encoder.layers
         self.dimension = model.word.embedding_dim
         self.max_length = tokenizer.n_genes + 2 * tokenizer.specials
         inner = model.encoder.layers[0].linear1.out_features if len(model.encoder.layers) else 0
@@ -148,9 +149,14 @@ class GeneformerCells:
     def forward(self, length: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Pooled hidden states (n, width)."""
         if self.pooling == "cls":
-            return self.model(tokens, length, queries=1)[:, 0]
-        hidden = self.model(tokens, length).float()
+            return self.pool(self.model(tokens, length, queries=1), length)
+        return self.pool(self.model(tokens, length).float(), length)
+
+    def pool(self, hidden: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """Hidden states (n, t, width) -> (n, width)."""
+        if self.pooling == "cls":
+            return hidden[:, 0]
         edge = int(self.tokenizer.specials)  # <cls> before the genes, <eos> after them
-        place = torch.arange(tokens.shape[1], device=tokens.device)
+        place = torch.arange(hidden.shape[1], device=hidden.device)
         inside = (place >= edge) & (place < length[:, None] - edge)
         return torch.einsum("ntd,nt->nd", hidden, inside.float()) / (length[:, None] - 2 * edge)

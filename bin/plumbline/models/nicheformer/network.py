@@ -52,8 +52,8 @@ class NicheformerCells:
     def __init__(self, network: Network, tokenizer: Tokenizer, first: int, device: str) -> None:
         self.network, self.tokenizer, self.first = network.to(device).eval(), tokenizer, first
         self.known, self.max_length = tokenizer.columns.known, tokenizer.context
-        self.dimension = network.embeddings["weight"].shape[1]
-        self.bytes_per_token = 4 * (8 * self.dimension + 2 * network.encoder.layers[0].linear1.out_features)
+        self.dimension, self.stack = network.embeddings["weight"].shape[1], network.encoder.layers
+        self.bytes_per_token = 4 * (8 * self.dimension + 2 * self.stack[0].linear1.out_features)
 
     def encode(self, rows: np.ndarray, block: sp.csr_matrix) -> Ragged:
         """Tokens."""
@@ -61,9 +61,11 @@ class NicheformerCells:
 
     def forward(self, length: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Embeddings (n, width)."""
-        tokens = tokens.long()
-        states = self.network(tokens).float()
-        place = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.pool(self.network(tokens.long()).float(), length)
+
+    def pool(self, states: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """States (n, t, width) -> their mean from ``first`` on (n, width)."""
+        place = torch.arange(states.shape[1], device=states.device)
         inside = (place >= self.first) & (place < length[:, None])
         return torch.einsum("ntd,nt->nd", states, inside.float()) / inside.sum(dim=1)[:, None]
 

@@ -8,6 +8,7 @@ GPUs. The order of the cells is restored, and a cell's embedding depends on noth
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from plumbline.models.runtime.rows import Embedded, embed_rows
 from plumbline.models.runtime.shards import embed_shards
 
 SETTINGS = ("precision", "measure_precision")  # every model that runs through embed_cells takes these
+LAYERS = ("layers", "layer_pooling")  # and these, if it is a stack of layers (layers.py)
 TUNING = ("tune", "tune_rank", "tune_layers")  # settings of the models that can be fine-tuned (tuning.py)
 
 
@@ -31,7 +33,11 @@ def embed_cells(
     rows: only these row numbers, in this order (all by default); values has one row for each of them. Ends the
     process with exit code OUT_OF_MEMORY if one cell alone does not fit the GPU.
     """
+    from plumbline.models.runtime.layers import layered, read_layers
+
     devices = pick_devices(options.device)
+    wanted = read_layers(options)
+    build = partial(layered, build, wanted) if wanted else build
     rows = np.arange(len(counts.cell_id)) if rows is None else rows
     try:
         if len(devices) > 1:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,24 +16,38 @@ WINDOW_TOKENS = 1 << 24  # tokens held at once: 4,096 cells of 4,096 tokens, 64 
 
 @dataclass
 class Embedded:
-    """values float32 (n_cells, d), NaN where a cell has no token; ``counts_used`` of all counts are in known genes."""
+    """values float32 (n_cells, d), NaN where a cell has no token; ``counts_used`` of all counts are in known genes.
+
+    parts: columns of ``values`` by name, where hidden states follow the model's own embedding (layers.py).
+    """
 
     values: np.ndarray
     unembedded: int
     counts_used: float
     counts_seen: float
     extra: dict
+    parts: dict[str, int] = field(default_factory=dict)
 
     def result(self, *, genes_used: int, genes_total: int, extra: dict) -> Result:
         """What the model returns: these embeddings with its genes, and its provenance beside that of the run."""
+        layers = self.split()
         return Result(
-            values=self.values,
+            values=layers.pop(""),
+            layers=layers,
             genes_used=genes_used,
             genes_total=genes_total,
             counts_used=self.counts_used,
             unembedded=self.unembedded,
             extra={**extra, **self.extra},
         )
+
+    def split(self) -> dict[str, np.ndarray]:
+        """Embeddings (n_cells, ...) by name: '' is the model's own, layer4 a hidden state. Each is an array of its own."""
+        parts = self.parts or {"": self.values.shape[1]}
+        ends = np.cumsum(list(parts.values()))
+        return {
+            name: np.ascontiguousarray(self.values[:, end - parts[name] : end]) for name, end in zip(parts, ends, strict=True)
+        }
 
 
 def embed_rows(counts: Counts, options: Options, build: Callable[[str], CellModel], device: str, rows: np.ndarray) -> Embedded:
@@ -49,7 +63,7 @@ def embed_rows(counts: Counts, options: Options, build: Callable[[str], CellMode
         empty += int((ragged.length == 0).sum())
     progress.finish()
     extra = {"devices": [device], "embedding_seconds": round(progress.seconds, 3), **batcher.facts()}
-    return Embedded(values, empty, used / seen if seen else 0.0, seen, extra)
+    return Embedded(values, empty, used / seen if seen else 0.0, seen, extra, getattr(model, "parts", {}))
 
 
 def _windows(counts: Counts, rows: np.ndarray, model: CellModel, batch_size: int) -> Iterator[tuple[Ragged, float, float]]:

@@ -32,7 +32,7 @@ def embed_shards(
     weight = np.array([fact["counts"] for fact in facts])
     used = float(np.sum(weight * [fact["counts_used"] for fact in facts]) / weight.sum()) if weight.sum() else 0.0
     extra = {**facts[0]["extra"], "devices": devices, "peak_gpu_memory_bytes": max(fact["peak"] for fact in facts)}
-    return Embedded(values, sum(fact["unembedded"] for fact in facts), used, float(weight.sum()), extra)
+    return Embedded(values, sum(fact["unembedded"] for fact in facts), used, float(weight.sum()), extra, facts[0]["parts"])
 
 
 def _embed_part(
@@ -50,5 +50,6 @@ def _embed_part(
         "counts_used": part.counts_used,
         "counts": part.counts_seen,
         "extra": part.extra,
+        "parts": part.parts,
         "peak": peak,
     }

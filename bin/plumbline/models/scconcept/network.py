@@ -128,8 +128,8 @@ class ScConceptCells:
         self.network, self.genes, self.tokenizer = network.to(device), genes.to(device), tokenizer
         self.sort, self.known, self.fills = tokenizer.sampling != "random-nonzero", tokenizer.known, (PAD, 0.0)
         self.dimension = network.projection.out_features if network.projection is not None else genes.shape[1]
-        self.max_length = tokenizer.max_tokens + 1
-        self.bytes_per_token = 4 * (8 * genes.shape[1] + 2 * network.transformer_encoder.layers[0].linear1.out_features)
+        self.max_length, self.stack = tokenizer.max_tokens + 1, network.transformer_encoder.layers
+        self.bytes_per_token = 4 * (8 * genes.shape[1] + 2 * self.stack[0].linear1.out_features)
 
     def encode(self, rows: np.ndarray, block: sp.csr_matrix) -> Ragged:
         """Ranked tokens and their counts."""
@@ -139,6 +139,10 @@ class ScConceptCells:
         """Embeddings (n, dimension) of length 1."""
         x = self.network.start(self.genes[tokens.long()], counts)
         return self.network(x, key_bias(length, tokens.shape[1]))
+
+    def pool(self, states: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """States (n, t, width) -> those of <cls> (n, width)."""
+        return states[:, 0]
 
 
 def gene_vectors(network: Network, learnable: torch.Tensor | None, pretrained: torch.Tensor | None) -> torch.Tensor:

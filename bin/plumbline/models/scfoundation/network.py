@@ -90,7 +90,8 @@ class ScFoundationCells:
 
     def __init__(self, network: Network, tokenizer: Tokenizer, pool: str, device: str) -> None:
         self.network, self.tokenizer, self.known = network.to(device), tokenizer, tokenizer.known
-        self.pool, self.max_length = pool, tokenizer.max_length
+        self.stack = network.encoder.layers
+        self.pooling, self.max_length = pool, tokenizer.max_length
         bins, width = network.token_emb.emb.weight.shape
         self.dimension = width * (4 if pool == "all" else 1)
         self.bytes_per_token = 4 * (16 * width + 3 * bins)
@@ -101,10 +102,12 @@ class ScFoundationCells:
 
     def forward(self, length: torch.Tensor, tokens: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Embeddings (n, dimension)."""
-        longest = tokens.shape[1]
-        x = self.network(tokens, values, key_bias(length, longest)).float()
-        padding = (torch.arange(longest, device=length.device) >= length[:, None])[..., None]
-        if self.pool == "max":
+        return self.pool(self.network(tokens, values, key_bias(length, tokens.shape[1])).float(), length)
+
+    def pool(self, x: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """States (n, t, width) -> (n, dimension)."""
+        padding = (torch.arange(x.shape[1], device=length.device) >= length[:, None])[..., None]
+        if self.pooling == "max":
             return x.masked_fill(padding, -torch.inf).amax(dim=1)
         genes, padding = x[:, DEPTH_TOKENS:], padding[:, DEPTH_TOKENS:]
         mean = genes.masked_fill(padding, 0.0).sum(dim=1) / (length - DEPTH_TOKENS)[:, None]

@@ -142,6 +142,7 @@ class ScGPTCells:
         self.tokenizer, self.known, self.fills = tokenizer, tokenizer.known, (pad, 0)
         self.genes, self.bins = (table.to(device) for table in model.tables())
         self.encoder = model.transformer_encoder.to(device)
+        self.stack = self.encoder.layers
         self.dimension, self.max_length = self.genes.shape[1], tokenizer.max_length
         inner = max(layer.linear1.out_features for layer in self.encoder.layers)
         self.bytes_per_token = 4 * (8 * self.dimension + 2 * inner)
@@ -153,5 +154,9 @@ class ScGPTCells:
     def forward(self, length: torch.Tensor, tokens: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
         """Embeddings (n, width) of length 1."""
         x = self.genes[tokens] + self.bins[bins]
-        cls = self.encoder(x, key_bias(length, tokens.shape[1]), queries=1)[:, 0]
-        return F.normalize(cls.float(), dim=1)
+        states = self.encoder(x, key_bias(length, tokens.shape[1]), queries=1)
+        return F.normalize(self.pool(states, length).float(), dim=1)
+
+    def pool(self, states: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """States (n, t, width) -> those of <cls> (n, width)."""
+        return states[:, 0]

@@ -110,7 +110,8 @@ class StateCells:
             self.genes = self.network.table(proteins.to(device))
         self.known, self.max_length = tokenizer.columns.known, tokenizer.rule.length + 1
         self.dimension = network.dataset_embedder.in_features + CODE * code
-        inner = network.transformer_encoder.layers[0].linear1.out_features
+        self.stack = network.transformer_encoder.layers
+        inner = self.stack[0].linear1.out_features
         self.bytes_per_token = 4 * (8 * self.genes.shape[1] + 2 * inner + 2 * HIDDEN)
 
     def encode(self, rows: np.ndarray, block: sp.csr_matrix) -> Ragged:
@@ -126,3 +127,7 @@ class StateCells:
         cell, dataset = self.network(self.start(tokens, values), key_bias(length, tokens.shape[1])).float().unbind(1)
         cell = F.normalize(cell, dim=1)
         return torch.cat([cell, self.network.dataset_embedder(dataset).float()], dim=1) if self.code else cell
+
+    def pool(self, states: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """States (n, t, width) -> those of <cls> (n, width)."""
+        return states[:, 0]

@@ -131,7 +131,8 @@ class TahoeCells:
         self.network, self.tokenizer, self.known = network.to(device), tokenizer, tokenizer.known
         self.fills = (pad_token, tokenizer.pad_value)
         self.max_length = min(tokenizer.max_length, len(tokenizer.columns) + 1)
-        layer = network.transformer_encoder.layers[0].up_proj
+        self.stack = network.transformer_encoder.layers
+        layer = self.stack[0].up_proj
         self.dimension = layer.in_features
         self.bytes_per_token = 4 * (8 * self.dimension + 2 * layer.out_features)
 
@@ -142,3 +143,7 @@ class TahoeCells:
     def forward(self, length: torch.Tensor, tokens: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Embeddings (n, width) of length 1."""
         return self.network(tokens, values, key_bias(length, tokens.shape[1]))
+
+    def pool(self, states: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """States (n, t, width) -> those of <cls> (n, width)."""
+        return states[:, 0]

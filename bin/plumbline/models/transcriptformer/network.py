@@ -146,6 +146,7 @@ class TranscriptFormerCells:
             parts = [self.network.project(part.to(device)) for part in tokens.vectors.split(4096)]
             self.genes = torch.cat(parts)
         self.known, self.dimension = tokenizer.columns.known, config.width
+        self.stack = network.transformer_encoder["encoder_layers"]
         self.lead = int(tokenizer.assay is not None)
         self.fills, self.max_length = (tokens.pad, 0.0), config.context + self.lead
         self.bytes_per_token = 4 * (8 * config.width + 2 * config.inner + 3 * config.heads * BLOCK)
@@ -176,8 +177,13 @@ class TranscriptFormerCells:
             room = self.max_length - tokens.shape[1]
             tokens, counts = F.pad(tokens, (0, room), value=self.fills[0]), F.pad(counts, (0, room))
             length = torch.full_like(length, self.max_length)
-        states = self.states(length, tokens, counts).float()
-        place = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.pool(self.states(length, tokens, counts).float(), length)
+
+    def pool(self, states: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """States (n, t, width) -> (n, width), without an assay's."""
+        if self.pads:
+            length = torch.full_like(length, self.max_length)
+        place = torch.arange(states.shape[1], device=states.device)
         inside = (place >= self.lead) & (place < length[:, None])
         total = torch.einsum("ntd,nt->nd", states, inside.float())
         return total / (self.config.context if self.pooling == "context" else (length - self.lead)[:, None])

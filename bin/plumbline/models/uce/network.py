@@ -110,7 +110,8 @@ class UCE:
         self.stream = np.random.RandomState(seed) if sampling == "upstream" else None
         self.known = np.zeros(n_genes, dtype=bool)
         self.known[genome.columns] = True
-        layer = network.transformer_encoder.layers[0]
+        self.stack = network.transformer_encoder.layers
+        layer = self.stack[0]
         self.max_length = len(network.pos_encoder.pe)
         self.dimension = network.decoder[-1].out_features
         self.bytes_per_token = 4 * (8 * layer.linear2.out_features + 2 * layer.linear1.out_features)
@@ -161,6 +162,10 @@ class UCE:
         tokens, length = tokens.long(), tokens.shape[1]
         x = self.projected[tokens].add_(self.position[:length])
         return self.network(x, self.first[tokens].add_(self.first_position[:length]), bias)
+
+    def pool(self, states: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """States (n, t, width) -> those of <cls> (n, width)."""
+        return states[:, 0]
 
 
 def load_network(path: Path, variant: str) -> tuple[Network, torch.Tensor]:
@@ -221,8 +226,8 @@ def embed(counts: Counts, options: Options) -> Result:
         options = replace(options, device=pick_device(options.device), batch_size=options.batch_size or UPSTREAM_BATCH)
     make = partial(build, path=path, variant=variant, genome=genome, cell_id=counts.cell_id, n_genes=counts.shape[1])
     done = embed_cells(counts, options, partial(make, seed=options.seed, **how), rows)
-    values = np.full((len(counts.cell_id), done.values.shape[1]), np.nan, dtype=np.float32)
-    values[rows] = done.values
+    layers = {name: spread(part, rows, len(counts.cell_id)) for name, part in done.split().items()}
+    values = layers.pop("")
     about = {
         **done.extra,
         **names,
@@ -244,5 +249,13 @@ def embed(counts: Counts, options: Options) -> Result:
         genes_total=len(kept),
         counts_used=done.counts_used,
         unembedded=int(np.isnan(values[:, 0]).sum()),
+        layers=layers,
         extra=about,
     )
+
+
+def spread(values: np.ndarray, rows: np.ndarray, n_cells: int) -> np.ndarray:
+    """values (k, d) as the ``rows`` of (n_cells, d), the others NaN."""
+    out = np.full((n_cells, values.shape[1]), np.nan, dtype=np.float32)
+    out[rows] = values
+    return out
