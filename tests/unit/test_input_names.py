@@ -312,6 +312,17 @@ def test_combinations_joined_by_another_sign_are_said(run):
     assert said(facts, "2 perturbations look like combinations joined by another sign")
 
 
+@pytest.mark.parametrize("other", ["tp53", "TP53\u200b", "T P53", "\uff34P53"])
+def test_a_perturbation_in_two_spellings_is_said(run, other):
+    data = screen()
+    names = data.obs["gene"].astype(str).to_numpy()
+    data.obs["gene"] = np.where((names == "TP53") & (np.arange(len(names)) % 2 == 0), other, names)
+    facts, *_ = tables(run(data, min_counts=0))
+    assert said(
+        facts, f"1 perturbations occur in two spellings, which count as two (such as {'TP53'!a} and {other!a})"
+    ) or said(facts, f"such as {other!a} and {'TP53'!a})")
+
+
 def test_another_spelling_of_the_control_label_is_said(run):
     data = screen()
     data.obs["gene"] = data.obs["gene"].astype(str).replace({"KRAS": "Non_Targeting", "EGFR": "ctrl"})

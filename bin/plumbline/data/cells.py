@@ -1,6 +1,7 @@
 """The cells of an input in one vocabulary: perturbation, control flag, batch; what is missing is counted."""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -67,7 +68,7 @@ def harmonise_cells(source: CountsFile, dataset: Dataset) -> CellTable:
         usable=usable,
         guide=guide,
         missing=missing,
-        notes=notes + _hints(others, controls, dataset, is_gene),
+        notes=notes + _hints(others, controls, dataset, is_gene) + _spelt_alike(others.index.tolist()),
         unknown=np.array([label for label in others.index if not all(map(is_gene, split_genes(label)))], dtype=str),
     )
 
@@ -158,6 +159,19 @@ def _one_name_each(
         notes.append(f"{len(otherwise)} perturbations look like combinations joined by another sign than + (such as "
                      f"'{otherwise[0]}') and are taken for single genes. Write them as A+B.")  # fmt: skip
     return np.array([names.get(label, label) for label in labels.tolist()], dtype=str)[codes], notes
+
+
+def _spelt_alike(labels: list[str]) -> list[str]:
+    """Perturbations that differ in case, blanks or invisible signs alone: probably one, split in two by its spelling."""
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        plain = re.sub(r"[\s\u200b-\u200d\u2060\ufeff]", "", unicodedata.normalize("NFKC", label)).casefold()
+        groups.setdefault(plain, []).append(label)
+    twice = [group for group in groups.values() if len(group) > 1]
+    if not twice:
+        return []
+    listed = " and ".join(map(ascii, twice[0][:3]))
+    return [f"{len(twice)} perturbations occur in two spellings, which count as two (such as {listed}). Write each in one way."]
 
 
 def _hints(sizes: pd.Series, controls: list[str], dataset: Dataset, is_gene: Callable[[str], bool]) -> list[str]:
