@@ -72,10 +72,11 @@ def evaluate(subject: Subject, task: Task, splits: list[Split], protocols: list[
 
 def _draws_again(subject: Subject, task: Task) -> bool:
     """Whether it is a floor of a size and a task for which one draw of noise does not tell the level of chance."""
+    if not subject.chance or task.describes or len(subject.rows) > FLOOR_CELLS:
+        return False
     metric = task.metric(task.main(subject.screen.facts))
-    known = math.isfinite(metric.chance) or metric.noise_scores_best or task.describes
-    small = subject.screen.facts["n_perturbations"] <= FLOOR_PERTURBATIONS and len(subject.rows) <= FLOOR_CELLS
-    return subject.chance and not known and small
+    known = math.isfinite(metric.chance) or metric.noise_scores_best
+    return not known and subject.screen.facts["n_perturbations"] <= FLOOR_PERTURBATIONS
 
 
 def _mean_of_draws(subject: Subject, task: Task, splits: list[Split]) -> list[Row]:
