@@ -5,12 +5,11 @@
 // PREPARE a data set -> EMBED it with every model -> EVALUATE every embedding on every task -> SUMMARISE -> REPORT
 //
 
-include { ABOUT_RUN } from './subworkflows/local/utils_report/main'
+include { ABOUT_RUN ; reportConfigs ; reportLogo } from './subworkflows/local/utils_report/main'
 include { EMBED } from './subworkflows/local/embed/main'
 include { ESTIMATE } from './modules/local/estimate/main'
-include { EVALUATE } from './modules/local/evaluate/main'
-include { EVALUATE as EVALUATE_GPU } from './modules/local/evaluate/main'
-include { EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
+include { EVALUATE } from './subworkflows/local/evaluate/main'
+include { CROSS_CONTEXT ; EMBEDDING_EXPERIMENTS ; EXPERIMENTS ; experimentNames ; experimentRequests ; joinedRequests } from './subworkflows/local/experiments/main'
 include { FETCH } from './modules/local/fetch/main'
 include { MAP } from './modules/local/map/main'
 include { MULTIQC } from './modules/nf-core/multiqc/main'
@@ -18,8 +17,9 @@ include { PLAN } from './modules/local/plan/main'
 include { PREPARE } from './modules/local/prepare/main'
 include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
+include { announce } from './subworkflows/local/utils_completion/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isMapped ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isCompared ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
 include { paramsHelp } from './subworkflows/local/utils_schema/main'
 
@@ -50,7 +50,7 @@ workflow PLUMBLINE {
 
     // [ 'kang', counts.h5ad, tables ]
     ch_given_data = PREPARE.out.prepared.map { meta, counts, tables -> [meta.id, counts, tables] }
-    EXPERIMENTS(experiments, ch_given_data, opts.seeds, assets.resolve('catalogue.csv'))
+    EXPERIMENTS(experiments, requests, ch_given_data, opts, assets.resolve('catalogue.csv'))
     ch_prepared = ch_given_data.mix(EXPERIMENTS.out.prepared)
 
     def records = tasks.flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
@@ -81,25 +81,18 @@ workflow PLUMBLINE {
         .combine(ch_prepared, by: 0)
         .combine(ch_plans, by: 0)
         .flatMap { _id, meta, embedding, provenance, about, counts, tables, plan ->
-            tasksFor(uses[meta.id], tasks)
-                .findAll { task -> !plan.not_applicable[task] }
-                .collectMany { task ->
-                    evaluateMetas(meta, task, digests[task], uses[meta.id], opts, tasks.flags[task], about.n_dimensions).collect { evaluation ->
-                        [evaluation, embedding, provenance, tables, tasks.flags[task].needs_counts ? counts : []]
-                    }
-                }
+            def wanted = tasksFor(uses[meta.id], tasks).findAll { task -> !plan.not_applicable[task] }
+            evaluateMetas(meta + [n_dimensions: about.n_dimensions], wanted, digests, uses[meta.id], opts, tasks.flags).collect { evaluation ->
+                [evaluation, embedding, provenance, tables, counts]
+            }
         }
-    // aliased by where it runs, as EMBED is
-    ch_by_device = ch_evaluations.branch { meta, _embedding, _provenance, _tables, _counts ->
-        gpu: tasks.flags[meta.task].uses_device
-        cpu: true
-    }
-    EVALUATE(ch_by_device.cpu)
-    EVALUATE_GPU(ch_by_device.gpu)
-    ch_scores = EVALUATE.out.scores.mix(EVALUATE_GPU.out.scores)
+    EVALUATE(ch_evaluations)
+    ch_compared = EMBED.out.embeddings.filter { meta, _embedding, _provenance -> isCompared(meta, uses[meta.id], opts) }
+    EMBEDDING_EXPERIMENTS(experiments, tasks.experiments, ch_compared, ch_prepared, ch_plans, opts)
+    CROSS_CONTEXT(experiments, ch_compared, ch_given_data, opts)
 
     // known when all tasks have ended
-    ch_expected = ch_scores
+    ch_expected = EVALUATE.out.scores
         .toList()
         .map { _scores -> 'ended' }
         .combine(ch_plans.toList().map { plans -> [plans.collectEntries()] })
@@ -108,8 +101,8 @@ workflow PLUMBLINE {
 
     SUMMARISE(
         [baseline: opts.baseline, experiments: experiments, n_boot: opts.n_boot, n_draws: opts.n_draws, decoder_budget: opts.decoder_budget, exact: opts.exact, seed: words(opts.seeds)[0], code: codeDigest(['summarise_scores.py'] + records)],
-        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
-        ch_scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
+        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
+        EVALUATE.out.scores.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         EMBED.out.embeddings.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[2] } },
         ch_prepared.toSortedList { a, b -> a[0] <=> b[0] }.map { rows -> rows.collect { row -> row[2] } },
         PLAN.out.plan.toSortedList { a, b -> a[0].id <=> b[0].id }.map { rows -> rows.collect { row -> row[1] } },
@@ -120,8 +113,8 @@ workflow PLUMBLINE {
 
     // [ [id: 'kang', code: 'ab12..'], [ pca.npz, scvi.npz ], [ pca.json, scvi.json ], tables ]
     def map_code = codeDigest(['map_cells.py'])
-    ch_mapped = EMBED.out.embeddings
-        .filter { meta, _embedding, _provenance -> isMapped(meta, uses[meta.id], opts) }
+    ch_mapped = ch_compared
+        .filter { !opts.skip_maps }
         .toSortedList { a, b -> a[0].id <=> b[0].id }
         .flatMap { rows -> rows.groupBy { row -> row[0].dataset }.collect { id, part -> [id, part.collect { row -> row[1] }, part.collect { row -> row[2] }] } }
         .combine(ch_prepared, by: 0)
@@ -130,14 +123,14 @@ workflow PLUMBLINE {
     REPORT(
         [code: codeDigest(['report_scores.py'] + records)],
         SUMMARISE.out.summary,
-        EXPERIMENTS.out.files.toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
+        EXPERIMENTS.out.files.mix(EMBEDDING_EXPERIMENTS.out.files, CROSS_CONTEXT.out.files).toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
         MAP.out.tables.flatten().toSortedList { a, b -> a.name <=> b.name }.ifEmpty([]),
         assets.resolve('catalogue.csv'),
     )
 
     ABOUT_RUN(opts)
     MULTIQC(
-        REPORT.out.sections.mix(ABOUT_RUN.out.sections).flatten().toSortedList { a, b -> a.name <=> b.name }.map { sections -> [[id: 'plumbline'], sections] }.combine(REPORT.out.order).map { meta, sections, order -> [meta, sections, [assets.resolve('multiqc_config.yml'), order], assets.resolve('logo.svg'), [], []] }
+        REPORT.out.sections.mix(ABOUT_RUN.out.sections).flatten().toSortedList { a, b -> a.name <=> b.name }.map { sections -> [[id: 'plumbline'], sections] }.combine(REPORT.out.order).combine(ABOUT_RUN.out.title).map { meta, sections, order, title -> [meta, sections, reportConfigs(opts, order, title), reportLogo(opts), [], []] }
     )
 
     emit:
@@ -152,6 +145,9 @@ workflow {
         exit(0)
     }
     def opts = checkedParameters(params, args)
+    // [report: path, summary: path], as soon as they are there
+    def made = [:]
+    workflow.onComplete { announce(opts, made) }
     def prepare_code = codeDigest(['prepare_dataset.py'])
     def datasets = selectedDatasets(opts).collect { meta, path, cell_table -> [meta + [code: prepare_code], path, cell_table] }
     def ids = datasets.collect { dataset -> dataset[0].id }
@@ -162,7 +158,7 @@ workflow {
     def wanted = embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts)
     checkNames(ids, models, wanted, experiments)
     def requests = joinedRequests(wanted)
-    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks))
+    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks, opts))
     ESTIMATE(
         [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'])],
         channel.of(plan).collectFile(name: 'plan.json'),
@@ -175,5 +171,7 @@ workflow {
     if (!opts.estimate_only) {
         PLUMBLINE(datasets, requests, experiments, tasks, opts)
         PLUMBLINE.out.text.view { text -> text.text }
+        PLUMBLINE.out.text.subscribe { text -> made.summary = text }
+        PLUMBLINE.out.report.subscribe { _meta, report -> made.report = report }
     }
 }

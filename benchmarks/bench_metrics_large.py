@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 from plumbline.metrics import probe
 from plumbline.metrics.control_auroc import Cells, control_auroc
 from plumbline.metrics.lisi import lisi
-from plumbline.metrics.neighbours import QUERIES
 from plumbline.metrics.probe import knn_ranks
 from plumbline.metrics.probe_budget import fit, plan
+from plumbline.scoring.sampling import QUERIES
 
 PART = 2_000  # test cells that a search is measured on
 

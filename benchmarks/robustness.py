@@ -21,16 +21,15 @@ from plumbline.counts import hdf5
 
 hdf5.LIMIT = 2  # seconds until a file that HDF5 does not get through is given up (45 in a run): it only saves time here
 
-from mutated import FORMATS, MODELS, OUTCOMES, Case, checkpoints, made, mutations, outcome
+from mutated import FORMATS, MODELS, OUTCOMES, Case, checkpoints, made, outcomes
 
 
 def tried(cases: Iterable[Case], n: int, seed: int) -> Counter:
     """How many of ``n`` mutations, shared among the files of ``cases``, end in which outcome."""
     found, cases = Counter(), list(cases)
     for number, case in enumerate(cases):
-        expected = case.read()
-        for _ in mutations(case, n // len(cases) + (number < n % len(cases)), seed + number):
-            found[outcome(case, expected)] += 1
+        share = n // len(cases) + (number < n % len(cases))
+        found += outcomes(case, range(share), seed + number)
     return found
 
 

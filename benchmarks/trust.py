@@ -20,20 +20,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 
 from plumbline import tasks
 from plumbline.data.simulate import choose_complexes
 from plumbline.data.splits import make_split
-from plumbline.genes.relationships import complexes, known_pairs
+from plumbline.genes.relationships import known_pairs
 from plumbline.scoring.evaluation import evaluate
+from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.screen import Screen, Subject
 from plumbline.summary.contest import Contest
 from plumbline.tasks import recall
 
 SEEDS = (42, 43)
-TASKS = ("magnitude", "consistency", "recall", "separability", "batch_effect")
+TASKS = ("magnitude", "consistency", "recall", "retrieval", "separability", "batch_effect", "map")
 N_BOOT = 400
 GOALS = (("different", (3, 7)), ("coverage", (93, 97)))
 ADVANTAGES = (0.05, 0.10, 0.20)
@@ -71,9 +73,12 @@ What this says, and what it does not:
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """A kind of screen. cells: per perturbation, on average; spread: sd of their logarithm. unbalanced: sd of the logarithm of
-    a batch's size. effect: length of a mean effect, in sd of a cell's noise; shared: the part of its variance that a
-    complex has in common. shift: sd of a batch's shift; twist: sd of what a batch adds to an effect, relative to it."""
+    """A kind of screen.
+
+    cells: per perturbation, on average; spread: sd of their logarithm. unbalanced: sd of the logarithm of a batch's size, the
+    same sizes in every repeat. effect: length of a mean effect, in sd of a cell's noise; shared: the part of its variance
+    that a complex has in common. shift: sd of a batch's shift; twist: sd of what a batch adds to an effect, relative to it.
+    """
 
     n_perturbations: int = 40
     cells: int = 15
@@ -98,13 +103,6 @@ DESIGNS = {
     "no effect": Design(effect=0.0),
     "batches": Design(n_batches=40, n_controls=400, cells=20),
 }
-
-
-@cache
-def complexes_of_perturbed(n: int) -> dict[str, list[str]]:
-    """The complexes with enough perturbed members to be scored."""
-    genes = set(perturbed_genes(n)[0])
-    return {name: members for name, members in complexes().items() if len(genes & set(members)) >= recall.MIN_MEMBERS}
 
 
 def simulate(design: Design, seed: int, advantages: tuple[float, ...] = ()) -> tuple[Screen, dict[str, np.ndarray]]:
@@ -143,7 +141,7 @@ def _cells(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     """Perturbation (n,), -1 for controls, and batch (n,) of every cell."""
     size = design.cells * np.exp(rng.normal(0, design.spread, design.n_perturbations) - design.spread**2 / 2)
     code = np.repeat(np.arange(-1, design.n_perturbations), [design.n_controls, *np.maximum(4, np.round(size)).astype(int)])
-    share = np.exp(rng.normal(0, design.unbalanced, design.n_batches))
+    share = np.exp(design.unbalanced * ndtri((np.arange(design.n_batches) + 0.5) / design.n_batches))
     return code, rng.choice(design.n_batches, len(code), p=share / share.sum())
 
 
@@ -156,43 +154,47 @@ def _screen(design: Design, perturbation: np.ndarray, is_control: np.ndarray, ba
 
 
 def score(
-    screen: Screen, z: dict[str, np.ndarray], names: tuple[str, ...] = TASKS, n_draws: int = 199, seeds: tuple[int, ...] = SEEDS
+    screen: Screen,
+    z: dict[str, np.ndarray],
+    names: tuple[str, ...] = TASKS,
+    n_draws: int = 199,
+    seeds: tuple[int, ...] = SEEDS,
+    protocol: str = "corrected",
 ) -> dict:
-    """embedding -> metric -> seed -> Score, under the protocol `corrected` with its chosen post-processing."""
+    """embedding -> metric -> seed -> Score, under a protocol with its chosen post-processing."""
     splits = [make_split(screen.perturbation, screen.is_control, screen.batch, seed, "batch") for seed in seeds]
     found: dict = {name: {} for name in z}
     with only_pairs_of_perturbed(screen.facts["n_perturbations"]):
         for name, values in z.items():
             subject = Subject.of_embedded(values, screen, n_draws=n_draws)
             for task in map(tasks.load, names):
-                for row in evaluate(subject, task, splits, ["corrected"]):
-                    if row.postprocess == "selected" and row.score.items is not None:
+                for row in evaluate(subject, task, splits, [protocol]):
+                    if row.postprocess == CHOSEN[protocol] and row.score.items is not None:
                         found[name].setdefault(row.score.metric, {})[row.seed] = row.score
     return found
 
 
 @contextmanager
 def only_pairs_of_perturbed(n: int) -> Iterator[None]:
-    """The task recall reads no pair without a perturbed gene, within the block: its tables are large."""
-    before = recall.known_pairs, recall.complexes
-    recall.known_pairs, recall.complexes = partial(pairs_of_perturbed, n=n), partial(complexes_of_perturbed, n=n)
+    """The task recall reads no pair without a perturbed gene, within the block: the tables are large."""
+    before, recall.known_pairs = recall.known_pairs, partial(pairs_of_perturbed, n=n)
     try:
         yield
     finally:
-        recall.known_pairs, recall.complexes = before
+        recall.known_pairs = before
 
 
 def run(path: Path, repeats: int, advantages: tuple[float, ...], seconds: float) -> None:
-    """Append repeats to ``path``, DESIGN.TASK.WHAT.pickle, until there are so many, or the seconds have passed."""
+    """Append repeats to ``path``, DESIGN.TASK.PROTOCOL.WHAT.pickle, until there are so many, or the seconds have passed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    (design, task), start = path.name.split(".")[:2], time.monotonic()
+    (design, task, protocol), start = path.name.split(".")[:3], time.monotonic()
     done = sum(1 for _ in read(path))
     with path.open("ab") as file:
         for repeat in range(done, repeats):
             if time.monotonic() - start > seconds:
                 break
             screen, z = simulate(DESIGNS[design], 1000 + repeat, advantages)
-            pickle.dump(score(screen, z, (task,)), file)
+            pickle.dump(score(screen, z, (task,), protocol=protocol), file)
             file.flush()
 
 
@@ -254,22 +256,30 @@ def error(share: float, n: int) -> float:
 
 
 def table(results: Path) -> str:
-    """Both tables in Markdown. An asterisk: more than two standard errors outside of the goal."""
-    head = ["metric", "design", "repeats", "units", "mean score", "called different, %", "interval holds, %"]
+    """All tables in Markdown. An asterisk: more than two standard errors outside of the goal."""
     paths = [path for path in sorted(results.glob("*.run.pickle")) if path.stat().st_size]
     used = {path.name.split(".")[0] for path in paths}
-    lines = [*(f"| {name} | {described(design)} |" for name, design in DESIGNS.items() if name in used), ""]
-    lines, found = [*lines, f"| {' | '.join(head)} |", "|---" * len(head) + "|"], []
+    lines = [f"| {name} | {described(design)} |" for name, design in DESIGNS.items() if name in used]
+    for protocol in CHOSEN:
+        lines += ["", *level_lines(protocol, [path for path in paths if path.name.split(".")[2] == protocol])]
+    for path in sorted(results.glob("*.power.pickle")):
+        lines += ["", *power_lines(path)] if path.stat().st_size else []
+    return HEAD + "\n".join(lines)
+
+
+def level_lines(protocol: str, paths: list[Path]) -> list[str]:
+    """The table of levels of one protocol."""
+    head = ["metric", "design", "repeats", "units", "mean score", "called different, %", "interval holds, %"]
+    found = []
     for path in paths:
         rows, design = levels(path), path.name.split(".")[0]
         found += [(metric, design, level(part)) for metric, part in rows.groupby("metric")]
     order, designs = list(tasks.metrics()), list(DESIGNS)
+    lines = [f"Protocol `{protocol}`:", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"] if found else []
     for metric, design, row in sorted(found, key=lambda one: (order.index(one[0]), designs.index(one[1]))):
         shares = " | ".join(with_error(row[name], row["repeats"], goal) for name, goal in GOALS)
         lines.append(f"| `{metric}` | {design} | {row['repeats']} | {row['units']:.0f} | {row['mean']:.3g} | {shares} |")
-    for path in sorted(results.glob("*.power.pickle")):
-        lines += ["", *power_lines(path)] if path.stat().st_size else []
-    return HEAD + "\n".join(lines)
+    return lines
 
 
 def described(design: Design) -> str:
@@ -312,6 +322,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--designs", default=",".join(DESIGNS))
     parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--protocol", choices=sorted(CHOSEN), default="corrected")
     parser.add_argument("--repeats", type=int, default=400)
     parser.add_argument("--seconds", type=float, default=np.inf, help="stop after so long; the next run goes on")
     arguments = parser.parse_args()
@@ -321,7 +332,7 @@ def main() -> None:
     advantages, start = ADVANTAGES if arguments.verb == "power" else (), time.monotonic()
     for design in arguments.designs.split(","):
         for task in arguments.tasks.split(","):
-            path = arguments.results / f"{design}.{task}.{arguments.verb}.pickle"
+            path = arguments.results / f"{design}.{task}.{arguments.protocol}.{arguments.verb}.pickle"
             run(path, arguments.repeats, advantages, arguments.seconds - (time.monotonic() - start))
 
 

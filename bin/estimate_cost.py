@@ -38,20 +38,25 @@ def read_costs(path: Path):
 
 
 def wall_seconds(found, cpus: int) -> float:
-    """Least time of the run: all processors busy, and no task shorter than it is alone."""
-    chain = [part["seconds"].div(part["n_tasks"]).max() for _, part in found.groupby("step")]
-    return max(found["cpu_seconds"].sum() / cpus, sum(chain))
+    """Least time of the run: all processors busy, and no process shorter than it is alone."""
+    process = found["process"].where(found["process"] != "", found.index.astype(str))  # tasks of one come one after another
+    each = found["seconds"].div(found["n_tasks"]).groupby([found["step"], process]).sum()
+    return max(found["cpu_seconds"].sum() / cpus, each.groupby(level=0).max().sum())
 
 
 def text_of(found, unknown: list[str], cpus: int) -> str:
     """The estimate in words."""
-    by_step = found.groupby("step")[["n_tasks", "cpu_seconds"]].sum()
+    # a process of EVALUATE scores one task or several: START counts the processes
+    processes = found.assign(n_tasks=found["n_tasks"].where(found["step"] != "EVALUATE", 0)).replace(
+        {"step": {"START": "EVALUATE"}}
+    )
+    by_step = processes.groupby("step")[["n_tasks", "cpu_seconds"]].sum()
     lines = [
         f"{row.n_tasks:>6} x {row.Index:<9}{duration(row.cpu_seconds):>9} of processor time" for row in by_step.itertuples()
     ]
     total, peak = found["cpu_seconds"].sum(), found["peak_memory_bytes"].max()
     wall = duration(wall_seconds(found, cpus))
-    head = f"Estimate: {found['n_tasks'].sum()} tasks, {duration(total)} of processor time, about {wall}"
+    head = f"Estimate: {by_step['n_tasks'].sum()} tasks, {duration(total)} of processor time, about {wall}"
     slowest = found.sort_values("cpu_seconds", ascending=False).head(3).to_dict("records")
     parts = ", ".join(f"{row['name']} on {row['dataset']} {duration(row['cpu_seconds'])}" for row in slowest)
     lines.append(f"Largest parts: {parts}. Largest memory of a task: {peak / 1e9:.1f} GB.")

@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / "containers"))
+
+from without_cuda import OF_CUDA  # noqa: E402
+
 # packages that import under another name
 MODULES = {"faiss-cpu": "faiss", "pyyaml": "yaml", "scikit-learn": "sklearn", "scvi-tools": "scvi", "umap-learn": "umap"}
 
@@ -19,6 +23,10 @@ def main(name: str) -> None:
     pins = re.findall(
         r"^([\w.-]+)==([^\s;]+)(?: --hash\S*)? *\\?$", (REPO / f"containers/{name}/requirements.txt").read_text(), re.M
     )
+    if (_version("torch") or "").endswith("+cpu"):  # the image for CPUs
+        pins = [(package, version) for package, version in pins if not OF_CUDA.match(f"{package}==")] + [
+            (package, f"{version}+cpu") for package, version in pins if package == "torch"
+        ]
     wrong = [f"{package} is not {version}" for package, version in pins if _version(package) != version]
     _check(f"{len(pins)} pinned packages", not wrong, "; ".join(wrong))
     modules = sorted(

@@ -13,7 +13,7 @@ from launcher.home import say
 STAGES = {
     "data": ("FETCH", "PREPARE", "PREPARE_HELD_OUT", "HOLD_OUT"),
     "embedding": ("EMBED_CPU", "EMBED_GPU"),
-    "scoring": ("EVALUATE", "EVALUATE_GPU"),
+    "scoring": ("EVALUATE_TOGETHER", "EVALUATE_CPU", "EVALUATE_GPU"),
     "report": ("MAP", "SUMMARISE", "REPORT", "MULTIQC"),
 }
 STEPS = {"PREPARE": "data", "EMBED": "embedding", "EVALUATE": "scoring"}  # of the estimate

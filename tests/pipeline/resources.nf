@@ -16,10 +16,13 @@ workflow {
         mtx: prepareMemory(file(params.tar)),
         gpu: embedMemory([device: 'gpu'], file(params.h5ad)),
     ]
-    def meta = [id: 'd.random', dataset: 'd', seeds: '42,43', n_cells: params.n_cells]
-    def opts = [protocols: 'paper,corrected', n_draws: 9, n_boot: 9]
+    def meta = [id: 'd.random', dataset: 'd', seeds: '42,43', n_cells: params.n_cells, n_dimensions: 64]
+    def opts = [protocols: 'paper,corrected', n_draws: 9, n_boot: 9, max_together: 10]
     [true, false].each { split ->
-        evaluateMetas(meta, 'recall', 'ab12', [[experiment: '']], opts, [uses_split: split], 64).each { one -> println("EVALUATE ${split ? 'split' : 'all'} ${one.id} ${one.seeds} ${one.protocols}") }
+        evaluateMetas(meta, ['recall'], [recall: 'ab12'], [[experiment: '']], opts, [recall: [uses_split: split]]).each { one -> println("EVALUATE ${split ? 'split' : 'all'} ${one.id} ${one.seeds} ${one.protocols}") }
+    }
+    [10, 0].each { most ->
+        evaluateMetas(meta + [n_cells: 1000], ['recall', 'map'], [recall: 'ab12', map: 'cd34'], [[experiment: '']], opts + [max_together: most], [recall: [:], map: [:]]).each { one -> println("SMALL ${most} ${one.id} ${one.seeds} ${one.protocols} ${one.tasks.collect { part -> "${part.id}:${part.code}" }.join(' ')}") }
     }
     shown.each { name, value -> println("${name}=${name.startsWith('minutes') ? value.toMinutes() : value.toMega()}") }
 }

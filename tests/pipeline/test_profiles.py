@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,7 @@ echo "Submitted batch job $RANDOM"
 
 
 def test_every_process_has_an_image_that_we_build(tiny_sheet, tmp_path):
-    command = [os.environ["PLUMBLINE_NEXTFLOW"], "inspect", ROOT, "-profile", "docker", "--input", tiny_sheet]
-    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    images = {entry["name"]: entry["container"] for entry in json.loads(shown[shown.index("{") :])["processes"]}
+    images = images_of(tmp_path, tiny_sheet, "-profile", "docker")
     # EMBED_MODEL takes its image from the row of the model
     of_models = {f"ghcr.io/plumbline/plumbline-{row['env']}:{__version__}" for row in read_rows()}
     names = {path.parent.name for path in ROOT.glob("containers/*/requirements.in")}
@@ -38,7 +37,29 @@ def test_every_process_has_an_image_that_we_build(tiny_sheet, tmp_path):
     assert set(images.values()) | of_models == set(built)
     sources = [path.read_text() for path in ROOT.glob("modules/**/main.nf")]
     processes = {process for text in sources for process in re.findall(r"^process (\w+)", text, re.M)}
-    assert {name.split(":")[-1] for name in images} == processes
+    assert set(images) == processes
+
+
+def images_of(folder: Path, sheet: Path, *options: object) -> dict[str, str]:
+    """Process -> image, as Nextflow resolves them."""
+    command = [os.environ["PLUMBLINE_NEXTFLOW"], "inspect", ROOT, "--input", sheet, *options]
+    shown = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, check=True).stdout
+    return {entry["name"].split(":")[-1]: entry["container"] for entry in json.loads(shown[shown.index("{") :])["processes"]}
+
+
+def test_images_for_cpus_and_images_by_digest(tiny_sheet, tmp_path):
+    cpu = images_of(tmp_path, tiny_sheet, "-profile", "docker,cpu")
+    assert cpu.pop("MULTIQC") == f"ghcr.io/plumbline/plumbline-multiqc:{__version__}"
+    assert set(cpu.values()) == {f"ghcr.io/plumbline/plumbline-cpu-base:{__version__}"}
+    (tmp_path / "digests.txt").write_text(
+        "".join(f"{name} lab/{name}@sha256:{'0' * 64}\n" for name in ("base", "scvi", "multiqc"))
+    )
+    command = [sys.executable, ROOT / "containers/digests.py", tmp_path / "digests.txt"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (tmp_path / "digests.config").write_text(made)
+    pinned = images_of(tmp_path, tiny_sheet, "-profile", "docker", "-c", tmp_path / "digests.config")
+    assert pinned.pop("MULTIQC").startswith("lab/multiqc@sha256")
+    assert {image.partition("@")[0] for image in pinned.values()} == {"lab/base"}
 
 
 def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch, *more: str) -> dict[str, str]:
@@ -65,6 +86,8 @@ def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch,
         "recall,batch_effect",
         "--seeds",
         "42",
+        "--max_together",
+        "0",
     ]
     run: Run = plumb_run(folder, "--input", sheet, *words, *more, "-stub-run")
     assert run.code == 0, run.output

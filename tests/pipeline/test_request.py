@@ -3,18 +3,23 @@
 import codecs
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
+import h5py
 import pytest
+import yaml
 
 from .conftest import ROOT, SHEET_COLUMNS
 
 pytestmark = pytest.mark.pipeline
 
+EXAMPLE = yaml.safe_load((ROOT / "assets/params.example.yml").read_text())
 # parameters -> what each message must hold, one message per tuple; no tuples: accepted
 PARAMETERS = [
     ({}, []),
+    (EXAMPLE | {"input": str(ROOT / EXAMPLE["input"])}, []),
     ({"n_boot": 20.5}, [("--n_boot: expected a whole number, got '20.5'",)]),
     ({"n_boot": "20.5"}, [("--n_boot: expected a whole number, got '20.5'",)]),
     ({"n_boot": "1e3"}, [("--n_boot: expected a whole number, got '1e3'",)]),
@@ -54,6 +59,8 @@ PARAMETERS = [
     ({"shares": "0"}, [("--shares: 0 is not a share",)]),
     ({"shares": "1.2.3"}, [("--shares: 1.2.3 is not a share",)]),
     ({"shares": "0.5,0.50"}, [("--shares: 0.5 is there twice",)]),
+    ({"damages": "thinned150"}, [("--damages: 'thinned150'", "such as thinned25,panel1000")]),
+    ({"damages": "thinned25,thinned25"}, [("--damages: thinned25 is there twice",)]),
     ({"shares": "half"}, [("--shares: 'half'", "such as 0.05,0.5")]),
     ({"model_settings": "pca:n_components=50,scvi_nb:max_epochs=3,pca:head=classify"}, []),
     ({"model_settings": "pca:"}, [("'pca:': expected model:setting=value",)]),
@@ -69,6 +76,40 @@ PARAMETERS = [
     ({"model_settings": "pca:input=$(touch x)"}, [("expected model:setting=value",)]),
     ({"model_settings": "pca:n_components=5,pca:n_components=6"}, [("--model_settings: pca:n_components is there twice",)]),
     ({"slurm_queue": "gpu; touch x"}, [("--slurm_queue: 'gpu; touch x'",)]),
+    (
+        {
+            "email": "jane.doe+runs@mail.example-lab.science",
+            "email_on_fail": "a@b.org",
+            "hook_url": "https://hooks.slack.com/services/T0/B-1/x_y",
+        },
+        [],
+    ),
+    ({"email": "jane.doe"}, [("--email: 'jane.doe': expected one address",)]),
+    ({"email": "a@b.org,c@d.org"}, [("--email: 'a@b.org,c@d.org'",)]),
+    ({"email": "-oQ/tmp@b.org"}, [("--email",)]),
+    ({"email": "a@b.org -X/tmp/log"}, [("--email",)]),
+    ({"email": "a@b.org\nBcc: all@b.org"}, [("--email: holds a line break",)]),
+    ({"email_on_fail": "$(id)@b.org"}, [("--email_on_fail",)]),
+    ({"email": True}, [("--email: expected text, got 'true'",)]),
+    ({"plaintext_email": "maybe"}, [("--plaintext_email: expected true or false",)]),
+    ({"monochrome_logs": 1}, [("--monochrome_logs: expected true or false",)]),
+    ({"max_multiqc_email_size": "5 MB"}, []),
+    ({"max_multiqc_email_size": "large"}, [("--max_multiqc_email_size: 'large'", "such as 25.MB")]),
+    ({"hook_url": "hooks.slack.com/x"}, [("--hook_url", "begins with https://")]),
+    ({"hook_url": "https://h.org/x y"}, [("--hook_url",)]),
+    ({"multiqc_title": "x" * 201}, [("--multiqc_title: 201 characters",)]),
+    ({"multiqc_title": "a\nb"}, [("--multiqc_title: holds a line break",)]),
+    ({"multiqc_config": "/no/such.yml"}, [("--multiqc_config: '/no/such.yml' does not exist",)]),
+    ({"multiqc_config": "FOLDER/broken.yml"}, [("--multiqc_config", "cannot be read as YAML")]),
+    ({"multiqc_config": "FOLDER/list.yml"}, [("--multiqc_config", "not a map of settings")]),
+    ({"multiqc_logo": str(ROOT / "plumb")}, [("--multiqc_logo", "expected a .png")]),
+    ({"multiqc_logo": str(ROOT / "assets/logo.svg")}, []),
+    ({"multiqc_methods_description": "FOLDER/no_data.yml"}, [("--multiqc_methods_description: has no data",)]),
+    (
+        {"multiqc_methods_description": "FOLDER/dollar.yml"},
+        [("--multiqc_methods_description: cannot be filled in", "dollar sign")],
+    ),
+    ({"multiqc_methods_description": "FOLDER/list.yml"}, [("--multiqc_methods_description", "not a map")]),
     ({"n_bot": 100}, [("--n_bot: there is no such parameter", "'--n_boot'")]),
     ({"n-boot": 100}, [("--n-boot: there is no such parameter", "'--n_boot'")]),
     ({"input": None}, [("--input: required parameter is missing",)]),
@@ -79,6 +120,14 @@ PARAMETERS = [
     ({"outdir": str(ROOT / "plumb")}, [("--outdir", "is a file, expected a folder")]),
     ({"n_boot": 1.5, "seeds": "x", "tasks": "recal"}, [("--n_boot",), ("--seeds",), ("--tasks",)]),  # all at once
 ]
+
+# files that PARAMETERS name
+YAML = {
+    "broken.yml": "a: [\n",
+    "list.yml": "- a\n- b\n",
+    "no_data.yml": "section_name: nothing\n",
+    "dollar.yml": "data: costs $five\n",
+}
 
 ROW = "tiny,DATA,perturbation,non-targeting,batch,human,counts,0,crispri"
 SHEET = f"{SHEET_COLUMNS}\n{ROW}\n"
@@ -143,6 +192,19 @@ EMBEDDINGS = {
     "same.csv": ("dataset,name,path\ntiny,a,EMBEDDING\ntiny,a,EMBEDDING\n", [("line 2 (a) and line 3 (a)", "tiny, a")]),
 }
 
+# the key '*': file of entries of obsm -> the names and keys of the embeddings, or words of the message
+ENTRIES = {
+    "two.h5ad": (["X_mine", "X_pca"], ["mine.X_mine=X_mine", "mine.X_pca=X_pca"]),
+    "many.h5ad": ([f"X_{n}" for n in range(60)], [f"mine.X_{n}=X_{n}" for n in sorted(map(str, range(60)))]),
+    "accents.h5ad": (["X_ü", "X_a b"], ["mine.X_a_b=X_a b", "mine.X__=X_ü"]),
+    "quotes.h5ad": (["X'$(touch x)'"], r"quotes\.h5ad: entry .*a key without quotes"),
+    "long.h5ad": (["x" * 300], r"long\.h5ad: entry .*305 characters, at most 60"),
+    "none.h5ad": ([], r"none\.h5ad.*its obsm is empty"),
+    "text.h5ad": (None, r"text\.h5ad.*not an HDF5 file"),
+    "newer.h5ad": (["X_mine"], r"newer\.h5ad: its list cannot be read \(it is of a newer kind"),
+    "mine.npz": (None, "mine.npz.*not an HDF5 file"),
+}
+
 
 def wanted(dataset: str, variant: str, embedding_id: str) -> list:
     """A request as embedRequests makes them, as far as names go."""
@@ -177,6 +239,8 @@ def said(tmp_path_factory) -> dict[str, list[str]]:
         models = [{"variant": name, "only": "tiny"} for name in embeddings] + [{"variant": "pca"}]
         rows = [wanted(*request) for request in requests]
         cases[f"names {number}"] = {"ids": ids, "models": models, "requests": rows, "experiments": experiments}
+    for name, (entries, _) in ENTRIES.items():
+        cases[f"entries {name}"] = {"entries": str(with_entries(folder / name, entries))}
     (folder / "cases.json").write_text(json.dumps(list(cases.values())))
     command = [os.environ["PLUMBLINE_NEXTFLOW"], "run", ROOT / "tests/pipeline/schema", "--cases", folder / "cases.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
@@ -185,11 +249,31 @@ def said(tmp_path_factory) -> dict[str, list[str]]:
     return dict(zip(cases, answers, strict=True))
 
 
+def with_entries(path: Path, names: list[str] | None) -> Path:
+    """Write an HDF5 file as anndata does, or with None some text."""
+    if names is None:
+        path.write_text("some text\n" * 20)
+        return path
+    with h5py.File(path, "w", libver="latest" if path.stem == "newer" else None) as file:
+        for group in ("X", "layers", "obs", "obsm", "obsp", "uns", "var", "varm", "varp"):
+            file.create_group(group).attrs["encoding-type"] = "dict"
+        for name in names:
+            file["obsm"][name] = [[0.0]]
+    return path
+
+
 def with_sheet(folder: Path):
     """PARAMETERS, each with a sheet, which every run needs."""
     sheet = folder / "a sheet (1).csv"
     sheet.write_text("name\nkang_demo\n")
-    return [({"input": str(sheet)} | given, expected) for given, expected in PARAMETERS]
+    for name, text in YAML.items():
+        (folder / name).write_text(text)
+    filled = [({name: _in(folder, value) for name, value in given.items()}, expected) for given, expected in PARAMETERS]
+    return [({"input": str(sheet)} | given, expected) for given, expected in filled]
+
+
+def _in(folder: Path, value: object) -> object:
+    return value.replace("FOLDER", str(folder)) if isinstance(value, str) else value
 
 
 def write(path: Path, content: str | bytes, files: dict[str, Path]) -> Path:
@@ -222,6 +306,17 @@ def test_sheet_of_data_sets(said, name):
 @pytest.mark.parametrize("name", EMBEDDINGS)
 def test_sheet_of_embeddings(said, name):
     check(said[f"embeddings {name}"], EMBEDDINGS[name][1])
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_entries_of_obsm(said, name):
+    """Each is an embedding of its own name; what a name or an argument cannot hold is refused."""
+    expected = ENTRIES[name][1]
+    if isinstance(expected, str):
+        (message,) = said[f"entries {name}"]
+        assert re.search(expected, message), message
+    else:
+        assert said[f"entries {name}"] == expected
 
 
 @pytest.mark.parametrize("number", range(len(NAMES)))

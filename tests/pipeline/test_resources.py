@@ -37,6 +37,15 @@ def requested(shown) -> dict[str, int]:
     return {name: int(value) for name, _, value in (line.partition("=") for line in shown) if value}
 
 
+def test_tasks_of_a_small_embedding_share_a_process(shown):
+    """Up to --max_together (10) million values, here 1,000 cells x 64 dimensions x 2 seeds; each task has its own digest."""
+    assert {line for line in shown if line.startswith("SMALL")} == {
+        "SMALL 10 d.random 42,43 paper,corrected d.random.recall:ab12 d.random.map:cd34",
+        "SMALL 0 d.random.recall 42,43 paper,corrected d.random.recall:ab12",
+        "SMALL 0 d.random.map 42,43 paper,corrected d.random.map:cd34",
+    }
+
+
 def test_many_cells_are_scored_seed_by_seed(shown):
     """Without a split, `paper` has nothing that depends on the seed."""
     assert {line for line in shown if line.startswith("EVALUATE")} == {

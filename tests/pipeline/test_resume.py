@@ -48,9 +48,9 @@ def test_a_further_seed_repeats_nothing_of_the_seeds_before(first, tiny_sheet):
     status = done.tasks()
     kept = {name for name, how in status.items() if how == "CACHED"}
     assert {"PREPARE (tiny)", "EMBED:EMBED_CPU (tiny.pca.42)", "EMBED:EMBED_CPU (tiny.random)"} <= kept
-    assert {f"EVALUATE (tiny.pca.42.{task})" for task in ("consistency", "recall")} <= kept
+    assert "EVALUATE:EVALUATE_TOGETHER (tiny.pca.42)" in kept
     # few cells: all seeds of an embedding that is not refitted are one task
-    new = {f"EVALUATE ({name}.{task})" for name in ("tiny.pca.43", "tiny.random") for task in ("consistency", "recall")}
+    new = {f"EVALUATE:EVALUATE_TOGETHER ({name})" for name in ("tiny.pca.43", "tiny.random")}
     assert {name for name in status if name.startswith("EVALUATE")} - kept == new
 
 
@@ -70,7 +70,7 @@ def test_the_models_of_a_data_set_are_mapped_and_shown(first):
     [
         (
             "bin/plumbline/tasks/consistency.py",
-            ["EVALUATE (tiny.pca.42.consistency)", "EVALUATE (tiny.random.consistency)", "PLAN (tiny)"],
+            ["EVALUATE:EVALUATE_TOGETHER (tiny.pca.42)", "EVALUATE:EVALUATE_TOGETHER (tiny.random)", "PLAN (tiny)"],
         ),
         ("bin/plumbline/models/pca/pca.py", ["EMBED:EMBED_CPU (tiny.pca.42)"]),
         ("bin/plumbline/report/page.js", ["REPORT (1)"]),

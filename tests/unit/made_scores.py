@@ -22,7 +22,7 @@ TASKS = {
     "consistency": ("consistency_fdr_pct", ["consistency_pct", "consistency_fdr_pct"], "perturbation"),
     "magnitude": ("magnitude_fdr_pct", ["magnitude_pct", "magnitude_fdr_pct"], "perturbation"),
     "recall": ("recall_mean", ["recall_corum", "recall_stringdb", "recall_mean"], "pair"),
-    "reconstruction": ("si_effect", ["si_effect", "structural_integrity", "spearman", "mse"], "batch"),
+    "reconstruction": ("effect_pearson", ["effect_pearson", "structural_integrity", "spearman", "mse"], "batch"),
 }
 # variant -> (module, role, quality: what it adds to PCA's score, in standard errors of a unit's noise)
 MODELS = {
@@ -56,7 +56,8 @@ def _made_record(real: Task, main: str, metrics: list[str]) -> Task:
     some = tuple(replace(real.metric(name), uncalibrated="") for name in metrics)  # made units are independent
     # but for percentages, no metric has bounds: made scores lie where they may
     free = tuple(m if m.unit == "%" else replace(m, lowest=-np.inf, highest=np.inf) for m in some)
-    choose = (lambda facts: "auroc_control" if facts["n_perturbations"] < 3 else main) if real.choose_main else None
+    single = "auroc_control" if "auroc_control" in metrics else main
+    choose = (lambda facts: single if facts["n_perturbations"] < 3 else main) if real.choose_main else None
     return replace(real, main_metric=main, metrics=free, choose_main=choose)
 
 

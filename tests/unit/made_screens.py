@@ -63,4 +63,4 @@ def counts_view(
 
 def subject_of(view: View) -> Subject:
     """What a view is made from: its cells before any split."""
-    return Subject(**{name: getattr(view, name) for name in Subject.__dataclass_fields__})
+    return Subject(**{name: getattr(view, name) for name in Subject.__dataclass_fields__ if hasattr(view, name)})

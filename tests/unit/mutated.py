@@ -9,7 +9,8 @@ import signal
 import tempfile
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from made_input import screen
 from test_ingest import BARCODES, write_10x_h5, write_10x_mtx
 
 from plumbline.common.errors import NotApplicable, UserError
+from plumbline.counts import hdf5
 from plumbline.counts.reading import open_counts
 from plumbline.data.ingest import open_source
 from plumbline.embedding.contract import read_embedding, write_embedding
@@ -31,10 +33,14 @@ LIMIT = 60  # seconds until a file counts as one that hangs
 
 @dataclass(frozen=True)
 class Case:
-    """path: the file to mutate. read: reads it, returns bytes that any change of what was read would change."""
+    """path: the file to mutate. read: reads it, returns bytes that any change of what was read would change.
+
+    patience: seconds of processor time, far more than reading takes.
+    """
 
     path: Path
     read: Callable[[], bytes]
+    patience: float = 0.1
 
 
 def put(where: object, value: object) -> Callable[[np.ndarray], np.ndarray]:
@@ -55,51 +61,72 @@ MUTATIONS = {
 }
 
 
-def mutations(case: Case, n: int, seed: int) -> Iterator[tuple[str, int]]:
-    """Write ``n`` mutations of a case's file, one after another, kind by kind; the file is whole again at the end."""
-    whole, rng = np.frombuffer(case.path.read_bytes(), np.uint8), np.random.default_rng(seed)
+def mutated(whole: np.ndarray, number: int, seed: int) -> bytes:
+    """The ``number``th mutation of a file; the kinds take turns."""
+    kind = list(MUTATIONS)[number % len(MUTATIONS)]
+    return MUTATIONS[kind](whole, np.random.default_rng([seed, number])).tobytes()
+
+
+def outcomes(case: Case, numbers: range, seed: int, guarded: bool = False) -> Counter:
+    """What becomes of mutations of a case's file, which is whole again at the end: how often each of OUTCOMES.
+
+    Read in one process for all of them, as starting one takes longer than reading the file, and without the guard of
+    ``open_hdf5`` (a process per file, too). Where a file ends that process or keeps it busy, as damaged HDF5 can, the file is
+    read again with the guard, which must refuse it, and the next process goes on behind it. guarded: each with the guard.
+    """
+    whole, expected = np.frombuffer(case.path.read_bytes(), np.uint8), case.read()
+    found: Counter = Counter()
     try:
-        for number in range(n):
-            kind = list(MUTATIONS)[number % len(MUTATIONS)]
-            case.path.write_bytes(MUTATIONS[kind](whole, rng).tobytes())
-            yield kind, number
+        while numbers:
+            ended = [] if guarded else _read_unguarded(case, expected, whole, numbers, seed)
+            found.update(ended)
+            numbers = numbers[len(ended) :]
+            if numbers:
+                case.path.write_bytes(mutated(whole, numbers[0], seed))
+                found[_read_guarded(case, expected)] += 1
+                numbers = numbers[1:]
     finally:
         case.path.write_bytes(whole.tobytes())
+    return found
 
 
-def outcome(case: Case, expected: bytes) -> str:
-    """What becomes of the file as it now lies there: one of OUTCOMES. Read in a child, as files can crash libraries."""
+def _read_unguarded(case: Case, expected: bytes, whole: np.ndarray, numbers: range, seed: int) -> list[str]:
+    """Outcomes of the first ``numbers``: of all, or until one ends the process."""
+    result, written = os.pipe()
     child = os.fork()
-    if child == 0:
-        os._exit(OUTCOMES.index(outcome_here(case, expected)))
+    if not child:
+        hdf5._try = lambda path: None
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends a process in the middle of a library's loop
+        for number in numbers:
+            case.path.write_bytes(mutated(whole, number, seed))
+            signal.setitimer(signal.ITIMER_PROF, case.patience)
+            os.write(written, bytes([OUTCOMES.index(_outcome(case, expected))]))
+        os._exit(0)
+    os.close(written)
+    with open(result, "rb") as stream:
+        codes = stream.read()
+    os.waitpid(child, 0)
+    return [OUTCOMES[code] for code in codes]
+
+
+def _read_guarded(case: Case, expected: bytes) -> str:
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(LIMIT)
+        os._exit(OUTCOMES.index(_outcome(case, expected)))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return OUTCOMES[code] if code >= 0 else "crash"
+    return OUTCOMES[code] if code >= 0 else "hang" if -code == signal.SIGALRM else "crash"
 
 
-def outcome_here(case: Case, expected: bytes) -> str:
-    """The same within this process, ten times as fast: a crash ends it."""
-    before = signal.signal(signal.SIGALRM, _too_long)
-    signal.alarm(LIMIT)
+def _outcome(case: Case, expected: bytes) -> str:
     try:
         return "the same" if case.read() == expected else "different"
     except (UserError, NotApplicable):
         return "refused"
-    except TooLong:
-        return "hang"
     except BaseException:
         traceback.print_exc(limit=-4)
         return "traceback"
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-class TooLong(BaseException):
-    """A file kept its reader longer than LIMIT."""
-
-
-def _too_long(*_: object) -> None:
-    raise TooLong
 
 
 def digest(*parts: object) -> bytes:
@@ -156,8 +183,8 @@ def text_matrix(folder: Path) -> Case:
 
 
 def cell_table(folder: Path, name: str = "c.csv") -> Case:
-    """A table of cells beside a 10x h5."""
-    counts = write_10x_h5(folder / "x.h5", _counts(), 3)
+    """A table of cells beside a 10x folder."""
+    counts = write_10x_mtx(folder / "10x", _counts(), 2)
     table = pd.DataFrame({"cell": BARCODES, "guide": [f"g{n}" for n in range(30)]})
     table.to_parquet(folder / name) if name.endswith("parquet") else table.to_csv(folder / name, index=False)
     return Case(folder / name, _cells(lambda: open_source(counts, cells=folder / name), "guide"))
@@ -231,22 +258,23 @@ def checkpoints(model: str, folder: Path) -> list[Case]:
     def read() -> bytes:
         return digest(script.embed(counts, Options(**{**vars(options), **own})).values)
 
-    return [Case(path, read) for path in sorted(weights.rglob("*")) if path.is_file()]
+    return [Case(path, read, 1.0) for path in sorted(weights.rglob("*")) if path.is_file()]
 
 
 def prepared_screen(folder: Path) -> Path:
-    """A few cells of a few genes with both names, as PREPARE writes them."""
+    """One cell, as what is tried is the reading of checkpoints, of a few genes with both names, as PREPARE writes them."""
     from plumbline.counts.writing import CsrWriter
 
-    x = np.random.default_rng(0).poisson(1.0, (6, 30)).astype(np.float32)
+    x = np.random.default_rng(0).poisson(1.0, (1, 30)).astype(np.float32)
     with CsrWriter(folder / "prepared.h5ad", 30) as writer:
         writer.append(sp.csr_matrix(x))
         var = {"ensembl_id": [f"ENSG{7 * g:011d}" for g in range(30)], "symbol": [f"Gene{g}" for g in range(30)]}
-        writer.finish(np.array([f"c{n}" for n in range(6)]), {"batch": ["a"] * 6}, np.array([f"g{g}" for g in range(30)]), var)
+        writer.finish(np.array(["c0"]), {"batch": ["a"]}, np.array([f"g{g}" for g in range(30)]), var)
     return folder / "prepared.h5ad"
 
 
 def made(make: Callable[[Path], Case | list[Case]]) -> tuple[tempfile.TemporaryDirectory, Case | list[Case]]:
     """A case, or several, in a folder of its own, which lasts as long as the first of the two is kept."""
-    place = tempfile.TemporaryDirectory(prefix="plumbline_")
+    memory = Path("/dev/shm")  # a disk takes longer to write a file again and again than it takes to read it
+    place = tempfile.TemporaryDirectory(prefix="plumbline_", dir=memory if os.access(memory, os.W_OK) else None)
     return place, make(Path(place.name))

@@ -9,6 +9,7 @@ import pytest
 
 from plumbline.data.splits import Split
 from plumbline.metrics.lisi import ilisi_scib
+from plumbline.scoring import sampling
 from plumbline.scoring.screen import Screen, View
 from plumbline.tasks import batch_effect
 
@@ -124,7 +125,8 @@ def test_not_applicable_without_batches():
 def test_of_many_cells_some_are_asked_by_their_ids_and_the_row_says_so(monkeypatch):
     given = view(shift=1.0)
     whole = values_of(batch_effect.run(given))
-    monkeypatch.setattr(batch_effect, "QUERIES", 800)
+    monkeypatch.setattr(sampling, "QUERIES", 800)
+    monkeypatch.setattr(sampling, "BEYOND", {"corrected": 2000, "paper": 3000})
     found = {score.metric: score for score in batch_effect.run(given)}
     assert found["ilisi_scaled"].reason.startswith("k = 251, around 800 of 3,000 cells")
     assert found["ilisi_scib"].reason == "k = 90, around 800 of 3,000 cells"
@@ -133,14 +135,17 @@ def test_of_many_cells_some_are_asked_by_their_ids_and_the_row_says_so(monkeypat
         assert score.value == pytest.approx(whole[metric], abs=0.03), metric
     for of in (replace(given, exact=True), replace(given, protocol="paper")):
         assert values_of(batch_effect.run(of)) == whole
+    monkeypatch.setattr(sampling, "BEYOND", {"paper": 2999})  # so many that the paper's recipe would take hours
+    assert "around 800 of 3,000 cells" in batch_effect.run(replace(given, protocol="paper"))[0].reason
 
 
 def test_the_cells_asked_do_not_depend_on_the_order_of_the_file(monkeypatch):
-    monkeypatch.setattr(batch_effect, "QUERIES", 800)
+    monkeypatch.setattr(sampling, "QUERIES", 800)
+    monkeypatch.setattr(sampling, "BEYOND", {"corrected": 800})
     given = view(shift=1.0)
     order = np.random.default_rng(2).permutation(3000)
     asked, cells = [], np.arange(3000)
     for of in (given, given.take(order)):
-        asked.append(set(of.screen.cell_id[batch_effect._asking(of, cells)[0]]))
+        asked.append(set(of.screen.cell_id[sampling.asked(of, cells, "iLISI")[0]]))
     assert len(asked[0]) == 800
     assert asked[0] == asked[1]

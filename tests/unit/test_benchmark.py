@@ -5,6 +5,7 @@ import importlib.util
 import json
 import logging
 import os
+import runpy
 import subprocess
 import sys
 import types
@@ -20,6 +21,7 @@ import plumbline as pl
 from plumbline.benchmark.screens import Screen as ScreenOfModule
 from plumbline.common.errors import UserError
 from plumbline.data.simulate import CONTROL, Design, simulate
+from plumbline.data.splits import read_split
 from plumbline.embedding.contract import read_embedding
 
 BIN = Path(pl.__file__).resolve().parents[1]
@@ -498,6 +500,33 @@ def test_the_face_names_what_exists_and_nothing_else():
     assert all(getattr(pl, name) is not None for name in pl.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Bench'"):
         _ = pl.Bench
+
+
+def test_exact_is_the_pipelines_exact(adata, screen, monkeypatch, tmp_path):
+    """On data that count as large, the scores are approximate unless exact ones are asked for, here and in the script."""
+    settings = {"tasks": "consistency", "references": [], "n_draws": 300, "n_boot": 20, "threads": 1}
+    small = pl.Benchmark(screen, **settings).evaluate("X_noise").items["p"]
+    monkeypatch.setattr("plumbline.metrics.ranks.CURTAILED_CELLS", 10)
+    exact = pl.Benchmark(screen, **settings, exact=True).evaluate("X_noise")
+    pd.testing.assert_series_equal(exact.items["p"], small, check_exact=True)
+    assert not pl.Benchmark(screen, **settings).evaluate("X_noise").items["p"].equals(small)
+    assert json.loads((exact.save(tmp_path / "exact") / "manifest.json").read_text())["settings"]["exact"] is True
+
+
+def test_split_order_id_makes_the_splits_of_the_pipeline(file, adata, tmp_path, monkeypatch):
+    """Whatever the order of the cells; a sample keeps the rule."""
+    row = {"name": "tiny", "perturbation_column": "perturbation", "control_label": CONTROL, "batch_column": "batch"}
+    (tmp_path / "row.json").write_text(json.dumps(row | {"min_counts": MIN_COUNTS, "split_order": "id"}))
+    words = ["prepare_dataset.py", "--row", tmp_path / "row.json", "--input", file, "--outdir", tmp_path / "run"]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    runpy.run_path(str(BIN / words[0]), run_name="__main__")
+    order = np.random.default_rng(5).permutation(adata.n_obs)
+    shuffled = pl.Screen.from_anndata(adata[order], **LABELS, min_counts=MIN_COUNTS, seeds=SEEDS, split_order="id")
+    for seed in SEEDS:
+        theirs = pd.Series(read_split(tmp_path / "run/tables", seed).train, pl.Screen.read(tmp_path / "run").prepared_id)
+        ours = pd.Series(read_split(shuffled.tables, seed).train, shuffled.prepared_id)
+        pd.testing.assert_series_equal(ours.sort_index(), theirs.sort_index())
+    assert shuffled.sample(120).facts["split_order"] == pl.Screen.read(shuffled.folder).sample(120).facts["split_order"] == "id"
 
 
 def test_only_tasks_that_read_expression_get_the_counts(screen, monkeypatch):

@@ -29,7 +29,7 @@ def test_every_bundle_of_a_run_is_verified_to_the_last_digit(made, data):
         assert {one.status for one in findings} == {OK}
         assert ("differences" in {one.what for one in findings}) == (bundle.variant != "pca")
         scored = [one for one in findings if ": " in f"{one.what}: " and one.what.partition(":")[0] in TASKS]
-        assert len(scored) == 4
+        assert len(scored) == 5
         assert all("largest deviation 0 " in one.text for one in scored)
         assert (len(bundle.manifest["embeddings"]) == 2) == (bundle.variant == "pca")  # one per seed
 
@@ -151,7 +151,7 @@ def test_other_rules_fail_and_other_code_is_a_note(bundle, data):
     sign(bundle, tasks=tasks | {"magnitude": tasks["magnitude"] | {"version": "1", "rules": "0123456789ab"}})
     found = [one for one in verify(read_bundle(bundle), data) if one.status == FAILED]
     assert [one.what for one in found] == ["protocol of magnitude"]
-    assert "version 1 (rules 0123456789ab); here it is version 2" in found[0].text
+    assert "version 1 (rules 0123456789ab); here it is version 3" in found[0].text
     assert "Use plumbline" in found[0].advice
     sign(bundle, tasks=tasks | {"magnitude": tasks["magnitude"] | {"code": "0123456789ab"}, "recal": tasks["magnitude"]})
     assert f"magnitude (0123456789ab, here {digests.task_code('magnitude')})" in texts(bundle, data, NOTE)

@@ -27,7 +27,7 @@ def table_of(a: Path, b: Path) -> pd.DataFrame:
 
 def test_a_run_equals_its_bundles(made):
     table = table_of(made / "run", made / "bundles")
-    assert len(table) == 24
+    assert len(table) == 30
     assert set(table["evidence"]) == {"identical"}
     a, b = entries_of(made / "run"), entries_of(made / "bundles")
     assert [change for pair in a for change in changes(a[pair]().manifest, b[pair]().manifest)] == []
@@ -137,8 +137,8 @@ def test_the_commands_end_with_the_code_that_they_promise(made, tmp_path, monkey
     shown = capsys.readouterr().out
     assert "only in B: pca on tiny" in shown
     assert "model.revision: r1 -> " in shown
-    assert "8 scores: 8 identical" in shown
-    assert len(pd.read_csv("table.tsv", sep="\t")) == 8
+    assert "10 scores: 10 identical" in shown
+    assert len(pd.read_csv("table.tsv", sep="\t")) == 10
     (tmp_path / "results/mine/r1/tiny/embedding.json").unlink()
     assert exit_code(monkeypatch, verify_bundle, "results", *data) == 1
     assert exit_code(monkeypatch, submit_run, made / "run", "--revision", "r1") == 1

@@ -1,9 +1,11 @@
 """The images and the environments of the uv profile come from one set of pins, complete, consistent and hashed."""
 
 import csv
+import importlib.metadata
 import importlib.util
 import itertools
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -97,7 +99,7 @@ def test_dockerfile_builds_everywhere_and_runs_as_nobody_special():
     for label in ("title", "version", "revision", "licenses"):
         assert f"org.opencontainers.image.{label}=" in text
     copied = re.findall(r"^COPY (\S+)", text, re.MULTILINE)
-    assert copied == ["torch.txt", "${ENVIRONMENT}/requirements.txt"]
+    assert copied == ["torch.txt", "torch.txt", "${ENVIRONMENT}/requirements.txt"]
     assert text.count("--no-deps --require-hashes") == len(copied)
     assert "procps" in text  # Nextflow measures tasks with ps
 
@@ -136,3 +138,42 @@ def test_build_without_an_engine_says_so(tmp_path: Path):
     run = subprocess.run([CONTAINERS / "build"], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert run.returncode == 1
     assert "neither docker nor podman answers" in run.stderr
+
+
+def script(name: str) -> dict:
+    """The names that a script of containers/ defines."""
+    return runpy.run_path(str(CONTAINERS / name))
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_an_image_for_cpus_has_every_pin_but_those_of_cuda(name: str):
+    text = lock(name).read_text()
+    left = script("without_cuda.py")["without_cuda"](text)
+    gone = {re.match(r"[\w.-]+", entry)[0] for entry in {*entries(lock(name))} - {line for line in _entries(left)}}
+    assert gone == {package for package in pins(lock(name)) if re.match("torch$|triton$|nvidia-|cuda-", package)}
+    assert len(gone) > 10
+    assert left.count("--hash") == sum(entry.count("--hash") for entry in _entries(left)) > 0
+
+
+def _entries(text: str) -> list[str]:
+    return [line for line in text.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+
+
+def test_a_bill_of_materials_has_what_is_installed():
+    bill = script("sbom.py")["bill"]("plumbline-tests", "1.2")
+    assert (bill["bomFormat"], bill["specVersion"], bill["metadata"]["component"]["version"]) == ("CycloneDX", "1.5", "1.2")
+    found = {entry["name"].lower(): entry for entry in bill["components"] if entry["purl"].startswith("pkg:pypi/")}
+    assert found["numpy"]["version"] == importlib.metadata.version("numpy")
+    references = [entry["bom-ref"] for entry in bill["components"]]
+    assert len(set(references)) == len(references)
+
+
+def test_digests_become_a_configuration(tmp_path):
+    tool, digest = script("digests.py"), "sha256:" + "0" * 64
+    (tmp_path / "a.txt").write_text(f"base r.example.org/x/plumbline-base@{digest}\n")
+    (tmp_path / "b.txt").write_text(f"multiqc r.example.org/x/plumbline-multiqc@{digest}\n")
+    images = tool["read"]([tmp_path / "a.txt", tmp_path / "b.txt"])
+    assert images == {name: f"r.example.org/x/plumbline-{name}@{digest}" for name in ("base", "multiqc")}
+    (tmp_path / "c.txt").write_text("base r.example.org/x/plumbline-base:latest\n")
+    with pytest.raises(SystemExit, match="not NAME IMAGE@sha256"):
+        tool["read"]([tmp_path / "c.txt"])

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from functools import cache, partial, reduce
@@ -28,8 +29,8 @@ EXAMPLES = ("library_size", "isotropy")  # what the guides add: its files are no
 PARAMETERS = ("run", "estimate", "demo")  # verbs that pass their parameters to the pipeline
 SCRIPTS = {"embed": ["embed_pca.py"], "check-model": ["check_model.py"], "fetch": ["fetch_dataset.py", "fetch_weights.py"]}
 SCRIPTS |= {"weights": ["check_weights.py"]}
-# options of other programs that the pages name: docker, Singularity, Slurm, nf-core
-FOREIGN = {"--gpus", "--device", "--nv", "--gres", "--format", "--local"}
+# options of other programs that the pages name: docker, Singularity, Slurm, nf-core, nf-test, cosign
+FOREIGN = {"--gpus", "--device", "--nv", "--gres", "--format", "--local", "--profile", "--type"}
 
 
 def name_of(page: Path) -> str:
@@ -175,6 +176,13 @@ def test_the_api_page_is_what_the_docstrings_say():
         check=True,
     ).stdout
     assert (ROOT / "docs/api.md").read_text() == made, "run docs/make_api.py"
+
+
+def test_the_page_of_parameters_is_what_the_schema_says():
+    make_parameters = runpy.run_path(str(ROOT / "docs/make_parameters.py"))
+    page = (ROOT / "docs/parameters.md").read_text()
+    assert page == make_parameters["page"](), "run docs/make_parameters.py"
+    assert sorted(re.findall(r"^\| `(--\w+)`", page, re.MULTILINE)) == sorted(schema_parameters())
 
 
 @pytest.mark.parametrize("name", ["Screen", "Benchmark", "Result", "evaluate", "callbacks.Evaluator", "callbacks.Lightning"])

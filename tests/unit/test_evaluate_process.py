@@ -14,6 +14,7 @@ from plumbline.benchmark.evaluation import Scoring, scored
 from plumbline.embedding.contract import write_embedding
 from plumbline.genes.relationships import known_pairs
 from plumbline.scoring.evaluation import score_rows
+from plumbline.summary.steps import steps
 
 BIN = Path(__file__).resolve().parents[2] / "bin"
 HEAVY = ("torch", "scipy.stats", "sklearn", "scanpy", "anndata", "faiss", "numba", "h5py", "matplotlib", "pandas")
@@ -64,6 +65,53 @@ def test_an_evaluation_loads_what_it_computes_with(task, computes_with, prepared
     command = ["evaluate_embedding.py", *map(str, arguments)]
     assert loaded(f"import sys, evaluate_embedding; sys.argv = {command!r}; evaluate_embedding.main()") <= computes_with
     assert set(pd.read_parquet(tmp_path / "out.scores.parquet")["status"]) >= {"ok"}
+
+
+def run_tasks(prepared: Path, folder: Path, names: list[str], *more: object) -> subprocess.CompletedProcess:
+    """EVALUATE of several tasks as one process."""
+    arguments = [
+        "--embedding",
+        prepared / "e.npz",
+        "--tables",
+        prepared / "tables",
+        "--seeds",
+        42,
+        "--n-draws",
+        9,
+        "--n-boot",
+        9,
+    ]
+    arguments += [word for name in names for word in ("--task", name, "--code", f"of {name}", "--output", folder / name)]
+    command = [sys.executable, BIN / "evaluate_embedding.py", *arguments, *more]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True)
+
+
+def test_tasks_in_one_process_give_the_rows_and_have_the_costs_of_each(prepared, tmp_path):
+    """One task that fails (reconstruction without counts) says why, and leaves the others."""
+    names = ["recall", "reconstruction", "consistency"]
+    done = run_tasks(prepared, tmp_path, names, "--threads", 2)
+    assert done.returncode == 1
+    assert "ERROR: the task reconstruction reads expression" in done.stderr
+    assert "no result of reconstruction (1)" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {f"{n}.{kind}.parquet" for n in ("recall", "consistency") for kind in
+                                                          ("scores", "items")}  # fmt: skip
+    for name in ("recall", "consistency"):
+        scores = pd.read_parquet(tmp_path / f"{name}.scores.parquet")
+        assert set(scores["code"]) == {f"of {name}"}
+        how = Scoring(seeds=[42], protocols=["paper", "corrected"], n_draws=9)
+        alone = pd.DataFrame(score_rows(scored(prepared / "e.npz", prepared / "tables", None, name, how), tasks.load(name), 9))
+        pd.testing.assert_frame_equal(scores[alone.columns], alone, check_exact=True)
+    spent = steps(tmp_path, pd.DataFrame(), {"": {"facts": {"n_cells": 300}, "report": {}}})
+    start = spent[spent["step"] == "START"]
+    assert len(start) == 1, "of the one process"
+    assert set(spent.loc[spent["step"] == "EVALUATE", "name"]) == {"recall", "consistency"}
+    assert (spent["cpu_seconds"] > 0).all()
+
+
+def test_what_belongs_to_a_task_is_given_for_each(prepared, tmp_path):
+    done = run_tasks(prepared, tmp_path, ["recall"], "--task", "map")
+    assert done.returncode == 2
+    assert "are repeated as often as --task" in done.stderr
 
 
 @pytest.mark.parametrize("task", ["recall", "separability"])

@@ -187,7 +187,8 @@ def test_the_tasks_of_a_plan():
     run = {"dataset": "d", "variant": "pca", "model": "pca", "fit_on": "train", "settings": ["n_components=50"]}
     mine = run | {"variant": "mine", "fit_on": "e:train@0.1#2", "settings": []}
     plan = {"datasets": [{"name": "d"}, {"name": "e"}], "embed": [run, mine],
-            "evaluate": [{"dataset": "d", "variant": "pca", "task": "recall", "n_seeds": 2}] * 2}  # fmt: skip
+            "evaluate": [{"id": f"d.pca.{seed}", "dataset": "d", "variant": "pca", "task": task, "n_seeds": 2}
+                         for seed in (1, 2) for task in ("recall", "map")], "max_together": 1}  # fmt: skip
     sizes = dataset_sizes(plan, None, {"d": {"n_cells": "1000"}, "e": {"n_cells": "400"}})
     found = planned_tasks(plan, sizes).set_index(["step", "name", "dataset"])
     assert found.loc[("EMBED", "pca", "d"), ["n_fit_cells", "n_dimensions"]].tolist() == [500, 50]
@@ -199,6 +200,10 @@ def test_the_tasks_of_a_plan():
         2,
     ]
     assert sizes["d.heldout"]["n_cells"] == 100
+    assert found.loc[("START", "EVALUATE", "d"), "n_tasks"] == 2, "1000 x 50 x 2 values: a process for each embedding"
+    apart = planned_tasks(plan | {"max_together": 0}, sizes).set_index(["step", "name", "dataset"])
+    assert apart.loc[("START", "EVALUATE", "d"), "n_tasks"] == 4
+    assert apart["process"].eq("").all()
 
 
 def test_a_table_of_another_machine_is_scaled(tmp_path):
@@ -211,8 +216,27 @@ def test_a_table_of_another_machine_is_scaled(tmp_path):
 
 def test_the_time_of_a_run_is_that_of_its_processors_or_of_its_longest_tasks():
     found = pd.DataFrame({"step": ["EMBED", "EVALUATE"], "n_tasks": [4, 1], "seconds": [40.0, 5.0], "cpu_seconds": [80.0, 5.0]})
+    found["process"] = ""
     assert estimate_cost.wall_seconds(found, 2) == 42.5
     assert estimate_cost.wall_seconds(found, 64) == 15
+    more = pd.DataFrame({"step": "EVALUATE", "n_tasks": 2, "seconds": [8.0, 6.0], "cpu_seconds": 1.0, "process": "d 64 1"})
+    assert estimate_cost.wall_seconds(pd.concat([found, more], ignore_index=True), 64) == 10 + (4 + 3)
+
+
+def test_processes_are_counted_and_their_start_is_priced():
+    """Four embeddings of three tasks each, which share a process; one task that is alone."""
+    names = ["recall", "map", "consistency"]
+    tasks_ = pd.DataFrame({"step": "EVALUATE", "name": names, "n_tasks": 4, "process": "d 64 1"})
+    more = pd.DataFrame({"step": ["EVALUATE", "START"], "name": ["recall", "EVALUATE"], "n_tasks": [1, 5], "process": ""})
+    planned = pd.concat([tasks_, more]).assign(dataset="d", **SIZES[0])
+    recorded = [made_steps("EVALUATE", name, SIZES, rate=1e-12) for name in names]
+    start = made_steps("START", "EVALUATE", SIZES, base=1.0, rate=0.0)
+    found = estimate(fit_costs(pd.concat([*recorded, start])), planned)
+    text = estimate_cost.text_of(found, [], 2)
+    assert text.startswith("Estimate: 5 tasks, 49 s of processor time"), text  # 13 x 3 s, and 5 x 2 s
+    assert "     5 x EVALUATE      49 s of processor time" in text
+    older = estimate(fit_costs(pd.concat(recorded)), planned)  # of a table whose tasks count their own start
+    assert estimate_cost.text_of(older, [], 2).startswith("Estimate: 5 tasks, 39 s of processor time")
 
 
 def test_cheap_baselines_have_timings(root):

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_a_model_has_all_its_pieces(model):
     script = BIN / f"embed_{model}.py"
     assert script.is_file(), f"a script {script.name}"
     assert os.access(script, os.X_OK), f"chmod +x {script.name}"
-    assert f'run("{model}"' in script.read_text(), "the script names its model"
+    assert re.search(rf'run\(\s*"{model}"', script.read_text()), "the script names its model"
     forward = [PACKAGE / "models" / f"{model}.py", PACKAGE / "models" / model / "__init__.py"]
     assert any(path.is_file() for path in forward), f"a forward pass: {forward[0].relative_to(ROOT)}"
     tested = [path for path in (ROOT / "tests").rglob("test_*.py") if f"models.{model}" in path.read_text() or

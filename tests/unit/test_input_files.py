@@ -121,7 +121,7 @@ def test_columns_that_name_absent_rows_are_refused(run, tmp_path, case):
 def test_a_file_that_never_opens_is_given_up(stored, monkeypatch):
     monkeypatch.setattr("plumbline.counts.hdf5._walk", lambda path: time.sleep(60))
     monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.2)
-    with pytest.raises(UserError, match=r"could not be opened within 0.2 seconds: it is damaged"):
+    with pytest.raises(UserError, match=r"could not be read within 0.2 seconds: it is damaged"):
         open_source(stored)
 
 

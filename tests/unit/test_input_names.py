@@ -1,6 +1,7 @@
 """Gene and cell names as people write them: which genes, controls and combinations are meant."""
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,6 +69,35 @@ def test_features_named_as_something_else_are_said(run):
     facts, report, *_ = tables(run(with_genes(var, depth=1.0), min_counts=0))
     assert report["genes"]["not_named_as_genes"] == ["sgRNA_TP53", "CD3_TotalSeqB", "n_counts", "depth"]
     assert said(facts, "4 features are named as guides, antibodies, annotations or perturbations")
+
+
+LEAKS = {"guide_umi": np.arange, "TP53_counts": lambda n: np.arange(n) % 7, "target_expression": lambda n: np.linspace(0, 1, n)}
+
+
+def test_of_obs_nothing_but_the_columns_of_the_sheet_is_read(run):
+    """Counts of guides and targets beside the labels: no table, no model and no task ever sees them."""
+    data = screen()
+    for name, values in LEAKS.items():
+        data.obs[name] = values(data.n_obs)
+    data.obsm["X_target"] = data.layers["targets"] = np.asarray(data.X.todense())
+    data.uns["targets"] = "TP53"
+    facts, _, cells, _ = tables(run(data, min_counts=0))
+    assert not said(facts, "a measurement of each cell")
+    assert set(cells) == {"cell_id", "perturbation", "is_control", "batch", "n_counts"}
+    with h5py.File(run.out / "counts.h5ad") as file:
+        assert set(file["obs"]) == {"_index", "perturbation", "is_control", "batch"}
+        assert set(file["var"]) == {"_index", "ensembl_id", "symbol"}
+        assert not any(len(file[name]) for name in ("layers", "obsm", "obsp", "varm", "varp"))
+
+
+@pytest.mark.parametrize(("column", "is_said"), [("guide_umi", True), ("n_counts", True), ("target_expression", True),
+                                                 ("TP53_counts", False), ("gem_group", False)])  # fmt: skip
+def test_a_measurement_in_place_of_a_batch_is_said(run, column, is_said):
+    data = screen()
+    numbers = LEAKS | {"n_counts": lambda n: np.arange(n) % 30, "gem_group": lambda n: np.arange(n) % 30}
+    data.obs[column] = numbers[column](data.n_obs)
+    facts, *_ = tables(run(data, min_counts=0, batch_column=column))
+    assert said(facts, f"The batch_column '{column}' holds") == is_said
 
 
 # --- identity of genes

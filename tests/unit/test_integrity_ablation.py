@@ -22,8 +22,8 @@ from plumbline.experiments.integrity_ablation import (
     ablate,
     energy_distance,
     half_of,
+    mean_effects,
     measure,
-    pearson_delta,
     read_case,
     replicate_rows,
 )
@@ -77,7 +77,7 @@ def test_every_metric_is_that_of_a_loop(case, good):
     assert found["mse"] == pytest.approx(np.mean((some.truth - some.prediction) ** 2), rel=1e-5)
     expected = [stats.spearmanr(t, p).statistic for t, p in zip(some.truth, some.prediction, strict=True)]
     assert found["spearman"] == pytest.approx(np.mean(expected), abs=1e-6)
-    correlations, distances = [], []
+    correlations, distances, effects = [], [], []
     for name in np.unique(some.perturbation[~some.is_control]):
         rows = np.flatnonzero(some.perturbation == name)
         p, t = some.prediction[:, rows].T.astype(float), some.truth[:, rows].T.astype(float)
@@ -86,14 +86,18 @@ def test_every_metric_is_that_of_a_loop(case, good):
         for row in rows[some.batch[rows] != "b2"]:  # b2 has no controls
             centre = some.truth[:, some.is_control & (some.batch == some.batch[row])].mean(axis=1)
             deltas.append((some.truth[:, row] - centre, some.prediction[:, row] - centre))
-        correlations.append(stats.pearsonr(*np.mean(deltas, axis=0)).statistic)
+        true, predicted = np.mean(deltas, axis=0)
+        correlations.append(stats.pearsonr(true, predicted).statistic)
+        effects.append((np.linalg.norm(predicted - true), np.linalg.norm(true)))
     assert found["energy_distance"] == pytest.approx(np.mean(distances), abs=1e-5)
-    assert found["pearson_delta"] == pytest.approx(np.mean(correlations), abs=1e-5)
+    assert found["effect_pearson"] == pytest.approx(np.mean(correlations), abs=1e-5)
+    apart, size = np.sum(effects, axis=0)
+    assert found["effect_integrity"] == pytest.approx(1 - apart / size, abs=1e-5)
 
 
 def test_a_prediction_without_effect_has_no_correlation_and_few_cells_no_distance(case, good):
-    assert pearson_delta(replace(case, prediction=good[1].centre)) == 0
-    assert np.isnan(pearson_delta(case.take(np.flatnonzero(case.is_control))))
+    assert mean_effects(replace(case, prediction=good[1].centre)) == pytest.approx((0, 0), abs=1e-6)
+    assert np.isnan(mean_effects(case.take(np.flatnonzero(case.is_control)))).all()
     few = case.take(np.flatnonzero(case.is_control | (case.batch == "b0")))
     assert np.isnan(energy_distance(few))  # two cells a perturbation
 
@@ -109,7 +113,7 @@ def test_parts_add_up_to_the_truth_and_hold_what_was_planted():
     rows = np.flatnonzero(case.perturbation == "P3")
     np.testing.assert_allclose(parts.effect[:, rows[0]], (case.truth - parts.centre)[:, rows].mean(axis=1), atol=1e-5)
     assert not parts.effect[:, case.is_control].any()
-    assert pearson_delta(undamaged(case, parts)) == pytest.approx(1, abs=1e-6)
+    assert mean_effects(undamaged(case, parts)) == pytest.approx((1, 1), abs=1e-4)
 
 
 def test_no_effect_is_half_and_perfect_is_one_whatever_the_controls_and_batches(case, good):
@@ -316,8 +320,12 @@ def test_whole_ablation(prepared, monkeypatch, tmp_path):
     moves = specificity(scaled(table)).set_index(["damage", "metric"])
     for damage in ("noise", "mean_only", "own_erased", "genes_shuffled"):
         assert found.loc[(damage, "structural_integrity"), "rho_high"] < -0.9
-    assert found.loc[("effect_erased", "pearson_delta"), "drop"] == pytest.approx(1, abs=0.15)
-    assert abs(found.loc[("own_erased", "pearson_delta"), "drop"]) < 1e-3
+    assert found.loc[("effect_erased", "effect_pearson"), "drop"] == pytest.approx(1, abs=0.15)
+    assert found.loc[("effect_erased", "effect_integrity"), "drop"] == pytest.approx(1, abs=0.15)
+    for metric in ("effect_pearson", "effect_integrity"):
+        assert abs(found.loc[("own_erased", metric), "drop"]) < 1e-3
+    assert found.loc[("wrong_scale", "effect_integrity"), "drop"] > 0.3
+    assert abs(found.loc[("wrong_scale", "effect_pearson"), "drop"]) < 1e-3
     assert abs(moves.loc[("batch_shifted", "structural_integrity"), "change"]) < 1e-3
     assert moves.loc[("batch_shifted", "mse"), "high"] < -0.05
 

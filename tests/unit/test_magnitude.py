@@ -16,6 +16,7 @@ from plumbline.metrics import energy
 from plumbline.metrics.draws import draw_members
 from plumbline.metrics.energy import energy_distances, matched_test, mean_distance, mean_distance_within, permutation_test
 from plumbline.metrics.groups import group_by
+from plumbline.metrics.influence import control_group
 from plumbline.tasks import magnitude
 
 
@@ -150,7 +151,7 @@ def test_no_effect_gives_uniform_p_values_in_spite_of_unequal_batches():
     x, labels, batch, _ = _screen(200, 12, 400, seed=4)
     sizes = np.where(labels == "ctrl", 0, rng.random(len(labels)))
     keep = (batch != "0") | (sizes < 0.3)  # batch 0 has many controls and few perturbed cells
-    score, fdr = magnitude.run(view_of(x[keep], labels[keep], batch[keep]))
+    score, fdr, _ = magnitude.run(view_of(x[keep], labels[keep], batch[keep]))
     assert kstest(score.items.extra["p"], "uniform").pvalue > 0.01
     assert score.value < 11  # 5 % expected
     assert fdr.value < 2
@@ -158,7 +159,7 @@ def test_no_effect_gives_uniform_p_values_in_spite_of_unequal_batches():
 
 def test_strong_effect_is_found_everywhere():
     x, labels, batch, _ = _screen(effect=3.0)
-    score, fdr = magnitude.run(view_of(x, labels, batch))
+    score, fdr, _ = magnitude.run(view_of(x, labels, batch))
     assert score.value == fdr.value == 100
     assert score.items.extra["p"].max() == 1 / 200
 
@@ -167,14 +168,14 @@ def test_spread_without_a_shift_is_seen():
     """Squared distances would see means only."""
     x, labels, batch, _ = _screen(n_cells=25)
     x[labels == "p000"] = x[labels == "p000"].mean(axis=0) + 4 * (x[labels == "p000"] - x[labels == "p000"].mean(axis=0))
-    score, _ = magnitude.run(view_of(x, labels, batch))
+    score, _, _ = magnitude.run(view_of(x, labels, batch))
     assert score.items.extra["p"][score.items.unit == "p000"] < 0.05
 
 
 def test_what_cannot_be_scored_is_counted():
     x, labels, batch, _ = _screen(effect=3.0)
     labels[:6] = "p777"
-    score, _ = magnitude.run(view_of(x, labels, batch))
+    score, _, _ = magnitude.run(view_of(x, labels, batch))
     assert "p000" not in score.items.unit  # four cells
     assert "p777" in score.items.unit
     assert "1 perturbation with" in score.reason
@@ -192,7 +193,7 @@ def test_paper_draws_a_thousand_controls_with_the_seed():
     order = np.random.default_rng(0).permutation(len(x))
     shuffled = view.take(order)
     assert set(shuffled.screen.cell_id[magnitude._paper_controls(shuffled)]) == set(view.screen.cell_id[rows])
-    score, fdr = magnitude.run(view)
+    score, fdr, _ = magnitude.run(view)
     assert score.value == 100
     assert sorted(score.items.unit) == sorted(names[20:])
     assert fdr.status == "not_applicable"
@@ -211,3 +212,72 @@ def test_absent_with_a_reason():
     assert magnitude.not_applicable({"n_perturbations": 0, "has_controls": True})
     assert "controls" not in magnitude.not_applicable({"n_perturbations": 3, "has_controls": True})
     assert "none" in magnitude.not_applicable({"n_perturbations": 3, "has_controls": False})
+
+
+def _sizes(x, labels, batch):
+    """Sum over cells of energy distance and of spread, by perturbation and batch, from all pairs but a cell with itself."""
+    found = {}
+    for name in np.unique(labels[labels != "ctrl"]):
+        for b in np.unique(batch):
+            own, ctrl = (x[(labels == label) & (batch == b)].astype(float) for label in (name, "ctrl"))
+            within, among = (cdist(part, part).sum() / (len(part) * (len(part) - 1)) for part in (own, ctrl))
+            found[name, b] = len(own) * (2 * cdist(own, ctrl).mean() - within - among), len(own) * among
+    return found
+
+
+@pytest.mark.parametrize(("n", "kind"), [(9, "perturbation"), (3, "batch")])
+def test_effect_sizes_against_all_pairs(n, kind):
+    x, labels, batch, names = _screen(n_perturbations=n, n_cells=18, effect=1.0)
+    items = _matched(x, labels, batch, names).sizes.items()
+    expected = _sizes(x, labels, batch)
+    assert items.kind == kind
+    for place, unit in enumerate(items.unit):
+        parts = [value for (name, b), value in expected.items() if unit in (name, b)]
+        np.testing.assert_allclose([items.numerator[place], items.denominator[place]], np.sum(parts, axis=0), rtol=1e-5)
+    assert bool(items.influence) == (kind == "perturbation")
+
+
+def test_the_influence_of_controls_on_an_effect_size_is_its_derivative():
+    """A group of controls counted a little more: the score moves by its influence times that."""
+    x, labels, batch, names = _screen(n_perturbations=9, n_cells=20, n_batches=1, n_controls=60, effect=0.7)
+    sizes = _matched(x, labels, batch, names).sizes
+    ids = np.array([f"c{i:05d}" for i in range(len(x))])
+    group = control_group(ids, labels == "ctrl")
+    items, step = sizes.items(), 1e-4
+    for number in np.unique(group[labels == "ctrl"])[:4]:
+        weight = np.where(group == number, 1 + step, 1.0)[labels == "ctrl"]
+        weight *= len(weight) / weight.sum()
+        ctrl = x[labels == "ctrl"].astype(float)
+        d, m = cdist(ctrl, ctrl), len(ctrl)
+        among = weight @ d @ weight / (m * (m - 1))
+        top = bottom = 0.0
+        for name in names:
+            own = x[labels == name].astype(float)
+            within = cdist(own, own).sum() / (len(own) * (len(own) - 1))
+            top += len(own) * (2 * (cdist(own, ctrl) @ weight).sum() / (len(own) * m) - within - among)
+            bottom += len(own) * among
+        moved = (top / bottom - items.value) / step
+        assert items.influence[f"controls {number}"] == pytest.approx(
+            moved, abs=0.02 * np.abs(list(items.influence.values())).max()
+        )
+
+
+def test_effect_sizes_are_0_without_effect_and_grow_with_it():
+    """At any number of cells; a percentage is at 100 from the second on."""
+    values = [_matched(*_screen(n_perturbations=1, n_cells=90, n_controls=240, effect=effect, seed=seed)).sizes.items().value
+              for effect in (0.0, 1.0, 2.0, 4.0) for seed in range(6)]  # fmt: skip
+    means, error = np.reshape(values, (4, 6)).mean(axis=1), np.std(values[:6], ddof=1) / np.sqrt(6)
+    assert abs(means[0]) < 4 * error
+    assert (np.diff(means) > 0.1).all()
+
+
+def test_one_perturbation_is_ranked_by_effect_size_over_batches():
+    x, labels, batch, _ = _screen(n_perturbations=1, n_cells=120, n_controls=120, n_batches=8, effect=2.0)
+    view = view_of(x, labels, batch)
+    assert magnitude.TASK.main(view.screen.facts) == "magnitude_effect"
+    assert magnitude.TASK.main(view.screen.facts, "paper") == "magnitude_pct"
+    scores = {score.metric: score for score in magnitude.run(view)}
+    assert scores["magnitude_pct"].value == 100
+    assert (scores["magnitude_effect"].items.kind, scores["magnitude_effect"].n) == ("batch", 8)
+    paper = {score.metric: score for score in magnitude.run(replace(view, protocol="paper"))}
+    assert paper["magnitude_effect"].status == "not_applicable"

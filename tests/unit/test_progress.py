@@ -38,7 +38,18 @@ def test_stages_tasks_and_the_time_left(tmp_path):
 
 
 def test_counts_come_from_the_trace_of_this_run(tmp_path):
-    trace(tmp_path, FETCH=3, PREPARE=2, EMBED_CPU=4, EMBED_GPU=1, EVALUATE=7, MAP=1, ESTIMATE=1)
+    trace(
+        tmp_path,
+        FETCH=3,
+        PREPARE=2,
+        EMBED_CPU=4,
+        EMBED_GPU=1,
+        EVALUATE_TOGETHER=4,
+        EVALUATE_CPU=2,
+        EVALUATE_GPU=1,
+        MAP=1,
+        ESTIMATE=1,
+    )
     progress = made(tmp_path, [0.0])
     assert progress.ended() == {"data": 2, "embedding": 5, "scoring": 7, "report": 1}
     progress.start = 1e12  # a trace of an earlier run
@@ -50,8 +61,8 @@ def test_a_log_file_gets_a_line_now_and_then_and_no_line_per_task(tmp_path, capf
     progress = made(tmp_path, clock)
     for second in range(1, 61):
         clock[0] = float(second)
-        progress.line(f"[ab/cdef{second:02d}] Submitted process > PLUMBLINE:EVALUATE (kang.pca.recall)")
-        trace(tmp_path, EVALUATE=second)
+        progress.line(f"[ab/cdef{second:02d}] Submitted process > PLUMBLINE:EVALUATE:EVALUATE_TOGETHER (kang.pca)")
+        trace(tmp_path, EVALUATE_TOGETHER=second)
         progress.tick()
     progress.line("WARNING: 2 batches have no controls")
     out, err = capfd.readouterr()

@@ -12,7 +12,15 @@ from sklearn.metrics.pairwise import cosine_similarity
 from plumbline.common.errors import UserError
 from plumbline.genes import relationships
 from plumbline.genes.relationships import SOURCES, complexes, known_pairs
-from plumbline.metrics.recall import band_of, cluster_separation, in_band, known_among, pairwise_cosines, recalled
+from plumbline.metrics.recall import (
+    band_of,
+    cluster_separation,
+    in_band,
+    known_among,
+    pairwise_cosines,
+    recall_of_exact,
+    recalled,
+)
 from plumbline.metrics.units import unit_rows
 from plumbline.scoring.stats import interval
 from plumbline.tasks import recall
@@ -110,7 +118,8 @@ def test_the_band_lists_its_pairs():
     band = band_of(similarities, 0.1)
     inside = [(i, j) for i in range(30) for j in range(i + 1, 30)
               if recalled(similarities.values[similarities.index(i, j)], in_band(similarities.values, 0.1))]  # fmt: skip
-    assert list(zip(*(end.tolist() for end in band.pairs), strict=True)) == inside
+    assert sorted(zip(*(end.tolist() for end in band.pairs), strict=True)) == inside
+    assert [len(tail[0]) for tail in band.tails] == [43, 43]  # a tenth of 435 pairs below and above
 
 
 def test_influence_through_the_limits_of_the_band():
@@ -228,3 +237,48 @@ def test_absent_with_a_reason(annotations):
     assert recall.not_applicable({**facts, "organism": "mouse"}) == ""
     assert "the cells are other" in recall.not_applicable({**facts, "organism": "other"})
     assert "1 perturbation" in recall.not_applicable({**facts, "n_perturbations": 1})
+
+
+def test_a_tail_that_known_pairs_fill_leaves_nothing_to_vary():
+    """Where all pairs above the limit are known, one more that is recalled takes the place of another: whichever genes were
+    drawn, as many are recalled."""
+    similarities = pairwise_cosines(np.random.default_rng(3).normal(size=(60, 4)))
+    band = band_of(similarities, 0.05)
+    known = np.flatnonzero(similarities.values >= np.quantile(similarities.values, 0.8))
+    value = similarities.values[known]
+    hit, ends = recalled(value, band.limits).astype(float), similarities.pairs(known)
+    own = sum(np.bincount(end, hit / len(hit), minlength=60) for end in ends)
+    own -= own.mean()
+    assert np.abs(own).max() > 0.005
+    np.testing.assert_allclose(band.influence(value), -own, atol=0.02 * np.abs(own).max())
+
+
+def test_noise_takes_pairs_out_of_the_band_as_normal_similarities_say():
+    """By drawing: exact similarities, observed with noise, and how many of the exact band stay in it."""
+    rng = np.random.default_rng(0)
+    exact = rng.normal(size=400_000)
+    for rho in (0.0, 0.2, 0.6, 0.95):
+        observed = np.sqrt(rho) * exact + np.sqrt(1 - rho) * rng.normal(size=len(exact))
+        bands = [(x < np.quantile(x, 0.05)) | (x > np.quantile(x, 0.95)) for x in (exact, observed)]
+        assert recall_of_exact(rho) == pytest.approx((bands[0] & bands[1]).mean() / 0.1, abs=0.01)
+    assert recall_of_exact(1.0) == pytest.approx(1, abs=1e-3)
+    assert recall_of_exact(-0.3) == pytest.approx(0.1)
+    assert recall_of_exact(np.array([[0.0], [1.0]])).shape == (2, 1)
+
+
+def test_the_ceiling_of_recall_is_that_of_pairs_planted_in_the_band():
+    """A screen whose exact effects are known: the share of its extreme pairs that the noisy means keep."""
+    found, truth = [], []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        effects, cells = rng.normal(size=(60, 12)), 12
+        names = np.repeat([f"G{i:02d}" for i in range(60)] + ["ctrl"], cells)
+        x = np.repeat(np.vstack([effects, np.zeros((1, 12))]), cells, axis=0) + 1.5 * rng.normal(size=(len(names), 12))
+        view = view_of(x, names, np.arange(len(names)) % 2)
+        found.append(recall._ceiling(view).value)
+        means = recall.gene_means(view.embedding, view.screen)[1]
+        exact, observed = (cosine_similarity(m)[np.triu_indices(60, 1)] for m in (effects, means))
+        bands = [(c <= np.quantile(c, 0.05)) | (c >= np.quantile(c, 0.95)) for c in (exact, observed)]
+        truth.append((bands[0] & bands[1]).sum() / bands[0].sum())
+    assert np.mean(found) == pytest.approx(np.mean(truth), abs=0.08)
+    assert 0.3 < np.mean(truth) < 0.9

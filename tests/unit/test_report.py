@@ -18,7 +18,7 @@ from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.report.figures import spaced
 from plumbline.report.layers import layer_section
-from plumbline.report.leaderboard import leaderboard_sections
+from plumbline.report.leaderboard import _gained, leaderboard_sections
 from plumbline.report.order import LAST, section_order
 from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import per_task, summary_text
@@ -56,9 +56,8 @@ def sections(summary, tmp_path_factory) -> dict[str, dict]:
 
 
 def test_every_part_is_there(sections):
-    expected = {"verdict", "leaderboard_all", "leaderboard_ranks", "published_scatter", "published_table", "data", "seen",
-                "absent",
-                "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
+    expected = {"verdict", "leaderboard_all", "leaderboard_progress", "leaderboard_ranks", "published_scatter",
+                "published_table", "data", "seen", "absent", "cost_quality", "cost_bars", "cost_table", "methods"}  # fmt: skip
     expected |= {"minimal_data_curves", "minimal_data_overtaken", "transfer_matrix", "transfer_table", "generality_agreement",
                  "generality_groups", "cost_front", "cost_lines", "cost_table_fit"}  # fmt: skip
     expected |= {"genes", "gains", "pairs"}  # from items alone; maps need the tables of MAP
@@ -80,7 +79,7 @@ def test_the_report_reads_verdict_first_and_tasks_in_the_order_of_their_records(
     assert [name for name in read if "_task_" in name] == [
         f"plumbline_task_{name}" for name in tasks.records() if name in TASKS
     ]
-    assert read[-4:] == list(LAST)
+    assert read[-len(LAST) :] == list(LAST)
 
 
 def test_parts_of_a_task_are_read_in_alphabetical_order(sections):
@@ -166,7 +165,7 @@ def test_difference_of_an_error_is_told_as_an_improvement(summary):
     rows = (run.comparisons["dataset"] == "vcc_h1") & (run.comparisons["task"] == "reconstruction") & run.comparisons["main"]
     columns = ["direction", "difference", "diff_low", "diff_high", "verdict"]
     run.comparisons.loc[rows & (run.comparisons["variant"] == "scvi"), columns] = [-1, -0.5, -0.6, -0.4, "better"]
-    assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding expression"]
+    assert "scVI (ZINB) beats PCA by 0.500 [0.400, 0.600]" in dict(per_task(run, "vcc_h1"))["Rebuilding effects"]
 
 
 def test_what_says_nothing_is_counted_and_not_called_a_tie(summary):
@@ -237,7 +236,7 @@ def test_failed_and_not_applicable_have_their_reasons(sections):
 
 def test_heatmap_holds_the_scores_and_gaps(sections, summary):
     part, run = sections["plumbline_recall_heatmap"], read_run(summary)
-    lost = part["data"][part["ycats"].index("scgpt human")][part["xcats"].index("VCC H1 CRISPRi")]
+    lost = part["data"][part["ycats"].index("scgpt human")][part["xcats"].index("vcc_h1")]
     assert lost is None
     rows = run.headline[(run.headline["task"] == "recall") & (run.headline["status"] == "ok")]
     shown = sorted(value for line in part["data"] for value in line if value is not None)
@@ -349,3 +348,11 @@ def test_scores_by_layer_stand_beside_the_models_own_and_the_baseline(summary):
     assert text.count("<table") == text.count('<img class="pl"') == own["dataset"].nunique()
     assert with_states.titles["uce_33.layer12_mean"].endswith(": layer 12, mean")
     assert with_states.titles["uce_33.layer0"].endswith(": input of layer 1")
+
+
+def test_progress_is_said_in_one_sentence():
+    index = pd.MultiIndex.from_tuples([("scVI", "recall"), ("scVI", "retrieval"), ("UCE", "recall")])
+    said = _gained(pd.Series([0.25, -0.1, 0.1], index=index), "PCA")
+    assert said == "Of what PCA leaves to a repeat of the experiment, scVI gains the most: 25 % (Known biology)."
+    nothing = _gained(pd.Series([-0.25, -0.1, 0.0], index=index), "PCA")
+    assert nothing == "No model gains anything of what PCA leaves to a repeat of the experiment."

@@ -89,7 +89,7 @@ def test_count_section_says_what_the_data_support(tmp_path):
     assert "scores best in 1 of 2 tasks; in 2 it is significantly better than another, in none worse" in text
     assert "scores lower in 2 of 2 tasks; significantly worse in 2, better in 0" in text
     assert "Telling perturbations apart −0.100" in text
-    assert "Rebuilding expression −0.200" in text  # an error that grows is a loss
+    assert "Rebuilding effects −0.200" in text  # an error that grows is a loss
     assert "A &lt;b&gt;screen" in "".join(part["data"] for part in parts)
     assert all(part["data"].count('alt="') == 1 for part in parts)
     lean = words(count_distribution.sections(run, write_counts(tmp_path, genes_of({"nb": 8, "zinb": 7}))))
@@ -121,11 +121,14 @@ def test_count_section_of_data_without_counts(tmp_path):
     assert count_distribution.sections(run_of({"scvi": (0.5, 0.5)}, {}), tmp_path / "none") == []
 
 
+MEAN_EFFECTS = ("effect_pearson", "effect_integrity")
+
+
 def write_integrity(folder: Path, moved: float = 0.0) -> Path:
     """Structural integrity detects all but swapped labels, which Pearson detects; ``moved``: by fewer controls."""
     rows, rng = [], np.random.default_rng(0)
     for number in range(6):
-        for metric in ("structural_integrity", "si_effect", "pearson_delta", "mse", "energy_distance", "spearman"):
+        for metric in ("structural_integrity", "si_effect", *MEAN_EFFECTS, "mse", "energy_distance", "spearman"):
             none, whole = (0.5, 0.8) if metric == "structural_integrity" else (0.0, 1.0)
             perfect = 1.0
             rows += [("reference", name, 0.0, number, metric, value)
@@ -133,7 +136,7 @@ def write_integrity(folder: Path, moved: float = 0.0) -> Path:
             for kind, damages in (("sensitive", SENSITIVE), ("indifferent", INDIFFERENT)):
                 for name, (_, levels, _) in damages.items():
                     for place, level in enumerate(levels):
-                        keeps = kind == "indifferent" or (name == "labels_swapped") != (metric == "pearson_delta")
+                        keeps = kind == "indifferent" or (name == "labels_swapped") != (metric == "effect_pearson")
                         value = 1.0 if keeps else 1 - 0.8 * (place + 1) / len(levels)
                         if name == "fewer_controls" and metric == "structural_integrity":
                             value -= moved

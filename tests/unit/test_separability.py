@@ -14,7 +14,7 @@ from plumbline.data.splits import make_split
 from plumbline.metrics import control_auroc as auroc
 from plumbline.metrics import neighbours, probe_budget, rows
 from plumbline.metrics.control_auroc import Cells, control_auroc
-from plumbline.scoring import evaluation
+from plumbline.scoring import evaluation, sampling
 from plumbline.scoring.protocol import POSTPROCESSINGS
 from plumbline.scoring.records import Task
 from plumbline.scoring.screen import Screen, View
@@ -248,7 +248,8 @@ def test_the_units_of_a_single_perturbation_are_batches():
 def test_of_many_test_cells_some_look_for_their_neighbours_and_the_row_says_so(monkeypatch):
     given = view(signal=0.5, n=6000)
     whole = scores(given)
-    monkeypatch.setattr(separability, "QUERIES", 500)
+    monkeypatch.setattr(sampling, "QUERIES", 500)
+    monkeypatch.setattr(sampling, "BEYOND", {"corrected": 500, "paper": 6000})
     found, n = scores(given), whole["knn_top1"].n
     assert found["knn_top1"].reason == f"{whole['knn_top1'].reason}, 500 of {n:,} test cells"
     assert found["knn_top1"].n == found["knn_top5"].n == 500

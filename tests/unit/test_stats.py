@@ -1,13 +1,16 @@
 """Intervals cover, differences are paired, p values are uniform under the null, BH agrees with scipy."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
 from plumbline.scoring.scores import Items
-from plumbline.scoring.stats import bh, canonical, draws, interval, paired_difference, pool, shared
+from plumbline.scoring.stats import bh, draws, interval, paired_difference
+from plumbline.scoring.units import canonical, pool, shared
+from plumbline.summary.contest import Contest
 
 
 def ratio(rng, k, mean=0.4, spread=0.1, kind="perturbation"):
@@ -225,3 +228,35 @@ def test_bh_leaves_out_what_was_not_tested():
     p = np.array([0.01, np.nan, 0.04])
     assert bh(p) == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)
     assert bh(np.array([])).shape == (0,)
+
+
+@pytest.mark.parametrize("hits", [0, 2, 39, 40])
+def test_few_hits_of_many_have_wilsons_interval(hits):
+    """Resampling no hit among 40 units shows no spread, though 5 % of such units may well be hits (oracle: SciPy)."""
+    items = Items("perturbation", np.arange(40).astype(str), (np.arange(40) < hits).astype(float), np.ones(40), scale=100.0)
+    low, high = interval(items)
+    wilson = scipy_stats.binomtest(hits, 40).proportion_ci(method="wilson")
+    assert low <= 100 * wilson.low + 1e-9
+    assert high >= 100 * wilson.high - 1e-9
+    if hits in (0, 40):
+        assert (low, high) == pytest.approx((100 * wilson.low, 100 * wilson.high), abs=1e-9)
+    pooled = pool([items, items])  # and so has the mean of two seeds
+    assert Contest.of({"a": {1: items, 2: items}}).interval("a") == pytest.approx(interval(pooled), abs=1e-9)
+    assert pooled.most == 100
+
+
+def test_units_that_are_more_than_hits_and_misses_keep_the_resampled_interval():
+    items = Items("perturbation", np.arange(40).astype(str), np.r_[0.5, np.zeros(39)], np.ones(40))
+    assert np.isnan(canonical(items).most)
+    assert interval(items)[0] == 0
+
+
+def test_the_interval_of_a_share_of_pairs_reaches_further_towards_a_half():
+    """1 of 20 pairs: an even interval would end at as far above as it begins below, though small shares have small errors."""
+    ends = np.array(list(combinations([f"g{i:02}" for i in range(20)], 2)))[:60]
+    items = Items("pair", ends[:, 0], (np.arange(60) % 20 == 0).astype(float), np.ones(60), unit2=ends[:, 1])
+    low, high = interval(items)
+    assert 0 < low < items.value < high < 1
+    assert high - items.value > 1.5 * (items.value - low)
+    upside_down = replace(items, numerator=1 - items.numerator)
+    assert interval(upside_down) == pytest.approx((1 - high, 1 - low), abs=0.01)

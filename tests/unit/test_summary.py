@@ -21,7 +21,7 @@ from plumbline.scoring.writing import write_rows
 from plumbline.summary import tables
 from plumbline.summary.absent import absent_rows
 from plumbline.summary.calibration import calibrate, progress
-from plumbline.summary.comparisons import baseline_row
+from plumbline.summary.comparisons import _repeat, baseline_row
 from plumbline.summary.contest import Contest
 from plumbline.summary.distributions import unit_values
 from plumbline.summary.published import METRICS, POSTPROCESS, beside_published
@@ -148,6 +148,19 @@ def test_progress_goes_from_the_baseline_to_the_ceiling(comparisons):
     assert comparisons.loc[comparisons["calibrated"].isna(), "progress"].isna().all()
     at_the_ceiling = recall.assign(baseline_value=recall["ceiling"])
     assert progress(at_the_ceiling).isna().all()
+    half = progress(recall.assign(repeat=(baseline + ceiling) / 2))  # a repeat of the experiment scores less than the labels
+    np.testing.assert_allclose(half, 2 * recall["progress"])
+
+
+def test_a_repeat_is_that_of_the_baseline():
+    rows = [("retrieval", "retrieval_pds_ceiling", "pca", 0.9), ("retrieval", "retrieval_pds_ceiling", "scvi", 0.95),
+            ("recall", "recall_ceiling", "pca", 0.6), ("map", "map_activity", "pca", 0.7)]  # fmt: skip
+    chosen = pd.DataFrame(rows, columns=["task", "metric", "variant", "value"])
+    chosen = chosen.assign(dataset="x", protocol="corrected", status="ok")
+    metrics = {"retrieval": "retrieval_pds", "recall": "recall_mean", "map": "map_activity"}
+    found = [_repeat(chosen, ("x", task, metric, "corrected"), "pca") for task, metric in metrics.items()]
+    np.testing.assert_array_equal(found, [0.9, 0.6, np.nan])
+    assert np.isnan(_repeat(chosen, ("y", "recall", "recall_mean", "corrected"), "pca"))
 
 
 def _scored(shares: dict[str, np.ndarray], kind: str = "batch") -> tuple[pd.DataFrame, Contest]:
@@ -215,7 +228,10 @@ def test_an_unknown_chance_is_the_mean_of_the_draws_of_noise():
     shares = {"random": _shares(0.0, 0.2), "scrambled_pca": _shares(0.02, 0.22, seed=1), "pca": _shares(0.5, 0.7),
               "label_oracle": _shares(0.8, 1.0)}  # fmt: skip
     frame, contest = _scored(shares)
-    assert calibrate(frame, contest, None)["floor"].iloc[0] == pytest.approx(frame["value"][:2].mean())
+    found = calibrate(frame, contest, None).iloc[0]
+    assert found["floor"] == pytest.approx(frame["value"][:2].mean())
+    np.testing.assert_allclose(found[["floor_low", "floor_high"]].astype(float), frame[["ci_low", "ci_high"]][:2].mean())
+    assert calibrate(frame, contest, 0.1)[["floor_low", "floor_high"]].isna().all(axis=None)  # theory has no interval
 
 
 def test_where_noise_scores_best_there_is_no_floor():

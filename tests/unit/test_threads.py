@@ -35,7 +35,7 @@ def test_evaluation_is_limited_before_numpy_is_loaded():
     script = f"""
 import sys, evaluate_embedding
 sys.argv = ["evaluate_embedding.py", "--threads", "1", *{EVALUATE!r}]
-evaluate_embedding.rows_of = lambda args: []
+evaluate_embedding.rows_of = lambda args, task: []
 def write_tables(*_):
     {POOLS}
 evaluate_embedding.write_tables = write_tables

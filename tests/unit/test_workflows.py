@@ -8,7 +8,7 @@ import pytest
 yaml = pytest.importorskip("yaml")
 
 
-@pytest.fixture(params=["ci", "release"])
+@pytest.fixture(params=["ci", "nf-test", "release"])
 def workflow(request, root: Path) -> dict:
     return yaml.safe_load((root / ".github" / "workflows" / f"{request.param}.yml").read_text())
 
@@ -32,4 +32,7 @@ def test_no_text_of_others_reaches_a_shell_line(workflow):
 def test_every_environment_is_released(root: Path):
     release = yaml.safe_load((root / ".github" / "workflows" / "release.yml").read_text())
     built = {file.parent.name for file in (root / "containers").glob("*/requirements.txt")}
-    assert set(release["jobs"]["images"]["strategy"]["matrix"]["environment"]) == built
+    matrix = release["jobs"]["images"]["strategy"]["matrix"]
+    assert set(matrix["environment"]) == built
+    without_torch = {name for name in built if "torch==" not in (root / f"containers/{name}/requirements.txt").read_text()}
+    assert {entry["environment"] for entry in matrix["exclude"]} == without_torch

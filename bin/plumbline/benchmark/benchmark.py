@@ -46,6 +46,8 @@ class Benchmark:
         At most so many threads; by default one per processor.
     device
         'auto', 'cpu' or 'cuda': where tasks that train a network do so.
+    exact
+        Large data sets, too, without approximation: the pipeline's ``--exact``.
     """
 
     def __init__(  # noqa: PLR0913 - each is a choice of the user
@@ -60,6 +62,7 @@ class Benchmark:
         n_boot: int = 1000,
         threads: int | None = None,
         device: str = "auto",
+        exact: bool = False,
     ) -> None:
         self.screen = screen
         self.settings = Settings.of(
@@ -73,6 +76,7 @@ class Benchmark:
             n_boot=n_boot,
             threads=threads,
             device=device,
+            exact=exact,
         )
 
     def prepare(self) -> "Benchmark":

@@ -8,6 +8,7 @@ from plumbline.common.errors import UserError
 from plumbline.data.splits import read_splits
 from plumbline.embedding.contract import OpenEmbedding, open_embedding, rows_of
 from plumbline.scoring.evaluation import Row, absent_rows, evaluate
+from plumbline.scoring.protocol import NOISE
 from plumbline.scoring.screen import Screen, Subject, read_screen
 from plumbline.scoring.vectors import Vectors
 
@@ -33,12 +34,21 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
 
     path: embedding.npz, its JSON beside it. tables: PREPARE's folder. counts: counts.h5ad, for tasks that read expression.
     """
-    task, screen, embedding = tasks.load(task_name), read_screen(tables), open_embedding(path)
+    task, embedding = tasks.load(task_name), open_embedding(path)
     if embedding.provenance["status"] != "ok":
         return absent_rows(task, how.seeds, how.protocols, embedding.provenance["reason"])
     if task.needs_counts and counts is None:
         raise UserError(f"the task {task_name} reads expression: give --counts counts.h5ad.")
-    subject = Subject.of_embedded(
+    subject = subject_of(embedding, path, tables, counts, how)
+    del embedding  # the ids of two million cells, which would stay until the end
+    splits = [split.take(subject.rows) for split in read_splits(tables, how.seeds)]
+    return evaluate(subject, task, splits, how.protocols)
+
+
+def subject_of(embedding: OpenEmbedding, path: Path, tables: Path, counts: Path | None, how: Scoring) -> Subject:
+    """The cells of a prepared data set that the embedding of file ``path`` holds, to be scored as ``how`` says."""
+    screen = read_screen(tables)
+    return Subject.of_embedded(
         _vectors(embedding, screen, path),
         screen,
         counts=counts,
@@ -48,10 +58,8 @@ def scored(path: Path, tables: Path, counts: Path | None, task_name: str, how: S
         threads=how.threads,
         device=how.device,
         exact=how.exact,
+        chance=embedding.provenance.get("kind") in NOISE,
     )
-    del embedding, screen  # the ids of two million cells, which would stay until the end
-    splits = [split.take(subject.rows) for split in read_splits(tables, how.seeds)]
-    return evaluate(subject, task, splits, how.protocols)
 
 
 def _vectors(embedding: OpenEmbedding, screen: Screen, path: Path) -> Vectors:

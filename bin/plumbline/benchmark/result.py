@@ -173,8 +173,10 @@ class Result:
             model=about | {"revision": default_revision(name, __version__, sha256(embedding.path))},
             dataset=data_identity(self.screen.tables, embedding.seeds),
             tasks={task: self._task(task) for task in self.settings.tasks},
-            settings={name: how[name] for name in ("baseline", "references", "seeds", "protocols", "n_draws", "n_boot")}
-            | {"decoder_budget": Scoring.decoder_budget / 1e9, "exact": Scoring.exact},
+            settings={
+                name: how[name] for name in ("baseline", "references", "seeds", "protocols", "n_draws", "n_boot", "exact")
+            }
+            | {"decoder_budget": Scoring.decoder_budget / 1e9},
             submission=stated_of(name, self.screen.facts),
             embeddings=[(embedding.path, embedding.seeds)],
             scores=scores,

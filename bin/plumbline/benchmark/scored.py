@@ -41,6 +41,7 @@ def score(embedding: Compared, screen: Screen, settings: Settings, folder: Path)
         n_draws=settings.n_draws,
         threads=settings.threads,
         device=device_of(settings.device),
+        exact=settings.exact,
     )
     for name in settings.tasks:
         task, start = tasks.load(name), time.monotonic()

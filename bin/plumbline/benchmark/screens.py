@@ -67,6 +67,7 @@ class Screen:
         x_kind: str = "counts",
         min_counts: float = 0,
         seeds: Iterable[int] = (42,),
+        split_order: str = "file",
         name: str = "screen",
         folder: Path | str | None = None,
         **columns: Any,
@@ -91,6 +92,8 @@ class Screen:
             Cells with at most so many counts are left out; the pipeline's own default is 1000.
         seeds
             Split seeds that can be scored.
+        split_order
+            'file' (the paper's rule) or 'id': the order in which splits meet the cells; the pipeline's ``--split_order``.
         name
             Name of the data set in every table.
         folder
@@ -109,7 +112,8 @@ class Screen:
             "control_label": ";".join(labels) or "none",
             "batch_column": batch,
         }
-        given |= {"name": name, "organism": organism, "x_kind": x_kind, "min_counts": min_counts, **columns}
+        given |= {"name": name, "organism": organism, "x_kind": x_kind, "min_counts": min_counts, "split_order": split_order}
+        given |= columns
         return cls._prepared(adata, given, [int(seed) for seed in seeds], layer, folder)
 
     @classmethod
@@ -205,6 +209,7 @@ class Screen:
         controls = cells.loc[cells["is_control"], "perturbation"].unique()
         row = {name: self.facts[name] for name in ("name", "organism", "x_kind", "perturbation_type")}
         row |= {name: self.facts[name] for name in ("unexpressed_threshold", "unexpressed_scale", "min_counts")}
+        row["split_order"] = self.facts.get("split_order", "file")
         batch = "batch" if self.facts["has_batches"] else None
         labels = ";".join(map(str, controls)) or "none"
         row["guide_column"] = "guide" if "guide" in cells else None

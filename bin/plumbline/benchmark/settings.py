@@ -24,6 +24,7 @@ class Settings:
     n_boot: int
     threads: int
     device: str
+    exact: bool
 
     @staticmethod
     def of(

@@ -47,6 +47,8 @@ def read_board(folders: list[Path]) -> Board:
     if not submissions:
         reasons = "".join(f"\n  {path}: {why}" for path, why in left_out[:5])
         raise UserError(f"no sound bundle in {', '.join(map(str, folders))}. Write some with ./plumb submit RUN.{reasons}")
+    # stable: what readers look for comes first, references and what has no score last
+    scores.sort(key=lambda row: (row["kind"] == "reference", math.isnan(row["value"])))
     return Board(scores, submissions, left_out)
 
 

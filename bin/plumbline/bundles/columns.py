@@ -40,6 +40,16 @@ def text(name: str, under: str = "") -> Cell:
     return cell
 
 
+def titled(name: str, title: str) -> Cell:
+    """Words, and those of ``title`` where one points at them."""
+
+    def cell(row: dict) -> str:
+        words = str(row[name])
+        return td(f"<span>{escape(words)}</span>", [words, str(row[title])], words, title=str(row[title]))
+
+    return cell
+
+
 def interval(value: str, low: str, high: str, sign: bool = False) -> Cell:
     """A number and its interval; exports have all digits."""
 
@@ -89,7 +99,7 @@ def _exact(value: float) -> str:
 
 
 _MODEL = [Column("Model", text("model", "variant"), "model|variant"), Column("Revision", text("revision"))]
-_DATASET = Column("Data set", text("dataset", "dataset_title"), "dataset|dataset_title")
+_DATASET = Column("Data set", titled("dataset", "dataset_title"), "dataset|dataset_title")
 _SEEN = Column("Contamination", text("seen", "seen_source"), "contamination|contamination_source")
 _COST = [
     Column("s / 1,000 cells", plain("seconds"), "seconds_per_1000_cells"),

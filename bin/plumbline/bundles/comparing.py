@@ -16,7 +16,8 @@ from plumbline.bundles.writing import manifest_of
 from plumbline.common.errors import UserError
 from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.scores import Items
-from plumbline.scoring.stats import bh, paired_difference, pool
+from plumbline.scoring.stats import bh, paired_difference
+from plumbline.scoring.units import pool
 from plumbline.summary.tables import items_of
 
 LEVEL = 0.05

@@ -12,7 +12,7 @@ from plumbline.common.errors import UserError
 from plumbline.common.files import read_json_object, reading, sha256, whole_file, write_json, write_parquet
 from plumbline.data.splits import PARTS, read_split
 
-_COLUMN = re.compile(rf"({'|'.join(PARTS)})_(\d{{1,10}})")
+_COLUMN = re.compile(f"({'|'.join(PARTS)})" + r"_(\d{1,10})")
 
 
 def export_splits(tables: Path, seeds: list[int], output: Path) -> None:

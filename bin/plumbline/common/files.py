@@ -39,7 +39,9 @@ def reading(path: Path | str, advice: str = COMPLETE) -> Iterator[None]:
         raise UserError(f"{path} is a folder, but a file is expected.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8, or name its true format.") from error
-    except UNREADABLE as error:
+    except Exception as error:
+        if not (isinstance(error, UNREADABLE) or type(error).__module__ == "pyarrow.lib"):  # which is not imported for this
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} cannot be read ({reason}). {advice}") from error
 

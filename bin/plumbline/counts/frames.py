@@ -8,6 +8,7 @@ import pandas as pd
 
 from plumbline.common.errors import UserError
 from plumbline.common.missing import MISSING, is_missing
+from plumbline.counts.hdf5 import undamaged
 
 
 def frame_columns(node: h5py.Group | h5py.Dataset) -> tuple[str, list[str]]:
@@ -72,7 +73,8 @@ def _column(node: h5py.Group | h5py.Dataset, name: str) -> pd.Series:
     column = node[name]
     if isinstance(column, h5py.Dataset):
         categories = column.attrs.get("categories")
-        return _decode(_codes(column[:], node.file[categories][:], column) if categories is not None else column[:])
+        values = undamaged(column, column[:])
+        return _decode(_codes(values, node.file[categories][:], column) if categories is not None else values)
     if "categories" in column and "codes" in column:
         categories = column["categories"]
         labels = _column(column, "categories") if isinstance(categories, h5py.Group) else _decode(categories[:])

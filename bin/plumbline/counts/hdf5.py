@@ -1,6 +1,7 @@
 """HDF5 files opened in one checked way: nothing in them leads out of the file, and the parts of a matrix agree."""
 
 import contextlib
+import hashlib
 import math
 import os
 import signal
@@ -18,6 +19,7 @@ from plumbline.common.files import reading
 
 FILTERS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"}
 NUMBERS = "fiub"
+DIGEST = "sha256"  # attribute of what HDF5 itself has no checksum for: small arrays, and texts
 LIMIT = 45  # seconds: a sound file takes a fraction of one
 _checked: dict[str, tuple[int, int]] = {}  # {path: (time of change, size)} of the files that were walked already
 
@@ -49,7 +51,7 @@ def _try(path: Path | str) -> None:
             os._exit(0)
     end = _wait(child)
     if end:
-        how = f"could not be opened within {LIMIT} seconds" if end == signal.SIGKILL else "crashes the HDF5 library"
+        how = f"could not be read within {LIMIT} seconds" if end == signal.SIGKILL else "crashes the HDF5 library"
         raise UserError(f"{path} {how}: it is damaged. Fetch or copy it again.")
 
 
@@ -67,13 +69,25 @@ def _wait(child: int) -> int:
 
 
 def _walk(path: Path | str) -> None:
-    """Touch what the library reads of its own: names, headers, attributes, where the chunks lie. Errors come up again later."""
+    """Touch what the library reads by following addresses: names, headers, attributes, where the chunks and texts lie.
+
+    Errors come up again later.
+    """
     with contextlib.suppress(Exception), h5py.File(path, "r") as file:
         _check_nodes(file, path)
         for node in _nodes(file):
             dict(node.attrs)
             if isinstance(node, h5py.Dataset) and node.chunks:
                 node.id.get_num_chunks()
+            if isinstance(node, h5py.Dataset) and node.dtype.hasobject:  # in a heap, whose damage can be a circle, too
+                _touch(node)
+
+
+def _touch(node: h5py.Dataset) -> None:
+    if not node.ndim:
+        node[()]
+    for start in range(0, len(node) if node.ndim else 0, 2**16):
+        node[start : start + 2**16]
 
 
 def _check_nodes(file: h5py.File, path: Path | str) -> None:
@@ -174,9 +188,24 @@ def _check_pointers(parts: dict[str, h5py.Dataset], n: int, where: str) -> None:
         raise UserError(f"{where}/indptr has {lengths['indptr']} entries, but {n + 1} are needed. {_again()}")
     if lengths["data"] != lengths["indices"]:
         raise UserError(f"{where} has {lengths['data']} values at {lengths['indices']} positions. {_again()}")
-    indptr = parts["indptr"][:].astype(np.int64)
+    indptr = undamaged(parts["indptr"], parts["indptr"][:]).astype(np.int64)
     if indptr[0] != 0 or indptr[-1] != lengths["data"] or (np.diff(indptr) < 0).any():
         raise UserError(f"{where}/indptr does not divide the {lengths['data']} values into rows: it is damaged. {_again()}")
+
+
+def digest(values: np.ndarray) -> str:
+    """sha256 of an array of numbers or of texts (n,), as it is stored."""
+    if values.dtype.kind in "OUS":
+        texts = (text if isinstance(text, bytes) else str(text).encode() for text in values)
+        return hashlib.sha256(b"\0".join(texts)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def undamaged(node: h5py.Dataset, values: np.ndarray) -> np.ndarray:
+    """``values`` of a dataset if they are those that were written. Raises UserError; not where the writer left no digest."""
+    if node.attrs.get(DIGEST, "") not in ("", digest(values)):
+        raise UserError(f"{node.file.filename}: {node.name.strip('/')} is damaged: its sha256 does not fit. {_again()}")
+    return values
 
 
 def _require_numbers(node: h5py.Dataset, where: str, kinds: str) -> None:

@@ -14,6 +14,7 @@ from plumbline.counts.frames import as_text, frame_columns, read_column, read_in
 from plumbline.counts.gene_columns import ENSEMBL_COLUMNS, SYMBOL_COLUMNS, ensembl_ids, gene_names
 from plumbline.counts.hdf5 import check_matrix, check_positions, layout, open_hdf5, shape
 from plumbline.counts.matrices import are_whole, looks_like, matrices, var_of
+from plumbline.counts.thinning import thin
 
 BLOCK = 2048
 SPAN = 16_777_216  # stored values read at once: 128 MB and as much again while they are picked from
@@ -27,6 +28,7 @@ class Counts:
     matrix: which matrix of the file is read; X unless ``layer`` chose another. x_kind: counts, log or signed.
     columns: genes kept, by ``take_genes``.
     sums: (genes read, genes) zeros and ones that add columns up, by ``renamed``.
+    thinned: share of the counts that are kept of what the file holds (thinning.py).
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Counts:
     columns: np.ndarray | None = None
     sums: sp.csr_matrix | None = None
     x_kind: str = "counts"
+    thinned: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,6 +93,7 @@ class Counts:
             for start in range(0, len(rows), size):
                 chunk = rows[start : start + size]
                 block = _read_rows(file[self.matrix], chunk)
+                block = block if self.thinned == 1 else thin(block, self.cell_id[chunk], self.thinned)
                 block = block if self.columns is None else block[:, self.columns]
                 block = block if self.sums is None else _added(block, self.sums, self.x_kind)
                 if not np.isfinite(block.data).all():

@@ -7,13 +7,15 @@ import h5py
 import numpy as np
 import scipy.sparse as sp
 
+from plumbline.counts.hdf5 import DIGEST, digest
+
 CHUNK = 1 << 18  # values per HDF5 chunk: about 300 cells of 800 genes
 
 
 class CsrWriter:
     """Append CSR blocks to ``X`` of a new h5ad: float32, lzf, int32 columns; row pointers int64 beyond 2^31 values.
 
-    Every chunk carries a checksum (Fletcher 32), which HDF5 checks on reading.
+    Every chunk carries a checksum (Fletcher 32), which HDF5 checks on reading; tables and row pointers have a sha256.
 
     Use as a context manager; call ``finish`` once with the tables, as the number of rows is known only at the end.
     """
@@ -54,6 +56,7 @@ class CsrWriter:
         indptr = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._lengths]))
         # scipy wants row pointers and column numbers of one type, and anndata passes on what it finds
         group["indptr"] = indptr.astype(np.int32) if indptr[-1] < 2**31 else indptr
+        group["indptr"].attrs[DIGEST] = digest(group["indptr"][:])
         shape = np.array([self.n_rows, self.n_genes], dtype=np.int64)
         group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": shape})
         write_frame(self._file, "obs", obs_index, obs)
@@ -78,4 +81,5 @@ def write_frame(file: h5py.File, name: str, index: np.ndarray, columns: dict[str
         group.create_dataset(column, data=array.astype(object), dtype=h5py.string_dtype()) if text else group.create_dataset(
             column, data=array
         )
-        group[column].attrs.update({"encoding-type": "string-array" if text else "array", "encoding-version": "0.2.0"})
+        about = {"encoding-type": "string-array" if text else "array", "encoding-version": "0.2.0", DIGEST: digest(array)}
+        group[column].attrs.update(about)

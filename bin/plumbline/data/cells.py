@@ -12,6 +12,7 @@ import pandas as pd
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.counts.gene_columns import gene_names
 from plumbline.data.catalogue import NONE, Dataset
+from plumbline.data.features import measurement_notes
 from plumbline.data.ingest import CountsFile
 from plumbline.genes.combinations import is_combination, joined_otherwise, like_control, normalise, split_genes
 from plumbline.genes.organism import known
@@ -56,13 +57,15 @@ def harmonise_cells(source: CountsFile, dataset: Dataset) -> CellTable:
     if not (usable & ~is_control).any():
         raise UserError(f"{source.path.name}: no cell with a perturbation in column {dataset.perturbation_column!r} is left.")
     others = pd.Series(perturbation[usable & ~is_control]).value_counts()
+    guide = _guides(source, dataset)
+    notes += measurement_notes({"batch_column": (dataset.batch_column, batch), "guide_column": (dataset.guide_column, guide)})
     return CellTable(
         cell_id=source.cell_id,
         perturbation=perturbation,
         is_control=is_control,
         batch=batch,
         usable=usable,
-        guide=_guides(source, dataset),
+        guide=guide,
         missing=missing,
         notes=notes + _hints(others, controls, dataset, is_gene),
         unknown=np.array([label for label in others.index if not all(map(is_gene, split_genes(label)))], dtype=str),

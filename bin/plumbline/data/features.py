@@ -17,6 +17,25 @@ NOT_GENES = re.compile(
 )
 
 
+MEASURED = re.compile(r".*(umi|count|n_gene|nfeature|pct|percent|score|size_factor|depth|total).*", flags=re.IGNORECASE)
+FEW = 20  # different numbers that a column of batches or guides may hold, whatever it is called
+
+
+def measurement_notes(columns: dict[str, tuple[str | None, np.ndarray]]) -> list[str]:
+    """Sentences about columns of the sheet that hold a measurement of each cell rather than its batch or guide.
+
+    columns: {column of the sheet: (column of obs, labels (n,))}. Counts of guides or of targets would tell the perturbation.
+    """
+    notes = []
+    for role, (name, labels) in columns.items():
+        values = pd.unique(labels[labels != ""]) if name else labels[:0]
+        numbers = pd.to_numeric(pd.Series(values, dtype=str), errors="coerce").notna().all()
+        if len(values) > FEW and numbers and (MEASURED.fullmatch(name or "") or 3 * len(values) > len(labels)):
+            what = f"The {role} '{name}' holds {len(values)} different numbers, as a measurement of each cell does"
+            notes.append(f"{what} (such as counts of guides, which tell the perturbation). Name the column of labels.")
+    return notes
+
+
 def genes_of(var: pd.DataFrame) -> tuple[np.ndarray | None, dict[str, int]]:
     """(positions of the features that are gene expression, {other type: number of features left out}).
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, t
 
-SHOWN = ("structural_integrity", "pearson_delta", "mse", "energy_distance", "spearman")
+SHOWN = ("structural_integrity", "effect_pearson", "effect_integrity", "mse", "energy_distance", "spearman")
 CHANGED = 0.05  # of the scale: a metric that changes by more although nothing got worse is not specific
 DETECTED = 0.1  # of the scale: a smaller drop at the largest level does not count
 

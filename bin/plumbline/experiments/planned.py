@@ -1,8 +1,11 @@
 """What a planned run will do, as tasks with the sizes that their cost depends on (cost.py)."""
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+
+from plumbline.experiments.cost import USUAL
 
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
 TRAIN = 0.5  # of the cells, about: 70 % of the perturbations in 70 % of the batches
@@ -30,22 +33,41 @@ def dataset_sizes(plan: dict, inputs: Path | None, catalogue: dict) -> dict[str,
 
 
 def planned_tasks(plan: dict, sizes: dict[str, dict]) -> pd.DataFrame:
-    """One row for each step, name and size: how many tasks (n_tasks) of which sizes (those of cost.USUAL, and the data set)."""
+    """One row for each step, name and size: how many tasks (n_tasks) of which sizes (those of cost.USUAL, and the data set).
+
+    process: '' for a task in a process of its own; those of one name share one. START: as many as there are processes.
+    """
     rows = [{"step": "PREPARE", "name": "", "dataset": dataset["name"], "n_seeds": 1} for dataset in plan["datasets"]]
     wide = {}
     for run in plan["embed"]:
         dimensions = wide[(run["dataset"], run["variant"])] = _dimensions(run)
         part = {"n_fit_cells": _fit_cells(run, sizes), "n_dimensions": dimensions, "n_seeds": 1}
         rows.append({"step": "EMBED", "name": run["variant"], "dataset": run["dataset"]} | part)
-    for run in plan["evaluate"]:
-        part = {"n_dimensions": wide.get((run["dataset"], run["variant"])), "n_seeds": run["n_seeds"]}
-        rows.append({"step": "EVALUATE", "name": run["task"], "dataset": run["dataset"]} | part)
-    table = pd.DataFrame(rows).assign(n_tasks=1)
+    rows += _evaluations(plan, sizes, wide)
+    table = pd.DataFrame(rows).assign(n_tasks=1).fillna({"process": ""})
     for name in SIZES:
         table[name] = pd.to_numeric(table["dataset"].map({dataset: size[name] for dataset, size in sizes.items()}))
     table = table.fillna({"n_cells": 0, "n_fit_cells": 0})
     keys = [name for name in table if name != "n_tasks"]
     return table.groupby(keys, as_index=False, dropna=False)["n_tasks"].sum()
+
+
+def _evaluations(plan: dict, sizes: dict[str, dict], wide: dict) -> list[dict]:
+    """A row for each task of each embedding, and one for each process, which is START. Tasks of a small embedding share one."""
+    rows = []
+    n_tasks = Counter(run["id"] for run in plan["evaluate"])
+    started = set()
+    for run in plan["evaluate"]:
+        n_dimensions = wide.get((run["dataset"], run["variant"]))
+        part = {"dataset": run["dataset"], "n_dimensions": n_dimensions, "n_seeds": run["n_seeds"]}
+        n_values = sizes[run["dataset"]]["n_cells"] * (n_dimensions or USUAL["n_dimensions"]) * run["n_seeds"]
+        small = n_tasks[run["id"]] > 1 and n_values <= 1e6 * plan["max_together"]
+        process = f"{run['dataset']} {n_dimensions} {run['n_seeds']}" if small else ""
+        rows.append({"step": "EVALUATE", "name": run["task"], "process": process} | part)
+        if not small or run["id"] not in started:
+            rows.append({"step": "START", "name": "EVALUATE"} | part)
+            started.add(run["id"])
+    return rows
 
 
 def _dimensions(run: dict) -> float | None:
@@ -56,7 +78,7 @@ def _dimensions(run: dict) -> float | None:
 
 def _fit_cells(run: dict, sizes: dict[str, dict]) -> int:
     """Cells that a model is fitted on, by its words for it ('train', 'all', 'kang:train', 'train@0.1#2')."""
-    words, _, share = run.get("fit_on", "none").partition("@")
+    words, _, share = run.get("fit_on", "none").partition("+")[0].partition("@")
     source, _, part = words.rpartition(":")
     if part == "none":
         return 0

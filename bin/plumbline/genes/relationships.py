@@ -91,10 +91,21 @@ def _read_pairs(path: Path) -> np.ndarray:
 
 def complexes() -> dict[str, list[str]]:
     """Members (gene symbols) of each CORUM complex, by its name."""
-    path = annotations_folder() / "CORUM_clusters.tsv"
+    return _read_complexes(annotations_folder() / "CORUM_clusters.tsv")
+
+
+@cache
+def _read_complexes(path: Path) -> dict[str, list[str]]:
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error}). Reinstall efaar_benchmarking 1.0.") from error
     members = dict(line.split("\t", 1) for line in lines if "\t" in line)
     return {name: sorted(set(genes.split())) for name, genes in members.items()}
+
+
+def members_among(names: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each CORUM complex with a member among ``names`` (n,), distinct gene symbols: the ascending places of its members."""
+    place = {name: number for number, name in enumerate(names.tolist())}
+    found = {name: sorted(place[gene] for gene in genes if gene in place) for name, genes in complexes().items()}
+    return {name: np.array(places) for name, places in found.items() if places}

@@ -11,6 +11,7 @@ import numpy as np
 
 from plumbline.common.random import seed_of
 from plumbline.metrics.draws import draw_members
+from plumbline.metrics.effect_size import EffectSizes, effect_sizes
 from plumbline.metrics.groups import Groups, enough_relabellings, group_by
 from plumbline.metrics.influence import CONTROL_GROUPS, control_group, influence_of_controls
 from plumbline.metrics.ranks import rounds, undecided
@@ -133,7 +134,7 @@ class MatchedTest:
     """Per perturbation (g,): the observed distance, its null (g, n_draws), cells and controls used; NaN if not scored.
 
     pull (g, CONTROL_GROUPS): influence of each group of controls (``control_group``) on the observed distance: perturbations
-    that lie far from one sample of controls are not independent.
+    that lie far from one sample of controls are not independent. sizes: effect sizes, batch by batch.
     """
 
     observed: np.ndarray
@@ -141,6 +142,7 @@ class MatchedTest:
     n_cells: np.ndarray
     n_controls: np.ndarray
     pull: np.ndarray
+    sizes: EffectSizes
 
 
 def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
@@ -169,12 +171,16 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
     observed, null = np.full(len(names), np.nan), np.full((len(names), n_draws), np.nan)
     group, pulls = control_group(np.asarray(cell_id)[cells.order], cells.is_control), np.zeros((len(names), CONTROL_GROUPS))
 
+    batches, sizes = group_by(batch).names, {}
+
     def test(item: int, rows: np.ndarray) -> None:
         match, start = found[item], seed_of(seed, str(names[item]))
         distances = _distances_within(rows - rows.mean(axis=0), precision)
         observed[item], null[item] = permutation_test(distances, match.wanted, match.starts, n_draws, start, curtailed)
         others, pull = influence_of_controls(distances, match.wanted, match.starts)
         pulls[item] = np.bincount(group[match.picked[others]], pull, minlength=CONTROL_GROUPS)
+        met = batches[cells.batch[match.picked[match.starts[:-1]]]]
+        sizes[item] = effect_sizes(str(names[item]), distances, match.wanted, match.starts, met, group[match.picked])
 
     scored = np.array([item for item, match in enumerate(found) if match.can_be_relabelled], dtype=np.int64)
     with ThreadPoolExecutor(threads) as pool:
@@ -185,7 +191,7 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
             places = np.split(where, np.cumsum([len(one) for one in picked])[:-1])
             list(pool.map(lambda item, place, values=values: test(item, values[place]), scored[part], places))
     used = np.array([match.can_be_relabelled * (len(match.picked) - match.wanted.sum()) for match in found], dtype=np.int64)
-    return MatchedTest(observed, null, n_cells, used, pulls)
+    return MatchedTest(observed, null, n_cells, used, pulls, EffectSizes.of([sizes[item] for item in sorted(sizes)]))
 
 
 @dataclass(frozen=True)

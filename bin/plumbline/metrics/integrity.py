@@ -63,15 +63,16 @@ class Reconstruction:
         self.signal[b] += np.einsum("ij,ij->", t, t)
         self.residual[b] += np.einsum("ij,ij->", p, p)
 
-    def integrity(self, effect: bool = False) -> Items:
+    def integrity(self, effect: bool = False, residual: np.ndarray | None = None) -> Items:
         """Structural integrity by batch: 1 - mean_b(|P_b - T_b| / n_b) / (2 mean_b(|T_b| / n_b)), Frobenius norms.
 
         P_b, T_b: predicted and true expression of batch b (n_b cells, controls included), each centred on its own mean
         over the batch's controls. 0.5 = no effect predicted, 1 = perfect; no lower bound. With ``effect``: 2 SI - 1.
+        residual (batches,): |P_b - T_b|^2 of another prediction of the same cells.
         """
-        used = self.in_integrity
+        used, residual = self.in_integrity, self.residual if residual is None else residual
         over = self.n_cells[used]
-        numerator, denominator = np.sqrt(self.residual[used]) / over, np.sqrt(self.signal[used]) / over
+        numerator, denominator = np.sqrt(residual[used]) / over, np.sqrt(self.signal[used]) / over
         scale = -1.0 if effect else -0.5
         return Items("batch", self.names[used], numerator, denominator, offset=1.0, scale=scale, extra={"n_cells": over})
 

@@ -11,7 +11,6 @@ from plumbline.common.compiled import compiled
 from plumbline.metrics.rows import HELD, Source, between, blocks, column_means, fits, held
 
 CHUNK = 16_384  # query rows searched at a time
-QUERIES = 20_000  # cells of a larger test set whose neighbours `corrected` looks for: a standard error of about 0.001
 SPARE = 8  # neighbours searched beyond k: rounding in the search's expanded squares cannot then push a true one out
 
 

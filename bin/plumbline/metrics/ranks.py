@@ -110,11 +110,11 @@ def significance(  # noqa: PLR0913 - what a perturbation's row shows, and how it
     threshold itself moves with every perturbation: that is an influence of its own.
     """
     q = bh(p)
-    hit = 100.0 * ((q if fdr else p) <= ALPHA)
+    hit = ((q if fdr else p) <= ALPHA).astype(float)
     threshold, steep = bh_threshold(p, q, ALPHA) if fdr else (ALPHA, 1.0)
     shared = {name: steep * part for name, part in influence(threshold).items()} if influence else {}
     if steep > 1:
-        shared |= zip(names.tolist(), ((steep - 1) * (hit - hit.mean()) / len(hit)).tolist(), strict=True)
+        shared |= zip(names.tolist(), ((steep - 1) * 100 * (hit - hit.mean()) / len(hit)).tolist(), strict=True)
     extra = {"p": p, "q": q, "value": value, "n_cells": n_cells}
-    items = Items("perturbation", names, hit, np.ones(len(names)), extra=extra, influence=shared)
+    items = Items("perturbation", names, hit, np.ones(len(names)), scale=100.0, extra=extra, influence=shared)
     return Score.of(metric, items, reason=reason)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from plumbline.metrics.units import unit_rows
 
 _BLOCK = 512
+_QUANTILES = 200
 
 
 @dataclass(frozen=True)
@@ -65,32 +67,40 @@ def recalled(values: np.ndarray, band: tuple[float, float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Band:
-    """The two tails that hold a share of all pairs. limits: ``in_band``; around: those of half the share less and more;
-    pairs: the pairs (i, j) in the tails; p: how many entities there are."""
+    """The two tails, each of which holds a share of all pairs. limits: ``in_band``; around: those of half the share less and
+    more; tails: the pairs (i, j) below and above; p: how many entities there are."""
 
     share: float
     limits: tuple[float, float]
     around: tuple[tuple[float, float], tuple[float, float]]
-    pairs: tuple[np.ndarray, np.ndarray]
+    tails: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
     p: int
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs (i, j) of both tails."""
+        low, high = self.tails
+        return np.concatenate((low[0], high[0])), np.concatenate((low[1], high[1]))
 
     def influence(self, known: np.ndarray) -> np.ndarray:
         """Influence (p,) of each entity, through the limits, on the share of the ``known`` cosines in the tails.
 
-        The tails hold a fixed share of all pairs, so that an entity with many pairs in them leaves fewer places to others:
-        minus its excess of pairs over the mean, as a share of all pairs, times the density of the known pairs at the limits,
-        relative to that of all.
+        A tail holds a fixed share of all pairs, so that an entity with many pairs in it leaves fewer places to others: minus
+        its excess of pairs over the mean, as a share of all pairs, times the density of the known pairs at the limit,
+        relative to that of all. The sum over both tails.
         """
-        count = sum(np.bincount(end, minlength=self.p) for end in self.pairs)
-        fewer, more = (recalled(known, limits).mean() for limits in self.around)
-        return -(more - fewer) / (2 * self.share) * (count - count.mean()) / (self.p * (self.p - 1) / 2)
+        fewer, more = (np.array([(known < low).mean(), (known > high).mean()]) for low, high in self.around)
+        counts = np.array([sum(np.bincount(end, minlength=self.p) for end in tail) for tail in self.tails])
+        excess = (counts - counts.mean(axis=1, keepdims=True)) / (self.p * (self.p - 1) / 2)
+        return -(more - fewer) / self.share @ excess
 
 
 def band_of(similarities: Similarities, share: float) -> Band:
     """The tails, each of which holds ``share`` of all pairs."""
     limits, *around = (in_band(similarities.values, part * share) for part in (1, 0.5, 1.5))
-    pairs = similarities.pairs(np.flatnonzero(recalled(similarities.values, limits)))
-    return Band(share, limits, tuple(around), pairs, similarities.p)
+    outside = similarities.values < limits[0], similarities.values > limits[1]
+    low, high = (similarities.pairs(np.flatnonzero(tail)) for tail in outside)
+    return Band(share=share, limits=limits, around=tuple(around), tails=(low, high), p=similarities.p)
 
 
 def known_among(names: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,3 +126,16 @@ def cluster_separation(unit: np.ndarray, members: np.ndarray) -> tuple[float, fl
     between = (own @ unit[~inside].T).ravel()
     test = ks_2samp(within, between)
     return float(test.statistic), float(test.pvalue), float(within.mean() - between.mean())
+
+
+def recall_of_exact(reliability: np.ndarray, tail: float = 0.05) -> np.ndarray:
+    """The recall that noise leaves: the share of the pairs in the band of the exact similarities that are in the observed one.
+
+    reliability (...): squared correlation of observed and exact similarities, 0..1 (clipped). tail: the part of all pairs at
+    each end. For normal similarities: P(|X| > z | |Y| > z) at a correlation of sqrt(reliability); 2 x tail without any, 1 at 1.
+    """
+    r = np.sqrt(np.clip(np.asarray(reliability, dtype=float), 0, 1 - 1e-9))[..., None]
+    z, spread = -ndtri(tail), np.sqrt(1 - r**2)
+    exact = -ndtri(tail * (np.arange(_QUANTILES) + 0.5) / _QUANTILES)  # quantiles of those beyond z
+    inside = ndtr((r * exact - z) / spread) + ndtr((-z - r * exact) / spread)
+    return inside.mean(axis=-1)

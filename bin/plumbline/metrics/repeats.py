@@ -133,16 +133,61 @@ def effects(x: Vectors | np.ndarray, labels: Labels, part: np.ndarray) -> Effect
 
     Cells in a batch without a control in their part are left out, too.
     """
+    names, cells, place, controls, n_parts = _grouped(labels, part)
+    values = _means(x, cells) - _own_controls(cells, place, controls) @ _means(x, controls)
+    code, part = np.divmod(cells.names, n_parts)
+    return Effects(names=names, code=code, part=part, n_cells=cells.sizes, values=values)
+
+
+def _grouped(labels: Labels, part: np.ndarray) -> tuple[np.ndarray, Groups, np.ndarray, Groups, int]:
+    """Names of perturbations; their usable cells by perturbation and part; the place of each cell; controls by place; parts."""
     n_parts = int(part.max(initial=0)) + 1
     place, controls = _controls(labels, part, n_parts)
     usable = ~labels.is_control & (part >= 0) & np.isin(place, controls.names)
     groups = group_by(labels.perturbation[usable])
     code = np.zeros(len(place), dtype=np.int64)
     code[usable] = groups.codes
-    cells = _groups_of(n_parts * code + part, usable)
-    values = _means(x, cells) - _own_controls(cells, place, controls) @ _means(x, controls)
-    code, part = np.divmod(cells.names, n_parts)
-    return Effects(names=groups.names, code=code, part=part, n_cells=cells.sizes, values=values)
+    return groups.names, _groups_of(n_parts * code + part, usable), place, controls, n_parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectMap:
+    """The linear map from cells to the effects of perturbations in the parts of the data, one per row.
+
+    names (p,): perturbations. code (m,): perturbation of each row; part (m,); the effect is the mean over its cells less
+    ``own`` times the means of the controls.
+    """
+
+    names: np.ndarray
+    code: np.ndarray
+    part: np.ndarray
+    cells: sp.csr_matrix
+    own: sp.csr_matrix
+    controls: sp.csr_matrix
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Effects (m, g) of any values (n, g) of the cells."""
+        return self.cells @ x - self.own @ (self.controls @ x)
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows, (k,) and (k,), of the perturbations that have an effect in both part 0 and part 1."""
+        first, second = (np.flatnonzero(self.part == part) for part in (0, 1))
+        _, in_first, in_second = np.intersect1d(self.code[first], self.code[second], return_indices=True)
+        return first[in_first], second[in_second]
+
+
+def effect_map(labels: Labels, part: np.ndarray) -> EffectMap:
+    """What ``effects`` does, for values that come some columns at a time: as a map. part (n,): -1 for cells left out."""
+    names, cells, place, controls, n_parts = _grouped(labels, part)
+    code, of_part = np.divmod(cells.names, n_parts)
+    own = _own_controls(cells, place, controls)
+    return EffectMap(names=names, code=code, part=of_part, cells=_mean_map(cells), own=own, controls=_mean_map(controls))
+
+
+def _mean_map(groups: Groups) -> sp.csr_matrix:
+    """Matrix (g, n) that takes the mean over each group."""
+    values = np.repeat(1.0 / groups.sizes, groups.sizes)
+    return sp.csr_matrix((values, groups.order, groups.starts), shape=(len(groups.names), len(groups.codes)))
 
 
 def control_profiles(

@@ -3,6 +3,7 @@
 The perturbation discrimination score of cell-eval and the Virtual Cell Challenge, with the cosine as similarity.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,14 +87,15 @@ def similarity_sums(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return found
 
 
-def reliability(sums: np.ndarray) -> np.ndarray:
+def reliability(sums: np.ndarray, of: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
     """Pseudo-values of the jackknife over perturbations, (p,), of the reliability of similarities; their mean estimates it.
 
     sums: as ``similarity_sums`` gives them, or added up over several divisions of the data. The reliability is the correlation
-    of the similarities in two halves, for all of the data by Spearman and Brown: 2 r / (1 + r).
+    of the similarities in two halves, for all of the data by Spearman and Brown: 2 r / (1 + r). of: a function of it to be
+    estimated instead.
     """
     total, p = sums.sum(axis=0) / 2, len(sums)
-    return p * _spearman_brown(total) - (p - 1) * _spearman_brown(total - sums)
+    return p * of(_spearman_brown(total)) - (p - 1) * of(_spearman_brown(total - sums))
 
 
 def _spearman_brown(sums: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from plumbline.data.facts import read_facts
 from plumbline.embedding.contract import write_embedding, write_not_applicable
 from plumbline.embedding.options import Options, Result, Source
 from plumbline.genes.names import shared_genes
+from plumbline.models.shared.damage import damaged
 
 MIN_SHARED = 50  # genes
 HEAD_SETTINGS = {
@@ -79,6 +80,7 @@ def embed_to(
     start = time.monotonic() if start is None else start
     about = {"model": model} | {name: getattr(options, name) for name in ("variant", "seed", "fit_on", "settings")}
     try:
+        counts = damaged(counts, options.fit_on, source is not None)
         if source:
             counts, options = _on_shared_genes(counts, options, source)
         result = _embed(embed, counts, options)
@@ -129,7 +131,9 @@ def _parser(model: str, known_settings: tuple[str, ...], takes_embedding: bool) 
     parser.add_argument("--weights", "--embedding", type=Path, required=takes_embedding, help=own)
     parser.add_argument("--variant", default=model, help="a row of assets/models.csv")
     parser.add_argument("--tables", type=Path, help="PREPARE's tables (splits, cells); needed to fit on the train split")
-    parser.add_argument("--fit-on", default="all", help="cells a trained model is fitted on: train, all, train@0.05#1, ...")
+    parser.add_argument(
+        "--fit-on", default="all", help="cells a trained model is fitted on: train, all, train@0.05#1, train+thinned25, ..."
+    )
     parser.add_argument("--source", type=Path, help="folder with counts.h5ad and tables/ of another data set to fit on")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"a setting of the model.{settings}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, ...")

@@ -46,8 +46,10 @@ def panels(n: int, panel: tuple[float, float], border=(0.0, 0.0), columns: int =
 
 
 def legend_below(figure, axes, columns: int) -> None:
-    """One legend below all panels, each name once."""
+    """One legend below all panels, each name once, in as many columns as fit side by side."""
     handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    inches = 0.6 + 0.065 * max(map(len, handles), default=0)  # of a handle and its name
+    columns = max(1, min(columns, int(figure.get_figwidth() / inches)))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 

@@ -24,7 +24,7 @@ def forest(run: Run, rows: pd.DataFrame) -> str:
     for axis, dataset in zip(axes, sets, strict=True):
         differences(axis, shown[shown["dataset"] == dataset], names, f"← {run.baseline} better     model better →", 7.5)
         n = units(shown[shown["dataset"] == dataset])
-        axis.set_title(wrapped(f"{run.title(dataset)} ({n})", 38), fontsize=9, loc="left", fontweight="bold")
+        axis.set_title(f"{wrapped(run.title(dataset), 38)}\n{n}", fontsize=9, loc="left", fontweight="bold")
         axis.grid(axis="x", color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
         for side in ("top", "right", "left"):

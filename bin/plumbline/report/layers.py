@@ -17,6 +17,8 @@ ABOUT = (
 def layer_section(run: Run) -> list[dict]:
     """One section, a figure and a table per model and data set; nothing without hidden states."""
     rows = run.headline
+    if rows.empty:
+        return []
     states = rows[[state_of(name) is not None for name in rows["variant"]]]
     parts = [_part(run, str(dataset), model) for dataset in run.datasets for model in _models(states, str(dataset))]
     about = escape(ABOUT.format(run.baseline))

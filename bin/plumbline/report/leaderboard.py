@@ -1,9 +1,10 @@
 """Second section: the leaderboard. Wins against the baseline, calibrated scores, rank intervals."""
 
 import numpy as np
+import pandas as pd
 
 from plumbline.report.run import Run
-from plumbline.report.words import SILENT, escape, folded, section, table, task_title
+from plumbline.report.words import SILENT, escape, folded, number, section, table, task_title
 from plumbline.scoring.protocol import REFERENCES
 
 PARENT = {
@@ -15,8 +16,8 @@ PARENT = {
 
 
 def leaderboard_sections(run: Run) -> list[dict]:
-    """A sortable table over all data sets, and rank intervals for each."""
-    return [_table(run), _ranks(run)]
+    """A sortable table over all data sets, progress towards a repeat of the experiment, and rank intervals for each."""
+    return [part for part in (_table(run), _progress(run), _ranks(run)) if part]
 
 
 def _table(run: Run) -> dict:
@@ -76,6 +77,37 @@ def _headers(base: str, tasks: list[str]) -> dict[str, dict]:
             "description": "comparisons on too few units, at the floor, or with intervals too wide for a tie",
         },
     } | {task: {**share, "title": task_title(task), "description": told} for task in tasks}
+
+
+def _progress(run: Run) -> dict | None:
+    """How much of what the baseline leaves each model gains, task by task, and the sentence that says how much is gained."""
+    shown = run.headline[~run.headline["role"].isin(REFERENCES) & (run.headline["variant"] != run.about["baseline"])]
+    shown = shown[shown["progress"].notna()] if "progress" in shown else shown[:0]
+    if shown.empty:
+        return None
+    means = shown.groupby(["label", "task"])["progress"].mean()
+    tasks = [task for task in run.tasks if task in set(shown["task"])]
+    body = []
+    for label in [name for name in run.models if name in set(shown["label"])]:
+        cells = [number(means.get((label, task), np.nan)) for task in tasks]
+        body.append([f"<b>{escape(label)}</b>", *(f'<td class="n">{cell}</td>' for cell in cells)])
+    content = table(["Model", *(escape(task_title(task)) for task in tasks)], body)
+    base, gained = run.baseline, escape(_gained(means, run.baseline))
+    about = (
+        f"(score − {base}) / (repeat − {base}), mean over data sets: 0 is as good as {base}, 1 as good as a repeat of the "
+        "experiment, below 0 is worse. What a repeat scores is measured on halves of the data where that can be done (known "
+        "biology, rebuilding effects, finding perturbations again); elsewhere the ceiling made of the labels stands for it."
+    )
+    text = f'<p>{gained}</p><div class="pl-scroll pl-whole">{content}</div>'
+    return section("leaderboard_progress", "Progress towards a repeat", escape(about), text, **PARENT)
+
+
+def _gained(means: pd.Series, base: str) -> str:
+    """The most that any model gains, in one sentence."""
+    (label, task), best = means.idxmax(), 100 * float(means.max())
+    if best <= 0:
+        return f"No model gains anything of what {base} leaves to a repeat of the experiment."
+    return f"Of what {base} leaves to a repeat of the experiment, {label} gains the most: {best:.0f} % ({task_title(task)})."
 
 
 def _ranks(run: Run) -> dict:

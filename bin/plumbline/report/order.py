@@ -1,6 +1,12 @@
 """The order of the report's sections, as MultiQC wants it: a number for each, high numbers first."""
 
-LAST = ("plumbline_methods", "software_versions", "multiqc_software_versions", "plumbline-summary")
+LAST = (
+    "plumbline_methods_description",
+    "plumbline_methods",
+    "software_versions",
+    "multiqc_software_versions",
+    "plumbline-summary",
+)
 
 
 def section_order(sections: list[dict]) -> dict:

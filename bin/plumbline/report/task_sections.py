@@ -44,7 +44,8 @@ def _heatmap(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
     candidates = good[~good["role"].isin(REFERENCES)]["value"]
     limits = {"min": float(candidates.min()), "max": float(candidates.max())} if candidates.nunique() > 1 else {}
     config = {"id": f"plumbline_{task}_heatmap_plot", "title": f"{task_title(task)}: score", "xlab": "Data set",
-              "ylab": "Model", "square": False, "tt_decimals": 1 if good["metric"].str.endswith("_pct").all() else 3,
+              "ylab": "Model", "series_label": False, "square": False,
+              "tt_decimals": 1 if good["metric"].str.endswith("_pct").all() else 3,
               "display_values": True, "cluster_rows": False, "cluster_cols": False, "cluster_switch_clustered_active": False,
               "colstops": CIVIDIS, **limits}  # fmt: skip
     about = escape(
@@ -52,7 +53,7 @@ def _heatmap(run: Run, task: str, rows: pd.DataFrame) -> dict | None:
         "come last and do not stretch the colours."
     )
     return {"id": f"plumbline_{task}_heatmap", **_parent(task), "section_name": "Scores", "description": about,
-            "plot_type": "heatmap", "pconfig": config, "xcats": [run.title(name) for name in sets], "ycats": models,
+            "plot_type": "heatmap", "pconfig": config, "xcats": sets, "ycats": models,
             "data": data}  # fmt: skip
 
 

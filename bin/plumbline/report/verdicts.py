@@ -25,7 +25,10 @@ STYLE = """<style>
 table.pl{border-collapse:collapse;margin:.4em 0 1.1em;font-size:.92em;font-variant-numeric:tabular-nums}
 table.pl th,table.pl td{padding:.28em .7em;border-bottom:1px solid rgba(128,128,128,.35);vertical-align:top;text-align:left}
 table.pl th{border-bottom:2px solid rgba(128,128,128,.7);font-weight:600}
+table.pl td:first-child{min-width:8.5em}
 table.pl td.v{white-space:nowrap;color:#222}
+table.pl td.t{background:var(--t);border-left:3px solid var(--v)}
+.pl-v{color:var(--v)}
 table.pl td.v small{display:block;color:#444;font-weight:normal}
 table.pl td.n{white-space:nowrap;text-align:right}
 table.pl tr:hover td{box-shadow:inset 0 0 0 99em rgba(128,128,128,.06)}
@@ -36,6 +39,11 @@ table.pl tr:hover td{box-shadow:inset 0 0 0 99em rgba(128,128,128,.06)}
 details.pl>summary{cursor:pointer;padding:.25em 0;font-weight:600}
 details.pl>summary.pl-set{font-size:1.15em}
 img.pl{max-width:100%;height:auto;background:#fff}
+[data-bs-theme=dark] table.pl td.v,[data-bs-theme=dark] table.pl td.v small{color:inherit}
+[data-bs-theme=dark] table.pl td.t{background:color-mix(in srgb,var(--v) 22%,transparent)}
+[data-bs-theme=dark] .pl-v{color:color-mix(in srgb,var(--v) 45%,#fff)}
+[data-bs-theme=dark] .pl-grey{color:#aaa}
+[data-bs-theme=dark] img.pl{filter:invert(.9) hue-rotate(180deg)}
 #mqc_welcome,#page_title .multiqc-logo-wrapper,.multiqc-logo-wrapper{display:none!important}
 </style>"""
 
@@ -78,13 +86,13 @@ def _tally(rows: pd.DataFrame) -> str:
     if not n_tested:
         name = "failed" if counts.get("failed") else "not_applicable" if len(rows) else "not tested"
         symbol, word, colour, _ = VERDICTS[name]
-        return f'<td class="v" style="color:{colour}">{symbol} {word}</td>'
-    told = [f'<b style="color:{VERDICTS[name][2]}">{VERDICTS[name][0]} {counts[name]} {VERDICTS[name][1]}</b>'
+        return f'<td class="v"><span class="pl-v" style="--v:{colour}">{symbol} {word}</span></td>'
+    told = [f'<b class="pl-v" style="--v:{VERDICTS[name][2]}">{VERDICTS[name][0]} {counts[name]} {VERDICTS[name][1]}</b>'
             for name in ("better", "tied", "worse", "cannot tell", "failed") if counts.get(name)]  # fmt: skip
     ahead = counts.get("better", 0) - counts.get("worse", 0)
     name = "better" if ahead > 0 else "worse" if ahead < 0 else "tied"
     colour, tint = VERDICTS[name][2:]
-    return f'<td class="v" style="background:{tint};border-left:3px solid {colour}">{"<br>".join(told)}</td>'
+    return f'<td class="v t" style="--t:{tint};--v:{colour}">{"<br>".join(told)}</td>'
 
 
 def _key(run: Run) -> str:
@@ -96,10 +104,11 @@ def _key(run: Run) -> str:
         "at the floor": "neither score, or not even the ceiling, is above the floor",
         "not_applicable": "does not apply", "failed": "a step failed",
     }  # fmt: skip
-    marks = "".join(
-        f'<span><b style="color:{VERDICTS[name][2]}">{VERDICTS[name][0]} {VERDICTS[name][1]}</b>: {escape(text)}</span>'
-        for name, text in meanings.items()
-    )
+    words = {
+        name: f'<b class="pl-v" style="--v:{colour}">{symbol} {word}</b>'
+        for name, (symbol, word, colour, _) in VERDICTS.items()
+    }
+    marks = "".join(f"<span>{words[name]}: {escape(text)}</span>" for name, text in meanings.items())
     return f'<p class="pl-key">{marks}</p>'
 
 
@@ -134,8 +143,8 @@ def verdict_cell(row) -> str:
     symbol, word, colour, tint = VERDICTS[name]
     detail = _detail(row, name) if row.status == "ok" else ""
     why = "; ".join(part for part in (row.note, row.reason) if part)
-    style = f"background:{tint};border-left:3px solid {colour}"
-    return f'<td class="v" style="{style}" title="{escape(why)}"><b style="color:{colour}">{symbol} {word}</b>{detail}</td>'
+    style = f"--t:{tint};--v:{colour}"
+    return f'<td class="v t" style="{style}" title="{escape(why)}"><b class="pl-v">{symbol} {word}</b>{detail}</td>'
 
 
 def _detail(row, name: str) -> str:

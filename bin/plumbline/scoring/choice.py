@@ -7,7 +7,8 @@ from zlib import crc32
 import numpy as np
 
 from plumbline.scoring.scores import Items, Score
-from plumbline.scoring.stats import canonical, deviation, draws
+from plumbline.scoring.stats import draws
+from plumbline.scoring.units import canonical, deviation
 
 DRAWS = 200
 

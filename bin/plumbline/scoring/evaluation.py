@@ -6,6 +6,7 @@ cells with controls, the controls that fitted the post-processing are not those 
 their ids, so that what a seed draws does not depend on the order of the file (docs/protocol.md).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,14 +17,20 @@ from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
 from plumbline.scoring.center_perturbed import center_perturbed
 from plumbline.scoring.choice import chances, with_choice
-from plumbline.scoring.parts import Parts, fitting_controls
+from plumbline.scoring.parts import Parts, fitting_controls, whole_split
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
-from plumbline.scoring.records import Task
+from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import SHARED, Score
 from plumbline.scoring.screen import Subject, View
 from plumbline.scoring.stats import interval
+from plumbline.scoring.units import averaged
 from plumbline.scoring.vectors import Vectors
+
+FLOOR_DRAWS = 5  # draws of noise that a floor is the mean of, up to so many perturbations and cells
+FLOOR_PERTURBATIONS, FLOOR_CELLS = 50, 20_000
+NO_CHOICE = "no validation part to choose a post-processing on"
+WHOLE = "all of the few batches are scored, and nothing is chosen"
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,31 @@ def evaluate(subject: Subject, task: Task, splits: list[Split], protocols: list[
         return absent_rows(task, [split.seed for split in splits], protocols, reason)
     rows: list[Row] = []
     for protocol in protocols:
+        if protocol == "corrected" and _draws_again(subject, task):
+            rows += _mean_of_draws(subject, task, splits)
+            continue
         # without a split the paper's protocol has nothing that depends on the seed
         needed = splits if (task.uses_split or protocol == "corrected") and not task.describes else splits[:1]
         for split in needed:
             rows += _one_split(subject.view(split, protocol), task)
+    return rows
+
+
+def _draws_again(subject: Subject, task: Task) -> bool:
+    """Whether it is a floor of a size and a task for which one draw of noise does not tell the level of chance."""
+    metric = task.metric(task.main(subject.screen.facts))
+    known = math.isfinite(metric.chance) or metric.noise_scores_best or task.describes
+    small = subject.screen.facts["n_perturbations"] <= FLOOR_PERTURBATIONS and len(subject.rows) <= FLOOR_CELLS
+    return subject.chance and not known and small
+
+
+def _mean_of_draws(subject: Subject, task: Task, splits: list[Split]) -> list[Row]:
+    """The rows of a floor whose chance level no theory gives: a single draw of few perturbations may lie far from it."""
+    rows: list[Row] = []
+    for split in splits:
+        draws = [subject, *(subject.redrawn(split.seed + number) for number in range(1, FLOOR_DRAWS))]
+        found = [_one_split(draw.view(split, "corrected"), task) for draw in draws]
+        rows += [replace(same[0], score=averaged([row.score for row in same])) for same in zip(*found, strict=True)]
     return rows
 
 
@@ -66,10 +94,29 @@ def _no_embedding(subject: Subject, task: Task) -> str:
     return ""
 
 
-def _postprocessed(view: View, fit: np.ndarray, more: tuple[str, ...]) -> tuple[dict[str, Vectors], dict[str, str]]:
-    """The embedding under every post-processing, and why some cannot be had. more: beyond those that can be chosen."""
+def score_under(base: View, task: Task, method: str) -> list[Score]:
+    """Scores under one given post-processing, of the cells that `corrected` reports on.
+
+    base: a view under the protocol `corrected`, its vectors not yet post-processed. Raises NotApplicable if the method does not
+    apply to them.
+    """
+    base, whole = _with_all_batches(base.take(np.argsort(base.screen.cell_id)), task)
+    cells, refused = _parts(base, task, (method,))
+    if refused:
+        raise NotApplicable(refused[method])
+    return cells.run(method, "report" if cells.can_choose and not task.describes and not whole else "all")
+
+
+def _with_all_batches(base: View, task: Task) -> tuple[View, bool]:
+    """The view in which all batches are scored, where there are few of them (``whole_split``), and whether that is so."""
+    whole = whole_split(base.screen, base.split, task) if base.protocol == "corrected" else None
+    return (replace(base, split=whole), True) if whole else (base, False)
+
+
+def _postprocessed(view: View, fit: np.ndarray, methods: tuple[str, ...]) -> tuple[dict[str, Vectors], dict[str, str]]:
+    """The embedding under the post-processings, and why some cannot be had."""
     processed, refused = {}, {}
-    for method in (*POSTPROCESSINGS, *more) if view.embedding.shape[1] else ("none",):
+    for method in methods if view.embedding.shape[1] else ("none",):
         try:
             if method == CENTER_PERTURBED:
                 processed[method] = center_perturbed(view, fit)
@@ -81,19 +128,18 @@ def _postprocessed(view: View, fit: np.ndarray, more: tuple[str, ...]) -> tuple[
 
 
 def _one_split(base: View, task: Task) -> list[Row]:
-    split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts)
+    split, protocol, metric = base.split, base.protocol, task.main(base.screen.facts, base.protocol)
     if protocol == "corrected":
         base = base.take(np.argsort(base.screen.cell_id))
-    compares = [protocol == "corrected" and metric.compares_controls for metric in task.metrics]
-    fit = fitting_controls(base.screen, split.seed) if any(compares) else base.screen.is_control
+    base, whole = _with_all_batches(base, task)
     more = (CENTER_PERTURBED,) if task.centers_perturbed and protocol == "corrected" else ()
-    processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control, more)
-    cells = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
-    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes
-    chosen, why, chance = _select(cells) if selects else ("none", "no validation part to choose a post-processing on", {})
+    cells, refused = _parts(base, task, (*POSTPROCESSINGS, *more))
+    processed = cells.processed
+    selects = protocol == "corrected" and len(processed) > 1 and cells.can_choose and not task.describes and not whole
+    chosen, why, chance = _select(cells) if selects else ("none", WHOLE if whole else NO_CHOICE, {})
     reported = {m: cells.run(m, "report" if selects else "all") for m in processed}
     if protocol == "paper" and len(processed) > 1:
-        chosen, why = _best(reported, task, base.screen.facts), "best of the four on the scored cells themselves"
+        chosen, why = _best(reported, task.metric(metric)), "best of the four on the scored cells themselves"
         why = why if np.isfinite(_value(reported[chosen], metric)) else f"{metric}, by which to choose, cannot be scored"
     elif len(processed) == 1 or task.describes:
         why = ""
@@ -101,6 +147,15 @@ def _one_split(base: View, task: Task) -> list[Row]:
     stand = with_choice(reported[chosen], reported, chance, split.seed)
     found += [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in stand]
     return found + [Row(split.seed, protocol, m, Score.absent(metric, why)) for m, why in refused.items()]
+
+
+def _parts(base: View, task: Task, methods: tuple[str, ...]) -> tuple[Parts, dict[str, str]]:
+    """The cells under the post-processings, and why some of these cannot be had."""
+    compares = [base.protocol == "corrected" and metric.compares_controls for metric in task.metrics]
+    fit = fitting_controls(base.screen, base.split.seed) if any(compares) else base.screen.is_control
+    processed, refused = _postprocessed(base, fit if all(compares) else base.screen.is_control, methods)
+    parts = Parts(base=base, task=task, fit=fit, spares=any(compares), whole=all(compares), processed=processed)
+    return parts, refused
 
 
 def _select(cells: Parts) -> tuple[str, str, dict[str, float]]:
@@ -113,12 +168,11 @@ def _select(cells: Parts) -> tuple[str, str, dict[str, float]]:
         return "none", f"{metric} cannot be scored on the {where}", {}
     main = {m: score for m, found in scores.items() for score in found if score.metric == metric}
     chance = chances(main, task.metric(metric).direction, cells.base.seed)
-    return _best(scores, task, facts), f"chosen by {metric} on the {where}", chance
+    return _best(scores, task.metric(metric)), f"chosen by {metric} on the {where}", chance
 
 
-def _best(scores: dict[str, list[Score]], task: Task, facts: dict) -> str:
-    metric = task.main(facts)
-    worth = {m: task.metric(metric).direction * _value(found, metric) for m, found in scores.items()}
+def _best(scores: dict[str, list[Score]], metric: Metric) -> str:
+    worth = {m: metric.direction * _value(found, metric.name) for m, found in scores.items()}
     known = {m: value for m, value in worth.items() if not np.isnan(value)}
     return max(known, key=lambda m: known[m]) if known else "none"  # ties go to the simpler method, which comes first
 

@@ -5,11 +5,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from plumbline.data.splits import Split
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.records import Task
 from plumbline.scoring.scores import Score
 from plumbline.scoring.screen import Screen, View
 from plumbline.scoring.vectors import Vectors
+
+FEW_BATCHES, FEW_UNITS = 7, 20
+FEW_PERTURBATIONS = 8  # of fewer, batches are the repeats of the experiment; as many as a verdict needs
+EACH_BATCH = "each batch"  # how a split parts the cells in which every batch is left out in turn
 
 
 def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
@@ -26,6 +31,20 @@ def fitting_controls(screen: Screen, seed: int) -> np.ndarray:
     fit = np.zeros(len(screen.cell_id), dtype=bool)
     fit[rows] = np.where(size == 1, toss < 0.5, rank <= size // 2)
     return fit
+
+
+def whole_split(screen: Screen, split: Split, task: Task) -> Split | None:
+    """All cells as train and test cells, where a screen has too few batches to spare some for testing; else None.
+
+    Split 70 to 30 and halved for validation, fewer than FEW_BATCHES leave a single batch to report on. Where there are so few
+    perturbations that the batches are the units, FEW_UNITS of them leave three.
+    """
+    n_batches, units = len(pd.unique(screen.batch[~screen.is_control])), screen.facts["n_perturbations"] < FEW_PERTURBATIONS
+    few = FEW_UNITS if units else FEW_BATCHES if task.uses_split else 0
+    if not (task.whole_if_few and 1 < n_batches < few):
+        return None
+    every = np.ones(len(screen.batch), dtype=bool)
+    return replace(split, by=EACH_BATCH, train=every, test1=every, test2=~every, validation=~every)
 
 
 @dataclass(frozen=True)

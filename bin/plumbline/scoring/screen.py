@@ -42,7 +42,7 @@ class Subject:
     embedding: vectors (n_cells, d), float32, without NaN, or the array they come from. rows: for each cell its row in
     counts.h5ad. predictor: the name of a predictor, whose embedding has no column. n_draws: size of permutation nulls.
     exact: no approximation of large data. decoder_budget: multiplications and additions that one training of a decoder may
-    take on a CPU.
+    take on a CPU. chance: the vectors know nothing of their cells, so that a floor may be the mean of several draws.
     """
 
     embedding: Vectors
@@ -55,9 +55,17 @@ class Subject:
     threads: int = 1
     device: str = "cpu"
     exact: bool = False
+    chance: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "embedding", Vectors.of(self.embedding))
+
+    def redrawn(self, seed: int) -> "Subject":
+        """The vectors dealt out anew among the cells, by their ids and the seed: of noise, another draw of it."""
+        order = np.argsort(self.screen.cell_id)
+        deal = np.empty_like(order)
+        deal[order] = order[np.random.default_rng(seed).permutation(len(order))]
+        return replace(self, embedding=self.embedding.take(deal))
 
     @staticmethod
     def of_embedded(values: Vectors | RowSource, screen: Screen, **more: Any) -> "Subject":
@@ -72,7 +80,7 @@ class Subject:
 
     def view(self, split: Split, protocol: str) -> "View":
         """What a task sees of it under one split and protocol. ``split`` holds the cells of this subject."""
-        shared = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        shared = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "chance"}
         return View(**shared, split=split, protocol=protocol, seed=split.seed)
 
 

@@ -6,13 +6,23 @@ What was measured: benchmarks/trust.md.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
-from scipy.special import ndtr, stdtr, stdtrit
+from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 
 from plumbline.scoring.scores import Items
+from plumbline.scoring.units import (
+    by_gene,
+    canonical,
+    counted_twice,
+    genes_of,
+    influence_of,
+    n_units,
+    shared,
+    unit_names,
+)
 
 FEW = 8  # units below which a percentile interval is too narrow
 _CHUNK = 2_000_000  # resampling weights held at once (float64: 16 MB)
@@ -44,11 +54,36 @@ def interval(items: Items, n_boot: int = 1000, seed: int = 0, level: float = 0.9
     """
     items = canonical(items)
     drawn = narrowed(items.value, draws([items], n_boot, seed)[:, 0], counted_twice(items))
-    return interval_of_draws(items.value, drawn, n_units(items), level)
+    return interval_of_score(items, drawn, level)
+
+
+def interval_of_score(items: Items, drawn: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The interval of ``interval``, from canonical items and the draws (n_boot,) of their score, already ``narrowed``."""
+    n = n_units(items)
+    if items.unit2 is not None and 0 < items.value < 1:
+        drawn = _as_odds(items.value, drawn)
+    ends = interval_of_draws(items.value, drawn, n, level)
+    if np.isnan(ends[0]) or np.isnan(items.most):
+        return ends
+    floor = wilson(items.value / items.most, n, level)
+    return min(ends[0], items.most * floor[0]), max(ends[1], items.most * floor[1])
+
+
+def _as_odds(value: float, drawn: np.ndarray) -> np.ndarray:
+    """Draws of a share, as far from it in logits as the delta method says: the error of a small share grows with it, so that an
+    even interval is too short above (Agresti 2013, Categorical Data Analysis, section 3.1)."""
+    return expit(logit(value) + (drawn - value) / (value * (1 - value)))
+
+
+def wilson(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share in 0..1 of n units (Brown, Cai & DasGupta 2001, Stat Sci 16:101, equation 4)."""
+    z = -ndtri((1 - level) / 2)
+    middle, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (float(middle - reach) / (1 + z**2 / n), float(middle + reach) / (1 + z**2 / n))
 
 
 def interval_of_draws(value: float, drawn: np.ndarray, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The interval of ``interval``, from the draws (n_boot,) of a score over n units."""
+    """The interval of a score or of a difference over n units, from its draws (n_boot,)."""
     drawn = drawn[np.isfinite(drawn)]
     if n < 2 or len(drawn) < 2 or not np.isfinite(value):
         return float("nan"), float("nan")
@@ -69,7 +104,7 @@ def paired_difference(items_a: Items, items_b: Items, n_boot: int = 1000, seed: 
     the smallest p of a sign-flip test. Fewer than two shared units: low, high and p are nan.
     """
     a, b = canonical(items_a), canonical(items_b)
-    n_all = len(np.union1d(_names(a), _names(b)))
+    n_all = len(np.union1d(unit_names(a), unit_names(b)))
     a, b = shared(a, b)
     drawn = draws([a, b], n_boot, seed)
     return difference_of_draws(a, b, drawn[:, 0], drawn[:, 1], n_all - len(a.unit), level)
@@ -98,11 +133,11 @@ def draws(parts: Sequence[Items], n_boot: int = 1000, seed: int = 0) -> np.ndarr
     sums = np.column_stack([column for part in parts for column in (part.numerator, part.denominator)])
     if not np.isfinite(sums).all():
         raise ValueError("a unit of a score has a numerator or denominator that is not finite")
-    genes, _ = _genes(first)
+    genes, _ = genes_of(first)
     own = (genes if len(genes) else np.asarray(first.unit).astype(str)).tolist()
     others = sorted({name for part in parts for name in part.influence}.difference(own))
-    influence = np.column_stack([_by_gene(part, own) if len(genes) else _influence(part, own) for part in parts])
-    influence = np.vstack([influence, np.column_stack([_influence(part, others) for part in parts])])
+    influence = np.column_stack([by_gene(part, own) if len(genes) else influence_of(part, own) for part in parts])
+    influence = np.vstack([influence, np.column_stack([influence_of(part, others) for part in parts])])
     units, noise, start = np.random.default_rng(seed), _noise(others, n_boot, seed), 0
     drawn = [np.zeros((0, len(parts)))]
     for counts in _resample(units, len(own), n_boot, len(own)):
@@ -124,93 +159,9 @@ def _ratios(totals: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
 
 
-def _influence(items: Items, names: Sequence[str]) -> np.ndarray:
-    """Influence (len(names),) on a score of what its units share; 0 for what it does not name."""
-    return np.array([items.influence.get(name, 0.0) for name in names], dtype=float)
-
-
-def _by_gene(items: Items, genes: Sequence[str]) -> np.ndarray:
-    """Influence (len(genes),) of each gene on a score of pairs: that of all its pairs, and what ``Items.influence`` adds."""
-    _, ends = _genes(items)
-    own = deviation(items)
-    pairs = [np.bincount(end, own, minlength=len(genes)) for end in ([] if ends is None else ends)]
-    return np.sum(pairs, axis=0) + _influence(items, genes)
-
-
-def counted_twice(a: Items, b: Items | None = None) -> float:
-    """Share of the variance of pair ``draws`` (of a, or of a less b) that is too much, since a pair stands at both its genes.
-
-    Less that share, it is the dyadic cluster-robust variance: the covariances of all pairs with a gene in common, each once
-    (Fafchamps & Gubert 2007, J Dev Econ 83:326; Aronow, Samii & Assenova 2015, Political Analysis 23:564). It may fall below
-    that of independent pairs, which is then taken. 0 for other kinds.
-    """
-    if a.unit2 is None:
-        return 0.0
-    genes, _ = _genes(a)
-    alone, by_gene = deviation(a), _by_gene(a, genes.tolist())
-    if b is not None:
-        alone, by_gene = alone - deviation(b), by_gene - _by_gene(b, genes.tolist())
-    total, single = float(by_gene @ by_gene), float(alone @ alone)
-    return min(single / total, 1 - single / total) if total > single else 0.0
-
-
-def deviation(items: Items) -> np.ndarray:
-    """Influence (k,) of each unit on the score, which the units' own values make: they add up to 0."""
-    total = items.denominator.sum()
-    ratio = items.numerator.sum() / total if total else 0.0
-    return items.scale * (items.numerator - ratio * items.denominator) / (total or 1.0)
-
-
 def narrowed(value: float, drawn: np.ndarray, share: float) -> np.ndarray:
     """Draws whose variance about ``value`` is smaller by ``share``."""
     return drawn if not share else value + np.sqrt(1 - share) * (drawn - value)
-
-
-def canonical(items: Items) -> Items:
-    """The same score with offset 0 and scale 1, one entry a name, in the order of names: items of two models now align."""
-    numerator = items.offset * items.denominator + items.scale * items.numerator
-    unit, unit2 = np.asarray(items.unit).astype(str), None
-    if items.unit2 is not None:
-        other = np.asarray(items.unit2).astype(str)
-        swap = other < unit
-        unit, unit2 = np.where(swap, other, unit), np.where(swap, unit, other)
-    bare = Items(items.kind, unit, numerator, np.asarray(items.denominator, dtype=float), unit2)
-    _, first, group = np.unique(_names(bare), return_index=True, return_inverse=True)
-    top, bottom = (np.bincount(group, values, minlength=len(first)) for values in (bare.numerator, bare.denominator))
-    unit2 = None if unit2 is None else unit2[first]
-    return Items(items.kind, unit[first], top, bottom, unit2, influence=items.influence)
-
-
-def pool(parts: Sequence[Items]) -> Items:
-    """One score from those of several seeds: its value is their mean, its units are theirs joined by name.
-
-    Each seed gets the same weight, and a unit (or a group of controls) met in several seeds is resampled as one.
-    """
-    scaled = []
-    for part in map(canonical, parts):
-        total = part.denominator.sum()
-        if total:
-            scaled.append(replace(part, numerator=part.numerator / total, denominator=part.denominator / total))
-    if not scaled:
-        return canonical(parts[0])
-    unit2 = None if scaled[0].unit2 is None else np.concatenate([part.unit2 for part in scaled])
-    unit, numerator, denominator = (
-        np.concatenate([getattr(part, name) for part in scaled]) for name in ("unit", "numerator", "denominator")
-    )
-    names = {name for part in scaled for name in part.influence}
-    influence = {name: sum(part.influence.get(name, 0.0) for part in scaled) / len(scaled) for name in sorted(names)}
-    return canonical(Items(scaled[0].kind, unit, numerator, denominator, unit2, influence=influence))
-
-
-def shared(a: Items, b: Items) -> tuple[Items, Items]:
-    """Two canonical items reduced to the units both have (same order)."""
-    _, in_a, in_b = np.intersect1d(_names(a), _names(b), assume_unique=True, return_indices=True)
-    return _take(a, in_a), _take(b, in_b)
-
-
-def n_units(items: Items) -> int:
-    """How many units are resampled: genes for kind 'pair', else the units themselves."""
-    return len(_genes(items)[0]) or len(items.unit)
 
 
 def bh(p: np.ndarray) -> np.ndarray:
@@ -226,26 +177,6 @@ def bh(p: np.ndarray) -> np.ndarray:
     steps = p[order] * (len(order) / np.arange(1, len(order) + 1))  # the largest p stays what it is, to the last digit
     q[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1.0)
     return q
-
-
-def _names(items: Items) -> np.ndarray:
-    if items.unit2 is None:
-        return np.asarray(items.unit).astype(str)
-    return np.char.add(np.char.add(np.asarray(items.unit).astype(str), "\t"), np.asarray(items.unit2).astype(str))
-
-
-def _take(items: Items, rows: np.ndarray) -> Items:
-    unit2 = None if items.unit2 is None else items.unit2[rows]
-    sums = items.numerator[rows], items.denominator[rows]
-    return Items(items.kind, items.unit[rows], *sums, unit2, influence=items.influence)
-
-
-def _genes(items: Items) -> tuple[np.ndarray, np.ndarray | None]:
-    """The genes of pairs and, for each pair, the index of its two ends (2, k); nothing for other kinds."""
-    if items.unit2 is None:
-        return np.zeros(0), None
-    genes, ends = np.unique(np.concatenate([items.unit, items.unit2]).astype(str), return_inverse=True)
-    return genes, ends.reshape(2, -1)
 
 
 def _resample(rng: np.random.Generator, k: int, n_boot: int, width: int) -> Iterator[np.ndarray]:

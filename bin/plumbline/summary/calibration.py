@@ -7,9 +7,8 @@ models pass is no ceiling.
 import numpy as np
 import pandas as pd
 
+from plumbline.scoring.protocol import NOISE
 from plumbline.summary.contest import Contest
-
-NOISE = ("random", "scrambled_pca")  # floors that know nothing: several draws of one chance level
 
 
 def calibrate(frame: pd.DataFrame, contest: Contest, chance: float | None) -> pd.DataFrame:
@@ -29,17 +28,21 @@ def calibrate(frame: pd.DataFrame, contest: Contest, chance: float | None) -> pd
     if chance is not None and np.isnan(chance):
         why = "noise has the best score: there is no scale from a floor to a ceiling"
     calibrated = (frame["value"] - floor) / (ceiling - floor) if not why else np.nan
-    return frame.assign(floor=floor, ceiling=ceiling, calibrated=calibrated, why_not_calibrated=why, has_range=has_range,
+    floor_low, floor_high = _floor_interval(good, floor, floor_row)
+    return frame.assign(floor=floor, floor_low=floor_low, floor_high=floor_high, ceiling=ceiling, calibrated=calibrated,
+                        why_not_calibrated=why, has_range=has_range,
                         off_floor=off.reindex(frame.index, fill_value=False))  # fmt: skip
 
 
 def progress(frame: pd.DataFrame) -> pd.Series:
-    """(value - baseline) / (ceiling - baseline) of calibrated rows: how much of what the baseline leaves a model gains.
+    """(value - baseline) / (repeat - baseline): how much a model gains of what the baseline leaves.
 
-    NaN where there is no scale (``why_not_calibrated``), no score of the baseline, or no room between it and the ceiling.
+    ``repeat``: what a repeat of the experiment scores, the ceiling where nothing says that. NaN where there is neither
+    (``why_not_calibrated``), no score of the baseline, or no room between the two.
     """
-    room = (frame["ceiling"] - frame["baseline_value"]).astype(float)
-    real = (frame["why_not_calibrated"] == "") & (frame["direction"] * room > 0)
+    ceiling = frame["ceiling"].where(frame["why_not_calibrated"] == "")
+    room = (frame["repeat"].fillna(ceiling) - frame["baseline_value"]).astype(float)
+    real = frame["direction"] * room > 0
     return (frame["value"] - frame["baseline_value"]) / room.where(real)
 
 
@@ -58,6 +61,14 @@ def _floor(good: pd.DataFrame, sign: int, chance: float | None) -> tuple[float, 
     near = floors["ci_low"] if sign > 0 else floors["ci_high"]
     ahead = _best(floors[sign * (near - level) > 0], sign)
     return (level, _best(noise, sign)) if ahead is None else (floors.loc[ahead, "value"], ahead)
+
+
+def _floor_interval(good: pd.DataFrame, floor: float, row: object | None) -> tuple[float, float]:
+    """The 95 % interval of a floor that models show; NaN where theory gives it. Of the mean of several: their mean interval."""
+    if row is None:
+        return np.nan, np.nan
+    rows = good.loc[[row]] if good.loc[row, "value"] == floor else good[good["variant"].isin(NOISE)]
+    return rows["ci_low"].mean(), rows["ci_high"].mean()
 
 
 def _best(rows: pd.DataFrame, sign: int) -> object | None:

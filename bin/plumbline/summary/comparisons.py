@@ -5,7 +5,7 @@ import pandas as pd
 
 from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
 from plumbline.scoring.records import Metric
-from plumbline.scoring.stats import n_units
+from plumbline.scoring.units import n_units
 from plumbline.summary.calibration import calibrate, progress
 from plumbline.summary.contest import Contest
 from plumbline.summary.tables import ItemFiles, describes, known_metric, main_metric
@@ -15,7 +15,18 @@ COLUMNS = [
     *("dataset", "task", "metric", "main", "direction", "protocol", "model", "variant", "fit_on", "postprocess", "chosen"),
     *("role", "status", "reason", "value", "ci_low", "ci_high", "n", "n_seeds", "sd_seeds", "baseline_value", "difference"),
     *("diff_low", "diff_high", "p", "q", "n_shared", "n_left_out", "unit", "n_units", "detectable", "verdict", "note"),
-    *("floor", "ceiling", "calibrated", "progress", "why_not_calibrated", "rank_low", "rank_high"),
+    *(
+        "floor",
+        "floor_low",
+        "floor_high",
+        "ceiling",
+        "calibrated",
+        "repeat",
+        "progress",
+        "why_not_calibrated",
+        "rank_low",
+        "rank_high",
+    ),
 ]
 _TESTED = [
     *("ci_low", "ci_high", "n", "difference", "diff_low", "diff_high", "p", "n_shared", "n_left_out", "n_units", "detectable"),
@@ -35,7 +46,7 @@ def compare(
         start += len(frame)
         frame["role"] = [roles.get(variant, "external") for variant in frame["variant"]]
         frame["candidate"] = ~frame["role"].isin(REFERENCES) & (not describes(task))
-        frame["main"] = metric == main_metric(task, facts.get(dataset, {}))
+        frame["main"] = metric == main_metric(task, facts.get(dataset, {}), protocol)
         frame["direction"] = known_metric(metric).direction
         frame["uncalibrated"] = known_metric(metric).uncalibrated
         parts = {}
@@ -46,9 +57,10 @@ def compare(
         contest = Contest.of(parts, n_boot, seed)
         frame = _test(frame, contest, baseline, known_metric(metric).bounds)
         frame = calibrate(frame, contest, _chance(known_metric(metric)))
+        frame["repeat"] = _repeat(chosen, (dataset, task, metric, protocol), baseline)
         frame["progress"] = progress(frame)
         if describes(task):
-            frame[["progress", "floor", "ceiling", "calibrated"]] = np.nan
+            frame[["repeat", "progress", "floor", "floor_low", "floor_high", "ceiling", "calibrated"]] = np.nan
             frame["why_not_calibrated"] = "a description: neither more nor less is better"
         frames.append(frame)
         # main metrics of a data set are one family: the headline and the ranks rest on the same tests
@@ -59,6 +71,15 @@ def compare(
         return pd.DataFrame(columns=COLUMNS)
     tests = pd.concat([part for part in pairs if len(part)] or pairs[:1], ignore_index=True)
     return _with_verdicts(frames, tests, baseline).reset_index(drop=True)[COLUMNS]
+
+
+def _repeat(chosen: pd.DataFrame, group: tuple[str, str, str, str], baseline: str) -> float:
+    """What a repeat of the experiment scores in the space of the baseline (``Metric.repeat``); NaN where nothing says it."""
+    dataset, task, metric, protocol = group
+    variant, name = baseline, known_metric(metric).repeat
+    same = (chosen["dataset"] == dataset) & (chosen["task"] == task) & (chosen["protocol"] == protocol)
+    rows = chosen[same & (chosen["variant"] == variant) & (chosen["metric"] == name) & (chosen["status"] == "ok")]
+    return float(rows["value"].mean()) if len(rows) else np.nan
 
 
 def _chance(metric: Metric) -> float | None:

@@ -9,19 +9,8 @@ import numpy as np
 import pandas as pd
 
 from plumbline.scoring.scores import Items
-from plumbline.scoring.stats import (
-    Difference,
-    canonical,
-    counted_twice,
-    difference_of_draws,
-    draws,
-    interval_of_draws,
-    n_units,
-    narrowed,
-    paired_difference,
-    pool,
-    shared,
-)
+from plumbline.scoring.stats import Difference, difference_of_draws, draws, interval_of_score, narrowed, paired_difference
+from plumbline.scoring.units import canonical, counted_twice, pool, shared
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,7 @@ class Contest:
     def interval(self, name: str) -> tuple[float, float]:
         """95 % interval of one model's score."""
         items = self.pooled[name]
-        return interval_of_draws(items.value, narrowed(items.value, self.drawn[name], counted_twice(items)), n_units(items))
+        return interval_of_score(items, narrowed(items.value, self.drawn[name], counted_twice(items)))
 
     def difference(self, a: str, b: str) -> Difference:
         """Score of a less score of b on what both have."""

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.scoring.scores import Items
-from plumbline.scoring.stats import canonical, pool
+from plumbline.scoring.units import canonical, pool
 from plumbline.summary.tables import ItemFiles
 
 COLUMNS = [

@@ -1,4 +1,7 @@
-"""What every step of the run cost: PREPARE, EMBED and EVALUATE, as each recorded it itself (plumbline.common.usage)."""
+"""What every step of the run cost: PREPARE, EMBED and EVALUATE, as each recorded it itself (plumbline.common.usage).
+
+A process of EVALUATE may score several tasks. What it takes to start, which they share, is a row of its own: step START.
+"""
 
 import json
 from pathlib import Path
@@ -14,7 +17,7 @@ COLUMNS = ["step", "name", "dataset", "variant", "fit_on", "seed", *SIZES, *USED
 
 
 def steps(scores: Path, provenance: pd.DataFrame, datasets: dict[str, dict]) -> pd.DataFrame:
-    """One row a task of the run. name: the variant that was embedded or the task that was scored.
+    """One row a task of the run. name: the variant that was embedded or the task that was scored; of START, the step.
 
     n_cells: cells of the data set; n_fit_cells: those a model was fitted on, 0 for none. Units: seconds, bytes.
     machine_seconds: of a fixed small computation on this machine, by which machines are compared.
@@ -27,8 +30,13 @@ def steps(scores: Path, provenance: pd.DataFrame, datasets: dict[str, dict]) -> 
     for row in provenance.to_dict("records") if len(provenance) else []:
         if row.get("status") == "ok":
             rows.append({**row, **size.get(row["dataset"], {}), "step": "EMBED", "name": row.get("variant", "")})
+    starts = {}
     for about, used in _evaluations(scores):
-        rows.append({"step": "EVALUATE", "name": about["task"], **about, **size.get(about["dataset"], {}), **used})
+        known = about | size.get(about["dataset"], {}) | used
+        rows.append({"step": "EVALUATE", "name": about["task"], **known})
+        if "start" in used:
+            starts[used["start"]["process"]] = {**known, **used["start"], "step": "START", "name": "EVALUATE"}
+    rows += starts.values()
     table = pd.DataFrame(rows, columns=COLUMNS) if rows else pd.DataFrame(columns=COLUMNS)
     table["n_fit_cells"] = pd.to_numeric(table["n_fit_cells"]).fillna(0).astype(np.int64)
     table = table[table["seconds"].notna()].assign(machine_seconds=round(machine_seconds(), 4))

@@ -114,10 +114,10 @@ def describes(task: str) -> bool:
     return record is not None and record.describes
 
 
-def main_metric(task: str, facts: dict) -> str:
+def main_metric(task: str, facts: dict, protocol: str = "corrected") -> str:
     """The metric that ranks models on a data set; '' for a task that does not rank them, or that this version does not have."""
     record = known_task(task)
-    return record.main(facts) if record and not describes(task) else ""
+    return record.main(facts, protocol) if record and not describes(task) else ""
 
 
 class ItemFiles:

@@ -1,4 +1,5 @@
 """Batch effect: are cells of different batches mixed in the embedding? iLISI over the test1 cells, controls included.
+With fewer than seven batches over all cells.
 
 Read it beside separability: a random embedding mixes perfectly.
 """
@@ -6,11 +7,10 @@ Read it beside separability: a random embedding mixes perfectly.
 import numpy as np
 import pandas as pd
 
-from plumbline.common.random import sample_by_id
 from plumbline.metrics.lisi import MIN_K, SCIB_NEIGHBOURS, ilisi, ilisi_scib, k_for
-from plumbline.metrics.neighbours import QUERIES
 from plumbline.metrics.rows import Rows
 from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.sampling import asked
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.screen import View
 
@@ -42,7 +42,8 @@ def run(view: View) -> list[Score]:
         return TASK.absent(reason)
     random = np.random.default_rng(view.seed)
     labels = np.stack([batch, random.permutation(batch), _shuffled_within(batch, view.screen.perturbation[cells], random)])
-    asking, asked = _asking(view, cells)
+    asking, some = asked(view, cells, "iLISI")
+    around = f", around {some} cells" if some else ""
     points = Rows(view.embedding, cells)
     lisi, shuffled, within = ilisi(points, labels, k, view.threads, view.device, asking)
     scib = ilisi_scib(points, batch, view.threads, view.device, asking)
@@ -51,16 +52,8 @@ def run(view: View) -> list[Score]:
     affine = {"ilisi_raw": (0.0, 1.0), "ilisi_ratio": (0.0, 1.0 / shuffled.mean()), "ilisi_scaled": scaled}
     notes = {"ilisi_scaled": _attainable((within.mean() - 1) / span)}
     batch, k_scib = batch[asking], min(SCIB_NEIGHBOURS, len(cells))
-    scores = [_score(m, lisi, batch, names, *affine[m], f"k = {k}{asked}{notes.get(m, '')}") for m in affine]
-    return [*scores, _score("ilisi_scib", median_terms(scib), batch, names, *scaled, f"k = {k_scib}{asked}")]
-
-
-def _asking(view: View, cells: np.ndarray) -> tuple[np.ndarray, str]:
-    """Positions among the test cells of those whose neighbourhoods are scored, and what to say if they are not all."""
-    if len(cells) <= QUERIES or view.protocol == "paper" or view.exact:
-        return np.arange(len(cells)), ""
-    some = sample_by_id(view.screen.cell_id[cells], QUERIES, f"iLISI {view.seed}")
-    return some, f", around {QUERIES:,} of {len(cells):,} cells"
+    scores = [_score(m, lisi, batch, names, *affine[m], f"k = {k}{around}{notes.get(m, '')}") for m in affine]
+    return [*scores, _score("ilisi_scib", median_terms(scib), batch, names, *scaled, f"k = {k_scib}{around}")]
 
 
 def _shuffled_within(batch: np.ndarray, perturbation: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -111,7 +104,7 @@ def _score(
 
 TASK = Task(
     name="batch_effect",
-    version="2",  # 2: all test batches are scored, the post-processing is chosen on train cells
+    version="3",  # 3: all batches are scored where there are fewer than seven; 2: all test batches, choice on train cells
     title="Batch mixing",
     question="Whether cells of different batches mix. Read it next to the tasks on biology: noise mixes perfectly.",
     order=60,
@@ -122,5 +115,6 @@ TASK = Task(
     scores_controls=True,
     chooses_on_train=True,  # half of two test batches would leave nothing to mix
     uses_split=True,
+    whole_if_few=True,
     uses_device=True,
 )

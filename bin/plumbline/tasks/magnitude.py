@@ -21,6 +21,7 @@ from plumbline.metrics.ranks import (
     significance,
     unexpressed_null,
 )
+from plumbline.scoring.parts import FEW_PERTURBATIONS
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
@@ -29,7 +30,16 @@ PERCENT = {"unit": "%", "highest": 100, "compares_controls": True}
 METRICS = (
     Metric(name="magnitude_pct", title="percent of perturbations, p ≤ 0.05", chance=5.0, **PERCENT),
     Metric(name="magnitude_fdr_pct", title="percent of perturbations, q ≤ 0.05", chance=0.0, **PERCENT),
+    Metric(
+        name="magnitude_effect",
+        title="energy distance / spread of controls",
+        lowest=-np.inf,
+        highest=np.inf,
+        chance=0.0,
+        compares_controls=True,
+    ),
 )
+SHARES = ("magnitude_pct", "magnitude_fdr_pct")
 PAPER_CONTROLS = 1000
 
 
@@ -42,8 +52,16 @@ def not_applicable(facts: dict) -> str:
     return ""
 
 
+def main_metric(facts: dict) -> str:
+    """magnitude_pct, or magnitude_effect where there are too few perturbations for a percentage."""
+    return "magnitude_pct" if facts["n_perturbations"] >= FEW_PERTURBATIONS else "magnitude_effect"
+
+
 def run(view: View) -> list[Score]:
-    """Share of perturbations (percent) that move cells more than chance, at p <= 0.05 and (corrected) at q <= 0.05."""
+    """Share of perturbations (percent) that move cells more than chance, at p <= 0.05 and (corrected) at q <= 0.05.
+
+    magnitude_effect (`corrected`): how far they move, within batches, in units of the controls' mean distance.
+    """
     if not view.screen.is_control.any():
         return TASK.absent("no control cell is among the scored cells")
     return _paper(view) if view.protocol == "paper" else _corrected(view)
@@ -64,7 +82,9 @@ def _paper(view: View) -> list[Score]:
     p = paper_p_value(value[scored], pool, "right")
     reason = f"null: {len(pool)} perturbations of unexpressed genes"
     score = significance("magnitude_pct", groups.names[scored], p, value[scored], groups.sizes[scored], reason)
-    return [score, Score.absent("magnitude_fdr_pct", "the paper's p values are not corrected for multiple testing")]
+    absent = {"magnitude_fdr_pct": "the paper's p values are not corrected for multiple testing",
+              "magnitude_effect": "not part of the paper's protocol"}  # fmt: skip
+    return [score, *(Score.absent(metric, why) for metric, why in absent.items())]
 
 
 def _paper_controls(view: View) -> np.ndarray:
@@ -89,7 +109,9 @@ def _corrected(view: View) -> list[Score]:
     reason = "; ".join(filter(None, ("" if scored.all() else reason, ended_early(result.null[scored]))))
     parts = names[scored], p, result.observed[scored], result.n_cells[scored], reason
     influence = partial(influence_on_share, result.observed[scored], result.null[scored], result.pull[scored])
-    return [significance(metric.name, *parts, fdr="fdr" in metric.name, influence=influence) for metric in METRICS]
+    shares = [significance(metric, *parts, fdr="fdr" in metric, influence=influence) for metric in SHARES]
+    within = f"within {counted(len(np.unique(result.sizes.batch)), 'batch')}"
+    return [*shares, Score.of("magnitude_effect", result.sizes.items(), reason=within)]
 
 
 def _precision(view: View) -> type:
@@ -99,12 +121,15 @@ def _precision(view: View) -> type:
 
 TASK = Task(
     name="magnitude",
-    version="2",  # 2: a perturbation that no relabelling can show at p <= 0.05 is not scored
+    version="3",  # 3: effect sizes, which rank models where there are fewer than eight perturbations
     title="Effect magnitude",
     question="How many perturbations move away from the controls.",
     order=50,
     metrics=METRICS,
     main_metric="magnitude_pct",
+    choose_main=main_metric,
+    paper_metric="magnitude_pct",
     not_applicable=not_applicable,
     run=run,
+    whole_if_few=True,
 )

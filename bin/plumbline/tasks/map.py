@@ -11,7 +11,7 @@ import pandas as pd
 
 from plumbline.common.random import seed_of
 from plumbline.genes.combinations import is_combination
-from plumbline.genes.relationships import complexes, perturbed_genes
+from plumbline.genes.relationships import members_among, perturbed_genes
 from plumbline.metrics.average_precision import Activity, Consistency
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.ranks import ALPHA
@@ -150,7 +150,7 @@ def _complexes_of(names: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray],
 
     A complex needs enough members and candidates; of several with the same perturbed members the first is scored.
     """
-    known = {name: np.flatnonzero(np.isin(names, members)) for name, members in complexes().items()}
+    known = members_among(names)
     annotated = np.unique(np.concatenate([*known.values(), np.zeros(0, dtype=np.int64)]))
     related = np.eye(len(annotated), dtype=bool)
     known = {name: np.searchsorted(annotated, members) for name, members in known.items()}
@@ -166,7 +166,8 @@ def _complexes_of(names: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray],
 def _significant(metric: str, kind: str, names: np.ndarray, p: np.ndarray, value: np.ndarray, note: str) -> Score:
     """Percentage of the groups with q <= 0.05."""
     extra = {"p": p, "q": bh(p), "value": value}
-    return Score.of(metric, Items(kind, names, 100.0 * (extra["q"] <= ALPHA), np.ones(len(p)), extra=extra), reason=note)
+    hit = (extra["q"] <= ALPHA).astype(float)
+    return Score.of(metric, Items(kind, names, hit, np.ones(len(p)), scale=100.0, extra=extra), reason=note)
 
 
 TASK = Task(

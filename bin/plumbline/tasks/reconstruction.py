@@ -1,7 +1,8 @@
 """Reconstruction and structural integrity (protocol, task 6): train -> test2.
 
 A decoder learns expression from the embedding on the train cells, and predicts the cells of held-out perturbations in
-held-out batches. Structural integrity asks whether, batch by batch, what it predicts beyond the controls is right.
+held-out batches. Two levels: is the mean effect of a perturbation right (effect_*: that alone is about perturbations), and is
+each cell (structural integrity and all others: mostly the state of the cell, and the noise of its counts)?
 Predictors (no embedding: ``view.predictor``) are scored by the same sums.
 """
 
@@ -12,22 +13,28 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.counts.expression import ShuffledExpression, read_expression, weighted_sum
+from plumbline.metrics.count_halves import missed_by_the_best
 from plumbline.metrics.decoder import Decoder, plan, train_decoder
+from plumbline.metrics.effect_agreement import EffectAgreement
 from plumbline.metrics.effects import ControlMean, SplitHalf, mean_effect_weights
 from plumbline.metrics.integrity import Reconstruction
+from plumbline.metrics.repeats import labels_of
 from plumbline.scoring.records import Metric, Task
-from plumbline.scoring.scores import Score
+from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
 METRICS = (
-    Metric(name="structural_integrity", title="structural integrity", lowest=-np.inf, chance=0.5),
-    Metric(name="si_effect", title="structural integrity of the effect", lowest=-np.inf, chance=0.0),
+    Metric(name="effect_pearson", title="Pearson of mean effects", lowest=-1, chance=0.0),
+    Metric(name="effect_integrity", title="structural integrity of mean effects", lowest=-np.inf, chance=0.0),
+    Metric(name="structural_integrity", title="structural integrity of cells", lowest=-np.inf, chance=0.5),
+    Metric(name="si_effect", title="structural integrity of cells, 0 = no effect", lowest=-np.inf, chance=0.0),
     Metric(name="spearman", title="Spearman per gene", lowest=-1, chance=0.0),
     Metric(name="pearson", title="Pearson per gene", lowest=-1, chance=0.0),
     Metric(name="mse", title="mean squared error", higher_is_better=False, highest=np.inf),
     Metric(name="mae", title="mean absolute error", higher_is_better=False, highest=np.inf),
     Metric(name="r2", title="R²", lowest=-np.inf, chance=0.0),
 )
+EFFECTS, INTEGRITY = ("effect_pearson", "effect_integrity"), ("structural_integrity", "si_effect")
 PREDICTORS = ("no_effect", "mean_effect", "split_half")
 _ELEMENTS = 2**25  # cells x genes predicted at once: 128 MB for the truth and as much for the prediction
 _CACHE_BYTES = 2**30
@@ -46,7 +53,11 @@ def not_applicable(facts: dict) -> str:
 
 
 def run(view: View) -> list[Score]:
-    """Structural integrity, its effect form, correlations over cells and errors, on all of test2."""
+    """Mean effects of perturbations, structural integrity of cells, correlations over cells and errors, on all of test2.
+
+    effect_pearson, effect_integrity (`corrected`): effect predicted from one half of a perturbation's cells, against that
+    observed in the other. Of predictor split_half `corrected` reports the ceiling of both levels.
+    """
     reason = _cannot(view)
     if reason:
         return TASK.absent(reason)
@@ -55,12 +66,18 @@ def run(view: View) -> list[Score]:
     truth = read_expression(view.counts, view.rows[rows], view.screen.facts["x_kind"]).tocsc()
     predict, note = _predictor(view, rows) if view.predictor else _decode(view, rows, truth.shape[1])
     sums = Reconstruction(view.screen.batch[rows], view.screen.is_control[rows])
+    effects = None if view.protocol == "paper" else EffectAgreement(labels_of(view.screen.take(rows)), view.seed)
     step = max(1, _ELEMENTS // len(rows))
     for start in range(0, truth.shape[1], step):
         genes = slice(start, min(start + step, truth.shape[1]))
         chunk = _dense(truth, genes)
-        sums.add(chunk, predict(genes, chunk))
-    return _scores(view, sums, note)
+        prediction = predict(genes, chunk)
+        sums.add(chunk, prediction)
+        if effects:
+            effects.add(chunk, prediction)
+    if effects and view.predictor == "split_half":
+        return _ceilings(view, rows, sums, effects)
+    return [*_effects(effects, note), *_scores(view, sums, note)]
 
 
 def _cannot(view: View) -> str:
@@ -83,7 +100,7 @@ def _predictor(view: View, rows: np.ndarray) -> tuple[Predict, str]:
     """A prediction from the true controls of each batch."""
     screen = view.screen.take(rows)
     base = ControlMean(screen.batch, screen.is_control)
-    if view.predictor == "no_effect":
+    if view.predictor == "no_effect" or (view.predictor == "split_half" and view.protocol != "paper"):
         return lambda genes, truth: base.predict(truth), ""
     if view.predictor == "split_half":
         twin = SplitHalf(screen.cell_id, screen.perturbation, screen.is_control, view.seed)
@@ -128,6 +145,41 @@ def _remember(key: str, decoder: Decoder) -> None:
         del _decoders[next(iter(_decoders))]
 
 
+def _effects(effects: EffectAgreement | None, note: str) -> list[Score]:
+    """The level of perturbations."""
+    if effects is None:
+        return [Score.absent(metric, "not part of the paper's protocol") for metric in EFFECTS]
+    reason = "; ".join(filter(None, (_left_out(effects), note)))
+    found = zip(EFFECTS, (effects.pearson(), effects.integrity()), strict=True)
+    return [Score.of(metric, items, reason=reason) for metric, items in found]
+
+
+def _left_out(effects: EffectAgreement) -> str:
+    few = len(effects.names) - int(effects.met.any(axis=0).sum())
+    return f"{counted(few, 'perturbation')} without cells and controls in both halves not scored" if few else ""
+
+
+def _ceilings(view: View, rows: np.ndarray, sums: Reconstruction, effects: EffectAgreement) -> list[Score]:
+    """What the noise of the data leaves of a score, at each level; other metrics have no ceiling."""
+    halves = f"effects in two halves of the cells correlate by {effects.halves_agree():.2f}: what the exact effect reaches"
+    known = f"{halves} against one half" if effects.met.any() else ""
+    note = "; ".join(filter(None, (known, _left_out(effects))))
+    found = dict(zip(EFFECTS, (effects.pearson(ceiling=True), effects.integrity(ceiling=True)), strict=True))
+    scores = [Score.of(metric, items, reason=note) for metric, items in found.items()]
+    scores += _ceilings_of_cells(view, rows, sums)
+    known = {score.metric for score in scores}
+    return scores + [Score.absent(m.name, "split halves give a ceiling of effects and of structural integrity alone")
+                     for m in METRICS if m.name not in known]  # fmt: skip
+
+
+def _ceilings_of_cells(view: View, rows: np.ndarray, sums: Reconstruction) -> list[Score]:
+    if view.screen.facts["x_kind"] != "counts":
+        return [Score.absent(metric, "counts are split into halves, and the values are not counts") for metric in INTEGRITY]
+    missed = missed_by_the_best(view.counts, view.rows[rows], view.screen.cell_id[rows], sums, view.seed)
+    note = "halves of each cell's counts: what a prediction without the noise of the counts reaches"
+    return [Score.of(metric, sums.integrity(metric == "si_effect", missed), reason=note) for metric in INTEGRITY]
+
+
 def _scores(view: View, sums: Reconstruction, note: str) -> list[Score]:
     genes, as_zero = view.screen.genes["gene_id"].to_numpy(dtype=str), view.protocol == "paper"
     pearson, spearman = sums.correlation("pearson", genes), sums.correlation("spearman", genes, constant_as_zero=as_zero)
@@ -148,13 +200,13 @@ def _scores(view: View, sums: Reconstruction, note: str) -> list[Score]:
 
 TASK = Task(
     name="reconstruction",
-    version="1",
-    title="Rebuilding expression",
-    question="Whether the expression of cells with unseen perturbations, their own state and the effect together, can be "
-    "decoded from the embedding.",
+    version="2",  # 2: mean effects of perturbations, on halves of their cells, are the main metric; ceilings of both levels
+    title="Rebuilding effects",
+    question="Whether the effect of an unseen perturbation on expression can be decoded from the embedding of its cells.",
     order=30,
     metrics=METRICS,
-    main_metric="structural_integrity",
+    main_metric="effect_pearson",
+    paper_metric="structural_integrity",
     not_applicable=not_applicable,
     run=run,
     needs_counts=True,

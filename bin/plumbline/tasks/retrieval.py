@@ -15,7 +15,7 @@ from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View
 
 METRICS = (
-    Metric(name="retrieval_pds", title="perturbation discrimination score (PDS)", chance=0.5),
+    Metric(name="retrieval_pds", title="perturbation discrimination score (PDS)", chance=0.5, repeat="retrieval_pds_ceiling"),
     Metric(name="retrieval_top1", title="top-1 accuracy among all perturbations"),
     Metric(name="retrieval_mrr", title="mean reciprocal rank"),
     Metric(name="retrieval_pds_specific", title="PDS, mean effect of all perturbations removed", chance=0.5),

@@ -1,20 +1,22 @@
 """Separability: can the perturbation of a cell be read from its embedding? Trained on train cells, asked of test1 cells."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from plumbline.common.random import sample_by_id
 from plumbline.data.splits import n_train
 from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc, placements
-from plumbline.metrics.neighbours import QUERIES
 from plumbline.metrics.probe import Layer, knn_k, knn_ranks
 from plumbline.metrics.probe_budget import ProbePlan, fit, plan
 from plumbline.metrics.rows import Rows, Source, blocks, moments
+from plumbline.scoring.parts import EACH_BATCH
 from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.sampling import asked
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View
+from plumbline.scoring.units import joined
 
 METRICS = (
     Metric(name="linear_top1", title="linear probe, top-1 accuracy"),
@@ -47,12 +49,28 @@ def run(view: View) -> list[Score]:
 
     linear_*: linear probe over the train perturbations, controls removed; linear_balanced: mean of the perturbations'
     accuracies. knn_*: weighted vote of k nearest train cells; `paper` keeps the controls, as a class of their own.
-    auroc_control: see control_auroc; `corrected` only. `corrected` standardises features on the train cells.
+    auroc_control: see control_auroc; `corrected` only. `corrected` standardises features on the train cells; with fewer than
+    seven batches each is left out of training once, and the cells of all are scored.
     """
     if view.embedding.shape[1] == 0:
         return TASK.absent("the model gives no embedding")
+    parts = [_trained(part) for part in _rotations(view)]
+    return [*map(joined, zip(*parts, strict=True)), _auroc(view.compared() if view.compared else view)]
+
+
+def _rotations(view: View) -> list[View]:
+    """The view; where every batch is to be left out in turn, one view per batch, its cells the test cells."""
+    if view.split.by != EACH_BATCH:
+        return [view]
+    batch = view.screen.batch
+    return [replace(view, split=replace(view.split, train=batch != name, test1=batch == name))
+            for name in np.unique(batch[~view.screen.is_control].astype(str))]  # fmt: skip
+
+
+def _trained(view: View) -> list[Score]:
+    """The scores of what is trained on train cells."""
     values = _standardised(view) if view.protocol == "corrected" else Rows(view.embedding)
-    return [*_linear(view, values), *_knn(view, values), _auroc(view.compared() if view.compared else view)]
+    return [*_linear(view, values), *_knn(view, values)]
 
 
 def _standardised(view: View) -> Rows:
@@ -117,10 +135,8 @@ def _knn(view: View, values: Source) -> list[Score]:
     if reason:
         return [Score.absent(metric, reason) for metric in ("knn_top1", "knn_top5")]
     train, train_code, test, code = _classes(view, controls=view.protocol == "paper")
-    k, note = knn_k(len(train), view.protocol), ""
-    if len(test) > QUERIES and view.protocol == "corrected" and not view.exact:
-        some = sample_by_id(view.screen.cell_id[test], QUERIES, f"kNN {view.seed}")
-        note, test, code = f", {QUERIES:,} of {len(test):,} test cells", test[some], code[some]
+    k, (rows, some) = knn_k(len(train), view.protocol), asked(view, test, "kNN")
+    note, test, code = f", {some} test cells" if some else "", test[rows], code[rows]
     ranks = knn_ranks(Rows(values, train), train_code, Rows(values, test), code, k, view.threads, view.device)
     names = view.screen.perturbation[test]
     return [
@@ -183,7 +199,7 @@ def _in_test(code: np.ndarray, test: np.ndarray, n: int) -> np.ndarray:
 
 TASK = Task(
     name="separability",
-    version="2",  # 2: auroc_control spares the controls that fitted the post-processing, and counts batches, not cells
+    version="3",  # 3: fewer than seven batches are each left out once; 2: auroc_control spares the fitting controls
     title="Telling perturbations apart",
     question="Whether cells of one perturbation can be told from cells of the others.",
     order=10,
@@ -193,5 +209,6 @@ TASK = Task(
     not_applicable=not_applicable,
     run=run,
     uses_split=True,
+    whole_if_few=True,
     uses_device=True,
 )

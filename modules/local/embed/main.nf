@@ -7,7 +7,7 @@ include { embedMemory ; embedTime } from '../../../subworkflows/local/utils_reso
 // EMBED_GPU), so that a site can give each its resources.
 process EMBED_MODEL {
     tag "${meta.id}"
-    label 'process_sized'
+    label 'process_low'
     memory { embedMemory(meta, counts) * task.attempt }
     time { embedTime(meta) * task.attempt }
     beforeScript { task.ext.env_dir ? "export PATH='${task.ext.env_dir}/${meta.env}/bin':\$PATH" : '' }
@@ -20,8 +20,12 @@ process EMBED_MODEL {
 
     output:
     tuple val(meta), path("${meta.id}.npz"), path("${meta.id}.json"), emit: embedding
-    tuple val(meta), path("${meta.id}.layer*.{npz,json}"), emit: layers, optional: true // hidden states, if settings ask for them
-    tuple val("${task.process}"), val("${meta.env}"), eval("python3 -c 'import importlib.metadata as m; print(\", \".join(d.name + \" \" + d.version for d in sorted(m.distributions(), key=str) if d.name in (\"numpy\", \"torch\", \"scvi-tools\")))'"), emit: versions, topic: versions
+    tuple val(meta), path("${meta.id}.layer*.{npz,json}"), emit: layers, optional: true
+    // hidden states, if settings ask for them
+    tuple val("${task.process}"), val("${meta.env}"), eval("python3 -c 'import importlib.metadata as m; print(\", \".join(d.name + \" \" + d.version for d in sorted(m.distributions(), key=str) if d.name in (\"numpy\", \"torch\", \"scvi-tools\")))'"), emit: versions_packages, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     // out of GPU memory is retried with half the batch (conf/base.config)

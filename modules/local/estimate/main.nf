@@ -1,7 +1,6 @@
 include { keepReason } from '../../../subworkflows/local/utils_failures/main'
 
 process ESTIMATE {
-    label 'env_base'
     label 'process_single'
     errorStrategy { keepReason(task, 'estimate') }
     container "${params.container_prefix}base:${workflow.manifest.version}"
@@ -15,7 +14,10 @@ process ESTIMATE {
 
     output:
     path 'estimate.txt', emit: text
-    tuple val("${task.process}"), val('scipy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"scipy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('scipy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"scipy\"))' 2>/dev/null || echo 'not installed'"), emit: versions_scipy, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """

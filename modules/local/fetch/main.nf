@@ -1,6 +1,5 @@
 process FETCH {
     tag "${meta.id}"
-    label 'env_base'
     label 'process_single'
     label 'needs_network'
     container "${params.container_prefix}base:${workflow.manifest.version}"
@@ -11,7 +10,10 @@ process FETCH {
 
     output:
     tuple val(meta), path("${meta.id}.h5ad"), emit: file
-    tuple val("${task.process}"), val('python'), eval("python3 --version | sed 's/Python //'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('python'), eval("python3 --version | sed 's/Python //'"), emit: versions_python, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """

@@ -3,7 +3,6 @@ include { keepReason } from '../../../subworkflows/local/utils_failures/main'
 
 process MAP {
     tag "${meta.id}"
-    label 'env_base'
     label 'process_medium'
     errorStrategy { keepReason(task, "${meta.id}.maps") }
     container "${params.container_prefix}base:${workflow.manifest.version}"
@@ -13,7 +12,10 @@ process MAP {
 
     output:
     path 'maps/*.parquet', emit: tables
-    tuple val("${task.process}"), val('umap-learn'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"umap-learn\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('umap-learn'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"umap-learn\"))' 2>/dev/null || echo 'not installed'"), emit: versions_umap_learn, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """

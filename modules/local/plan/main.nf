@@ -6,7 +6,6 @@ process PLAN {
     tag "${meta.id}"
     // its warnings about the splits belong on the console
     debug true
-    label 'env_base'
     label 'process_single'
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
@@ -16,12 +15,15 @@ process PLAN {
     output:
     tuple val(meta), path("${meta.id}.plan.json"), emit: plan
     tuple val(meta), path("${meta.id}/tables/splits.parquet"), emit: splits
-    tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions_pandas, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """
     cat > arguments.json <<'ARGUMENTS'
-    ${jsonArguments([seeds: meta.seeds])}
+    ${jsonArguments(meta.subMap(['seeds']))}
     ARGUMENTS
     plan_evaluation.py @arguments.json --tables ${tables} --splits ${meta.id}/tables/splits.parquet ${task.ext.args ?: ''} \\
         --output ${meta.id}.plan.json

@@ -4,8 +4,7 @@ process PREPARE {
     tag "${meta.id}"
     // its warnings about the data belong on the console
     debug true
-    label 'env_base'
-    label 'process_sized'
+    label 'process_low'
     memory { prepareMemory(input) * task.attempt }
     time { prepareTime(input) * task.attempt }
     container "${params.container_prefix}base:${workflow.manifest.version}"
@@ -16,7 +15,10 @@ process PREPARE {
 
     output:
     tuple val(meta), path("${meta.id}/counts.h5ad"), path("${meta.id}/tables"), emit: prepared
-    tuple val("${task.process}"), val('anndata'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"anndata\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('anndata'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"anndata\"))' 2>/dev/null || echo 'not installed'"), emit: versions_anndata, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     // the row of the sheet travels as a file: a title may hold any character

@@ -1,5 +1,4 @@
 process REPORT {
-    label 'env_base'
     label 'process_single'
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
@@ -14,7 +13,10 @@ process REPORT {
     path 'report/*_mqc.*', emit: sections
     path 'report/summary.md', emit: text
     path 'report/multiqc_order.json', emit: order
-    tuple val("${task.process}"), val('matplotlib'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"matplotlib\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('matplotlib'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"matplotlib\"))' 2>/dev/null || echo 'not installed'"), emit: versions_matplotlib, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """

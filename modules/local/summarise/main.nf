@@ -1,7 +1,6 @@
 include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
 
 process SUMMARISE {
-    label 'env_base'
     label 'process_medium'
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
@@ -18,7 +17,10 @@ process SUMMARISE {
 
     output:
     path 'summary/*', emit: summary
-    tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions_pandas, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     def options = meta.subMap(['baseline', 'seed']) + ['n-boot': meta.n_boot, 'n-draws': meta.n_draws, 'decoder-budget': meta.decoder_budget, exact: meta.exact ?: null, experiments: meta.experiments.join(',')]

@@ -11,7 +11,7 @@ workflow EMBED {
 
     main:
     ch_by_device = ch_requests.branch { meta, _counts, _tables, _weights, _source ->
-        layer: meta.layer_of // comes out of the task of another request
+        layer: meta.layer_of
         gpu: meta.device == 'gpu'
         cpu: true
     }

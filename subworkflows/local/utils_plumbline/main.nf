@@ -4,7 +4,8 @@
 
 include { codeDigest } from '../utils_code/main'
 include { failures } from '../utils_failures/main'
-include { didYouMean ; nearest } from '../utils_schema/main'
+include { namesInGroup } from '../utils_obsm/main'
+include { checkValue ; didYouMean ; loadSchema ; nearest } from '../utils_schema/main'
 include { samplesheetToList } from '../utils_sheet/main'
 
 // 'a, b' -> ['a', 'b']
@@ -123,7 +124,7 @@ def selectedEmbeddings(opts, dataset_ids) {
     if (!opts.embeddings) {
         return []
     }
-    return samplesheetToList(opts.embeddings, "${projectDir}/assets/schema_embeddings.json").collect { meta, path ->
+    return namedEmbeddings(opts).collect { meta, path ->
         checkKnown("data set in ${opts.embeddings}", [meta.dataset], dataset_ids)
         def settings = meta.key ? ["key=${meta.key}".toString()] : []
         [
@@ -144,10 +145,18 @@ def selectedEmbeddings(opts, dataset_ids) {
 
 // hidden states that settings ask for (plumbline/models/runtime/layers.py): ['layers=0+4'] -> ['layer0', 'layer4']
 def layerNames(settings) {
-    def value = { name, otherwise -> settings.findAll { setting -> setting.startsWith("${name}=") }.collect { setting -> setting.tokenize('=').last() }.reverse()[0] ?: otherwise }
-    return value('layers', '').tokenize('+').collectMany { number ->
-        value('layer_pooling', 'own').tokenize('+').collect { pooling -> "layer${number}${pooling == 'own' ? '' : "_${pooling}"}".toString() }
-    }
+    def poolings = settingOf(settings, 'layer_pooling', 'own').tokenize('+')
+    return settingOf(settings, 'layers', '')
+        .tokenize('+')
+        .collectMany { number ->
+            poolings.collect { pooling -> "layer${number}${pooling == 'own' ? '' : "_${pooling}"}".toString() }
+        }
+}
+
+// the last value that settings, ['layers=0+4', ...], give a name
+def settingOf(settings, name, otherwise) {
+    def given = settings.findAll { setting -> setting.startsWith("${name}=") }
+    return given ? given.last().tokenize('=').last() : otherwise
 }
 
 // an embedding and, as further ones that come out of the same task, its hidden states
@@ -155,6 +164,26 @@ def withLayers(meta, weights, uses) {
     return [[meta, weights, uses]] + layerNames(meta.settings).collect { layer ->
         [meta + [id: "${meta.id}.${layer}".toString(), variant: "${meta.variant}.${layer}".toString(), layer_of: meta.id], weights, uses]
     }
+}
+
+// rows of that sheet, one per embedding
+def namedEmbeddings(opts) {
+    return samplesheetToList(opts.embeddings, "${projectDir}/assets/schema_embeddings.json").collectMany { meta, path ->
+        def (rows, wrong) = meta.key == '*' ? entriesOf(meta, file(path, glob: false)) : [[meta], '']
+        if (wrong) {
+            error("The sheet ${opts.embeddings} cannot be used: the key '*' stands for all entries of obsm, but ${wrong}. Give each embedding a row of its own, with its key.")
+        }
+        rows.collect { row -> [row, path] }
+    }
+}
+
+// the key '*' makes each entry of an obsm an embedding called NAME.ENTRY: [ rows, '' ] or [ [], the reason why not ]
+def entriesOf(meta, path) {
+    def properties = loadSchema("${projectDir}/assets/schema_embeddings.json").items.properties
+    def (keys, reason) = namesInGroup(path, 'obsm')
+    def rows = keys.collect { key -> meta + [key: key, name: "${meta.name}.${key.replaceAll('[^A-Za-z0-9_-]+', '_')}".toString()] }
+    def wrong = rows.collectMany { row -> ['key', 'name'].collectMany { column -> checkValue("entry '${row.key.take(60)}'", row[column], properties[column]) } }
+    return reason || wrong ? [[], "${path}: ${reason ?: wrong[0]}".toString()] : [rows, '']
 }
 
 // the main run: every data set x model x seed as [ meta, weights, uses ]
@@ -199,27 +228,37 @@ def readObject(path) {
     return path.exists() && path.size() ? new groovy.json.JsonSlurper().parse(path) : [:]
 }
 
-// the seeds of each EVALUATE of one embedding and task. Up to MANY_CELLS cells all seeds are one task, as starting it takes
+// the seeds of each evaluation of one embedding and task. Up to MANY_CELLS cells all seeds are one, as starting it takes
 // longer than what it computes; beyond, each is its own, so that a further seed repeats nothing.
 def seedGroups(seeds, n_cells) {
     def many_cells = 50_000
     return (n_cells ?: 0) > many_cells ? words(seeds) : [seeds]
 }
 
-// one meta map per EVALUATE of an embedding and a task
-def evaluateMetas(meta, task, digest, uses, opts, flags, n_dimensions) {
-    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes']) + [n_dimensions: n_dimensions, task: task, code: digest, n_draws: opts.n_draws, n_boot: opts.n_boot, decoder_budget: opts.decoder_budget, exact: opts.exact]
+// meta of every EVALUATE of one embedding. Small embeddings have one for all their tasks, as loading the packages takes longer
+// than what a task computes; others have one for each task (and seed).
+def evaluateMetas(meta, wanted, digests, uses, opts, flags) {
+    def about = meta.subMap(['dataset', 'model', 'variant', 'fit_on', 'n_cells', 'n_genes', 'n_dimensions']) + opts.subMap(['n_draws', 'n_boot', 'decoder_budget', 'exact'])
     def groups = seedGroups(meta.seeds, meta.n_cells)
-    return groups
-        .collect { seeds ->
+    def apart = [wanted, groups]
+        .combinations()
+        .collect { task, seeds ->
             // without a split, `paper` has nothing that depends on the seed: it is scored with the first
-            def protocols = protocolsFor(uses, opts).findAll { protocol -> protocol != 'paper' || flags.uses_split || seeds == groups[0] }
-            about + [id: evaluationId(meta, task, seeds).toString(), seeds: seeds, protocols: protocols.join(',')]
+            def protocols = protocolsFor(uses, opts).findAll { protocol -> protocol != 'paper' || flags[task].uses_split || seeds == groups[0] }
+            def one = [id: evaluationId(meta, task, seeds).toString(), task: task, code: digests[task], counts: flags[task].needs_counts]
+            about + [id: one.id, seeds: seeds, protocols: protocols.join(','), device: flags[task].uses_device ? 'gpu' : 'cpu', tasks: [one]]
         }
         .findAll { evaluation -> evaluation.protocols }
+    return apart.size() > 1 && isSmall(meta, groups, opts) ? [apart[0] + [id: meta.id, device: 'cpu', tasks: apart.collectMany { one -> one.tasks }]] : apart
 }
 
-// 'kang.pca.42.recall'; with the seeds where an embedding has more than one EVALUATE per task
+// --max_together: millions of values, of all seeds
+def isSmall(meta, groups, opts) {
+    def values = (meta.n_cells ?: 0L) * (meta.n_dimensions ?: 0) * words(meta.seeds).size()
+    return groups.size() == 1 && values <= 1e6 * opts.max_together
+}
+
+// 'kang.pca.42.recall'; with the seeds where they are apart
 def evaluationId(meta, task, seeds) {
     return "${meta.id}.${task}${seeds == meta.seeds ? '' : ".${seeds}"}"
 }
@@ -234,10 +273,10 @@ def inMainRun(uses) {
     return uses.any { use -> !use.experiment }
 }
 
-// whether the maps of a data set show an embedding: models of the main run, those refitted per seed once
-def isMapped(meta, uses, opts) {
+// what maps and experiments on embeddings show: the models of the main run that are compared, those refitted per seed once
+def isCompared(meta, uses, opts) {
     def shown = uses.any { use -> !use.experiment && !(use.role in ['floor', 'ceiling', 'predictor']) }
-    return !opts.skip_maps && shown && !meta.layer_of && meta.seed == words(opts.seeds)[0]
+    return shown && !meta.layer_of && meta.seed == words(opts.seeds)[0]
 }
 
 // predictors of expression have no embedding: some tasks score them nevertheless
@@ -264,12 +303,13 @@ def expectedRuns(requests, tasks, plans, digests, opts) {
 }
 
 // what the run will do, for an estimate of its cost; files are numbered as Nextflow stages them
-def planOf(datasets, requests, tasks) {
+def planOf(datasets, requests, tasks, opts) {
     def given = datasets.findAll { _meta, path, _cell_table -> path }.collect { meta, path, _cell_table -> [meta.id, path] }
     def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
     return [
         datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] },
         embed: requests.findAll { meta, _weights, _uses -> !meta.layer_of }.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) },
-        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
+        evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [id: meta.id, dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
+        max_together: opts.max_together,
     ]
 }

@@ -3,6 +3,7 @@
 // that must be known, lists without repeats, settings of models, ids that must differ). All that is wrong is one error.
 //
 
+include { reportErrors } from '../utils_report/main'
 include { castValue ; checkValue ; didYouMean ; loadSchema ; parameterErrors ; typedParams ; unknownParameters } from '../utils_schema/main'
 include { modelTable ; taskNames ; words } from '../utils_plumbline/main'
 
@@ -47,14 +48,14 @@ def requestErrors(opts) {
         experiments: allExperiments(),
     ]
     def errors = known.collectMany { name, names -> opts[name] == 'all' && name != 'models' ? [] : unknownEntries(name, opts[name], names) }
-    errors += ['models', 'tasks', 'experiment_tasks', 'experiments', 'protocols', 'seeds', 'shares'].collectMany { name -> repeatedEntries(name, opts[name]) }
+    errors += ['models', 'tasks', 'experiment_tasks', 'experiments', 'protocols', 'seeds', 'shares', 'damages'].collectMany { name -> repeatedEntries(name, opts[name]) }
     errors += words(opts.seeds).findAll { seed -> seed.toBigInteger() > 4294967295 }.collect { seed -> "--seeds: ${seed} is above 4294967295".toString() }
     errors += words(opts.shares).findAll { share -> !share.isNumber() || share.toBigDecimal() <= 0 || share.toBigDecimal() > 1 }.collect { share -> "--shares: ${share} is not a share of the train cells. Shares are above 0 and at most 1".toString() }
-    return errors + settingErrors(opts, models)
+    return errors + reportErrors(opts) + settingErrors(opts, models)
 }
 
 def allExperiments() {
-    return ['count_distribution', 'minimal_data', 'transfer', 'objectives', 'integrity', 'generality', 'cost']
+    return ['count_distribution', 'minimal_data', 'cells_per_perturbation', 'transfer', 'cross_context', 'robustness', 'objectives', 'gene_recall', 'integrity', 'generality', 'cost']
 }
 
 def unknownEntries(name, text, known) {

@@ -9,18 +9,17 @@ include { EVALUATE } from '../../../modules/local/evaluate/main'
 
 workflow {
     def meta = [
-        id: 'mine.consistency',
+        id: 'mine',
         dataset: 'mine',
         model: 'external',
         variant: 'my_model',
         fit_on: 'none',
-        task: 'consistency',
         seeds: '42',
         protocols: 'corrected',
         n_draws: 50,
         n_boot: 50,
-        code: 'any',
+        tasks: [[id: 'mine.consistency', task: 'consistency', code: 'any']],
     ]
     EVALUATE(channel.of([meta, file(params.embedding), file(params.provenance), file(params.tables), []]))
-    EVALUATE.out.scores.view { scored, scores, _items -> "${scored.id}: ${scores}" }
+    EVALUATE.out.scores.view { scored, scores, _items -> "${scored.id}: ${scores*.name}" }
 }

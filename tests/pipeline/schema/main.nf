@@ -4,6 +4,7 @@
 // Prints what plumbline says to many wrong parameters, sheets and names: a line of JSON per case of the file params.cases
 //
 
+include { entriesOf } from '../../../subworkflows/local/utils_plumbline/main'
 include { nameErrors ; optionErrors } from '../../../subworkflows/local/utils_request/main'
 include { loadSchema ; typedParams ; unknownParameters } from '../../../subworkflows/local/utils_schema/main'
 include { sheetRows } from '../../../subworkflows/local/utils_sheet/main'
@@ -15,6 +16,10 @@ def messages(test) {
     }
     if (test.ids) {
         return nameErrors(test.ids, test.models, test.requests, test.experiments)
+    }
+    if (test.entries) {
+        def (rows, reason) = entriesOf([name: 'mine'], file(test.entries))
+        return reason ? [reason] : rows.collect { row -> "${row.name}=${row.key}".toString() }
     }
     return unknownParameters(test.parameters.keySet(), schema) + optionErrors(typedParams(test.parameters, schema), schema)
 }

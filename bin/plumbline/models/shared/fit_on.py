@@ -5,6 +5,11 @@ all, none      all cells of the data set; nothing is fitted (the two mean the sa
 train@0.05#2   a share 0.05 of them, whole batches first, draw number 2 (the first draw is number 1)
 kang           all cells of another data set named kang
 kang:train     the train cells of that data set; a share may follow here, too
+
+What is embedded may be damaged first, which every form may say at its end (the experiment robustness; damage.py):
+
+train+thinned25    every count is kept with a probability of 25 %
+none+panel1000     only the 1,000 most variable genes are measured
 """
 
 from dataclasses import dataclass
@@ -16,17 +21,21 @@ PARTS = ("train", "all", "none")
 
 @dataclass(frozen=True)
 class FitOn:
-    """dataset: '' for the data set that is embedded. part: one of PARTS. share: in (0, 1]. draw: 1, 2, ..."""
+    """dataset: '' for the data set that is embedded. part: one of PARTS. share: in (0, 1]. draw: 1, 2, ...
+
+    damage: '' or what was done to the counts beforehand."""
 
     dataset: str
     part: str
     share: float = 1.0
     draw: int = 1
+    damage: str = ""
 
 
 def read_fit_on(text: str, elsewhere: bool) -> FitOn:
     """Parse ``text``; ``elsewhere``: another data set was given to fit on. Raises UserError on what it cannot mean."""
-    cells, at, share = text.partition("@")
+    words, _, damage = text.partition("+")
+    cells, at, share = words.partition("@")
     dataset, colon, part = cells.rpartition(":")
     if not colon and elsewhere and part not in PARTS:
         dataset, part = part, "all"
@@ -35,7 +44,9 @@ def read_fit_on(text: str, elsewhere: bool) -> FitOn:
         raise UserError(f"--fit-on {text}: expected train, all, or a share of either such as train@0.05#1.{hint}")
     number, hash_, draw = share.partition("#")
     try:
-        found = FitOn(dataset, part, float(number) if at else 1.0, int(draw) if hash_ else 1)
+        found = FitOn(
+            dataset=dataset, part=part, share=float(number) if at else 1.0, draw=int(draw) if hash_ else 1, damage=damage
+        )
     except ValueError:
         raise UserError(f"--fit-on {text}: expected a number after @ and a whole number after #, as in train@0.05#1.") from None
     if not 0 < found.share <= 1 or found.draw < 1:

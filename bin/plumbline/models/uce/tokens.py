@@ -87,9 +87,9 @@ def read_genome(folder: Path, variant: str, species: str, symbols: np.ndarray, n
     offset: first chromosome token; 0 derives it: the chromosomes of all species are the table's last rows.
     Raises NotApplicable if no gene matches, UserError if files are missing or do not belong together.
     """
-    names = _protein_names(folder, variant, species)
+    names = protein_names(folder, variant, species)
     code, start, n_chromosomes = _positions(folder, variant, species)
-    first = _first_token(folder, variant, species)
+    first = first_token(folder, variant, species)
     offset = offset or n_tokens - n_chromosomes
     if not first + len(names) <= offset <= n_tokens - n_chromosomes:
         raise UserError(
@@ -112,7 +112,7 @@ def read_genome(folder: Path, variant: str, species: str, symbols: np.ndarray, n
     return Genome(np.array(placed), token, chromosome, starts, offset, len(known) - len(placed))
 
 
-def _protein_names(folder: Path, variant: str, species: str) -> dict[str, int]:
+def protein_names(folder: Path, variant: str, species: str) -> dict[str, int]:
     """Upper-cased symbol -> position among the species' proteins. The vectors themselves are in the checkpoint."""
     pattern = f"{SPECIES[species]}.*gene_symbol_to_embedding_ESM2.pt"
     found = sorted(folder.rglob(pattern))
@@ -142,7 +142,7 @@ def _column(table: "pd.DataFrame", name: str) -> dict[str, int]:
     return dict(zip(table["gene_symbol"], table[name], strict=True))
 
 
-def _first_token(folder: Path, variant: str, species: str) -> int:
+def first_token(folder: Path, variant: str, species: str) -> int:
     """The species' first row in the token table, from the authors' pickle or its JSON copy."""
     path = folder / "species_offsets.pkl"
     copy = path.with_suffix(".json")

@@ -2,10 +2,34 @@
 
 from pathlib import Path
 
-from plumbline.report.experiments import cost, count_distribution, generality, integrity, minimal_data, objectives, transfer
+from plumbline.report.experiments import (
+    cells_per_perturbation,
+    cost,
+    count_distribution,
+    cross_context,
+    gene_recall,
+    generality,
+    integrity,
+    minimal_data,
+    objectives,
+    robustness,
+    transfer,
+)
 from plumbline.report.run import Run
 
-MODULES = (count_distribution, minimal_data, transfer, objectives, integrity, generality, cost)
+MODULES = (
+    count_distribution,
+    minimal_data,
+    cells_per_perturbation,
+    transfer,
+    cross_context,
+    robustness,
+    objectives,
+    gene_recall,
+    integrity,
+    generality,
+    cost,
+)
 
 
 def experiment_sections(run: Run, folder: Path | None) -> list[dict]:

@@ -19,14 +19,15 @@ PARENT = {
     "prediction gets worse, and not change where only the controls or the batches change.",
 }
 METRICS = {
-    "structural_integrity": "structural integrity",
-    "pearson_delta": "Pearson of mean effects",
+    "structural_integrity": "structural integrity of cells",
+    "effect_pearson": "Pearson of mean effects",
+    "effect_integrity": "structural integrity of mean effects",
     "mse": "mean squared error",
     "energy_distance": "energy distance",
     "spearman": "Spearman per gene",
 }
-COLOURS = dict(zip(METRICS, (OKABE_ITO[0], OKABE_ITO[4], OKABE_ITO[1], OKABE_ITO[2], OKABE_ITO[3]), strict=True))
-MARKS = dict(zip(METRICS, "o^sDv", strict=True))
+COLOURS = dict(zip(METRICS, (OKABE_ITO[place] for place in (0, 4, 5, 1, 2, 3)), strict=True))
+MARKS = dict(zip(METRICS, "o^PsDv", strict=True))
 DAMAGES = {
     "noise": ("noise added", "size, in sd of the truth"),
     "mean_only": ("shrunk to the mean prediction", "share"),

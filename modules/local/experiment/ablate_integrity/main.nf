@@ -3,7 +3,6 @@ include { keepReason } from '../../../../subworkflows/local/utils_failures/main'
 
 process ABLATE_INTEGRITY {
     tag "${meta.id}"
-    label 'env_base'
     label 'process_single'
     errorStrategy { keepReason(task, meta.id) }
     container "${params.container_prefix}base:${workflow.manifest.version}"
@@ -13,7 +12,10 @@ process ABLATE_INTEGRITY {
 
     output:
     tuple val(meta), path("${meta.id}.integrity.parquet"), path("${meta.id}.integrity.json"), emit: ablated
-    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions_numpy, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """

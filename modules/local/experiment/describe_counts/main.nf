@@ -2,7 +2,6 @@ include { keepReason } from '../../../../subworkflows/local/utils_failures/main'
 
 process DESCRIBE_COUNTS {
     tag "${meta.id}"
-    label 'env_base'
     label 'process_medium'
     errorStrategy { keepReason(task, meta.id) }
     container "${params.container_prefix}base:${workflow.manifest.version}"
@@ -12,7 +11,10 @@ process DESCRIBE_COUNTS {
 
     output:
     tuple val(meta), path("${meta.id}.count_distribution.parquet"), path("${meta.id}.count_distribution.json"), emit: described
-    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('numpy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"numpy\"))' 2>/dev/null || echo 'not installed'"), emit: versions_numpy, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """

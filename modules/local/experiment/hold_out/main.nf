@@ -3,7 +3,6 @@ include { keepReason } from '../../../../subworkflows/local/utils_failures/main'
 
 process HOLD_OUT {
     tag "${meta.id}"
-    label 'env_base'
     label 'process_single'
     errorStrategy { keepReason(task, meta.id) }
     container "${params.container_prefix}base:${workflow.manifest.version}"
@@ -14,7 +13,10 @@ process HOLD_OUT {
     output:
     tuple val(meta), path("${meta.id}.h5ad"), path("${meta.id}.row.json"), optional: true, emit: part
     tuple val(meta), path("${meta.id}.objectives.json"), emit: about
-    tuple val("${task.process}"), val('h5py'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"h5py\"))' 2>/dev/null || echo 'not installed'"), emit: versions, topic: versions
+    tuple val("${task.process}"), val('h5py'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"h5py\"))' 2>/dev/null || echo 'not installed'"), emit: versions_h5py, topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
 
     script:
     """
