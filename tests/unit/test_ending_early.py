@@ -55,9 +55,10 @@ def test_scores_are_those_of_all_draws(task, monkeypatch):
     exact, early = task.run(replace(view, exact=True)), task.run(view)
     for whole, part in zip(exact, early, strict=True):
         # an effect size is a mean of distances, which large data takes in float32; shares are counts, and the same
-        assert part.value == pytest.approx(whole.value, abs=1e-8 if part.metric == "magnitude_effect" else 1e-12)
+        effect = part.metric == "magnitude_effect"
+        assert part.value == pytest.approx(whole.value, abs=1e-8 if effect else 1e-12)
         assert 0 < part.value < 100
-        np.testing.assert_array_equal(part.items.numerator, whole.items.numerator)
+        np.testing.assert_allclose(part.items.numerator, whole.items.numerator, rtol=2e-5 if effect else 0)
         p, q = (dict(part=part.items.extra[key], whole=whole.items.extra[key]) for key in ("p", "q"))
         for kind in (p, q):
             settled = kind["whole"] <= 0.05

@@ -39,9 +39,11 @@ def whole_split(screen: Screen, split: Split, task: Task) -> Split | None:
     Split 70 to 30 and halved for validation, fewer than FEW_BATCHES leave a single batch to report on. Where there are so few
     perturbations that the batches are the units, FEW_UNITS of them leave three.
     """
+    if not task.whole_if_few:
+        return None
     n_batches, units = len(pd.unique(screen.batch[~screen.is_control])), screen.facts["n_perturbations"] < FEW_PERTURBATIONS
     few = FEW_UNITS if units else FEW_BATCHES if task.uses_split else 0
-    if not (task.whole_if_few and 1 < n_batches < few):
+    if not 1 < n_batches < few:
         return None
     every = np.ones(len(screen.batch), dtype=bool)
     return replace(split, by=EACH_BATCH, train=every, test1=every, test2=~every, validation=~every)
