@@ -346,6 +346,7 @@ def test_known_settings_are_those_of_the_scripts(monkeypatch):
         runpy.run_path(str(home.REPO / f"bin/embed_{model}.py"), run_name="__main__")
     assert {model: sorted(names) for model, names in schema["models"].items()} == {m: sorted(s) for m, s in taken.items()}
     assert sorted(schema["head"]) == sorted(command.HEAD_SETTINGS)
+    assert {row["model"] for row in read_rows()} < set(schema["models"]), "a model whose settings no one checks"
     for row in read_rows():
         names = {pair.partition("=")[0] for pair in row["settings"].split(";") if pair}
         assert row["model"] not in taken or names <= {*taken[row["model"]], *command.HEAD_SETTINGS}
