@@ -234,7 +234,7 @@ def test_two_unexpressed_perturbations_are_no_null(task):
     genes = pd.DataFrame({"gene_id": names, "symbol": names, "ensembl_id": "", "mean_count": 1.0})
     genes.loc[:1, "mean_count"] = 0.01
     facts = {"unexpressed_scale": "mean_count", "unexpressed_threshold": 0.15}
-    score, _ = task.run(view_of(x, labels, batch, protocol="paper", genes=genes, **facts))
+    score, *_ = task.run(view_of(x, labels, batch, protocol="paper", genes=genes, **facts))
     assert score.status == "not_applicable"
     assert "2 perturbations of unexpressed genes with" in score.reason
     genes.loc[:18, "mean_count"] = 0.01
