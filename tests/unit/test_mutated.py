@@ -28,7 +28,7 @@ def test_an_input_is_read_or_refused(name, monkeypatch):
     monkeypatch.setattr("plumbline.counts.hdf5.LIMIT", 0.5)
     place, case = made(FORMATS[name])
     with place:
-        found = ends([case], 250 if name.startswith(("h5ad", "csv")) else 500)  # of these there are two kinds
+        found = ends([case], 250 if name.startswith("h5ad") else 500)  # of this there are two kinds
     assert not any(found[word] for word in NEVER), found
     assert found["refused"] > 100  # the damage is damage
     assert name not in SUMMED or not found["different"], found
