@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Embed the cells of a raw-count h5ad with SCimilarity, from the authors' model folder (encoder.ckpt, gene_order.tsv).
 
-Settings: empty (of a cell without a known gene: nan, the default, a row of NaN; zeros: the image of zeros, as upstream), layer
-(embed layers[NAME] in place of X), model_dir (folder of encoder.ckpt below --weights), checkpoint=own, organism, orthologs,
-precision, measure_precision; untrained=true: tiny random weights, made from the seed for these genes, in place of --weights (a
-floor).
+Settings: empty (of a cell without a known gene: zeros, the default, embeds zeros, as upstream; nan: a row of NaN), layer (embed
+layers[NAME] in place of X), model_dir (folder of encoder.ckpt below --weights), checkpoint=own, organism, orthologs, precision,
+measure_precision; untrained=true: tiny random weights, made from the seed for these genes, in place of --weights (a floor).
 """
 
 from functools import partial

@@ -27,7 +27,7 @@ def test_distance_and_p_agree_for_the_fixed_controls(paper_view, shared, method,
     fixed = np.load(shared / "fixtures/metrics/inputs.npz")["control_rows_fixed"]
     monkeypatch.setattr(magnitude, "_paper_controls", lambda _: fixed)
     wanted = expected["magnitude"][method]
-    score, fdr = magnitude.run(view)
+    score, fdr, _ = magnitude.run(view)
     _check(score, wanted, "query_edist_p", wanted["null_sorted"], 1e-3)
     assert score.n == wanted["n_scored_as_upstream"] - 1  # upstream scores the controls against themselves
     gap = wanted["min_gap_query_to_null"]
@@ -39,5 +39,5 @@ def test_distance_and_p_agree_for_the_fixed_controls(paper_view, shared, method,
 @pytest.mark.parametrize("method", METHODS)
 def test_distance_agrees_for_all_controls(paper_view, method):
     view, expected = paper_view(method)
-    score, _ = magnitude.run(view)  # fewer than 1,000 controls: all are used
+    score, *_ = magnitude.run(view)  # fewer than 1,000 controls: all are used
     _check(score, expected["magnitude"][method], "query_edist_p_all_controls", None, 1e-3)

@@ -32,19 +32,19 @@ def dense(ragged, n_genes: int) -> np.ndarray:
 
 def test_inputs_are_those_of_upstream(folder) -> None:
     counts, genes = open_counts(folder / "counts.h5ad"), read_genes(folder / "model_tiny/gene_order.tsv", "scimilarity")
-    found = dense(Tokenizer(counts.symbol, genes, "zeros")(*next(counts.blocks())), len(genes))
+    found = dense(Tokenizer(counts.symbol, genes)(*next(counts.blocks())), len(genes))
     np.testing.assert_allclose(found, np.load(folder / "expected/embeddings.npz")["input"], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("layer", [{}, {"layer": "counts"}])
 def test_embeddings_are_those_of_upstream_also_of_the_empty_cell(folder, layer: dict) -> None:
     counts = open_counts(folder / "counts.h5ad")
-    result = embed_scimilarity.embed(counts, options("scimilarity", folder / "model_tiny", **layer, empty="zeros"))
+    result = embed_scimilarity.embed(counts, options("scimilarity", folder / "model_tiny", **layer))
     np.testing.assert_allclose(result.values, np.load(folder / "expected/embeddings.npz")["embeddings"], atol=ATOL, rtol=0)
     assert (result.genes_used, result.genes_total, result.unembedded) == (434, 500, 0)
     kind = ad.read_h5ad(folder / "counts.h5ad").obs["kind"].to_numpy()
     np.testing.assert_array_equal(result.values[kind == "empty"], result.values[kind == "only_unknown"])
-    without = embed_scimilarity.embed(counts, options("scimilarity", folder / "model_tiny", **layer))
+    without = embed_scimilarity.embed(counts, options("scimilarity", folder / "model_tiny", **layer, empty="nan"))
     assert set(kind[np.isnan(without.values).all(axis=1)]) == {"empty", "only_unknown"}
     assert without.unembedded == 2
 

@@ -44,7 +44,8 @@ def planned_tasks(plan: dict, sizes: dict[str, dict]) -> pd.DataFrame:
         part = {"n_fit_cells": _fit_cells(run, sizes), "n_dimensions": dimensions, "n_seeds": 1}
         rows.append({"step": "EMBED", "name": run["variant"], "dataset": run["dataset"]} | part)
     rows += _evaluations(plan, sizes, wide)
-    table = pd.DataFrame(rows).assign(n_tasks=1).fillna({"process": ""})
+    table = pd.DataFrame(rows).assign(n_tasks=1)
+    table["process"] = table["process"].fillna("") if "process" in table else ""
     for name in SIZES:
         table[name] = pd.to_numeric(table["dataset"].map({dataset: size[name] for dataset, size in sizes.items()}))
     table = table.fillna({"n_cells": 0, "n_fit_cells": 0})

@@ -14,7 +14,7 @@ from plumbline.counts.reading import require_counts
 from plumbline.embedding.weights import fetch_hint, open_file
 from plumbline.models.runtime.batches import Ragged
 
-EMPTY = ("nan", "zeros")
+EMPTY = ("zeros", "nan")
 
 
 def read_genes(file: Path, variant: str) -> list[str]:
@@ -30,9 +30,9 @@ def read_genes(file: Path, variant: str) -> list[str]:
 
 
 class Tokenizer:
-    """Inputs that are not 0 of the cells of one file. empty: ``zeros`` embeds a cell without a known gene, ``nan`` does not."""
+    """Inputs of the cells of one file that are not 0. empty: ``zeros`` embeds a cell without a known gene, ``nan`` does not."""
 
-    def __init__(self, symbol: np.ndarray, genes: list[str], empty: str = "nan") -> None:
+    def __init__(self, symbol: np.ndarray, genes: list[str], empty: str = "zeros") -> None:
         """symbol (n_genes,): matched exactly, as upstream; columns of one symbol are added, where upstream stops."""
         place = {name: number for number, name in enumerate(genes)}
         gene = np.array([place.get(str(name), -1) for name in symbol], dtype=np.int64)
@@ -42,7 +42,7 @@ class Tokenizer:
         self.max_length = max(1, len(np.unique(gene[columns])))
 
     def __call__(self, rows: np.ndarray, block: sp.csr_matrix) -> Ragged:
-        """Fields: place of the gene, value. A cell without a known gene is of length 0, or one 0, as upstream."""
+        """Fields: place of the gene, value. A cell without a known gene is one 0, as upstream, or of length 0."""
         require_counts(block)
         listed = (block.astype(np.float64) @ self.to_list).tocsr()
         listed.eliminate_zeros()
