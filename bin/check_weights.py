@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Are a model's weights read right? Embeds 16 small cells with them, as a run does, and says in a minute what that shows.
 
-  check_weights.py check geneformer_v1 --weights weights
-  check_weights.py check transcriptformer_sapiens --weights weights --counts cells.h5ad --reference authors.npz
+  plumb weights check geneformer_v1 --weights weights
+  plumb weights check transcriptformer_sapiens --weights weights --counts cells.h5ad --reference authors.npz
 
 What is checked, one line each:
   files       sha256 of every file that is read, against models.csv (or what `plumb fetch` recorded)
