@@ -32,9 +32,11 @@ def with_choice(scores: list[Score], reported: dict[str, list[Score]], chance: d
     """``scores`` of the chosen method with the choice as something that their units share.
 
     Its influence is the standard deviation of the score over two draws of a method, by their chances. The choice is an
-    embedding's own, so that its name is one that no other has.
+    embedding's own, so that its name is one that no other has: made of its scores, but for the last digits, which another
+    number of threads changes.
     """
-    name = f"choice {seed} {crc32(repr([score.value for score in scores]).encode()):08x}"
+    values = " ".join(f"{score.value:.6g}" for score in scores)
+    name = f"choice {seed} {crc32(values.encode()):08x}"
     return [_with_choice(score, reported, chance, name) for score in scores]
 
 
