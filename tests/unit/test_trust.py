@@ -104,9 +104,7 @@ def test_the_choice_is_an_influence_of_the_embeddings_own():
     assert spread == pytest.approx(0.1)
     other = with_choice(reported["center"], reported, {"none": 0.5, "center": 0.5}, 42)[0]
     assert other.items.influence.keys() != found.items.influence.keys()
-    almost = replace(
-        reported["none"][0], value=reported["none"][0].value * (1 + 1e-12)
-    )  # as another number of threads gives it
+    almost = replace(reported["none"][0], value=reported["none"][0].value * (1 + 1e-12))  # by more threads
     again = with_choice([almost], reported, {"none": 0.5, "center": 0.5}, 42)[0]
     assert again.items.influence.keys() == found.items.influence.keys()
     assert not with_choice(reported["none"], reported, {"none": 1.0}, 42)[0].items.influence
