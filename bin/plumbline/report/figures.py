@@ -61,6 +61,13 @@ def bare(axis) -> None:
         axis.spines[side].set_visible(False)
 
 
+def small_panel(axis, title: str) -> None:
+    """One panel of many: its title at the left, small numbers, a light grid."""
+    axis.set_title(title, fontsize=8, loc="left", fontweight="bold")
+    axis.tick_params(labelsize=7)
+    bare(axis)
+
+
 def cost_axis(axis, points, heights, room: float, words: tuple[str, str]) -> None:
     """Seconds to the right (``room``: times the longest, for the last name); names of ``points`` at ``heights``."""
     for (name, seconds), height in zip(points["seconds"].items(), heights, strict=True):

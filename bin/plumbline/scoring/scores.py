@@ -32,7 +32,7 @@ class Items:
     influence: what units share, name -> influence on the score: a group of controls (how far the score moves with that group's
     deviation from the mean of all controls), or a unit that moves the score beyond its own value, through a threshold or its
     neighbours. Independent; intervals add their variance.
-    most: the score if every unit is a hit, where each can only be a hit or a miss and counts the same; else NaN (``shares``).
+    most: the score if every unit is a hit, where each can only be a hit or a miss and counts the same; else NaN.
     """
 
     kind: str

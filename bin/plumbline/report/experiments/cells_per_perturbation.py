@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import bare, image, legend_below, panels, style, wrapped
+from plumbline.report.figures import image, legend_below, panels, small_panel, style, wrapped
 from plumbline.report.run import Run
 from plumbline.report.words import escape, metric_title, number, section, table, task_title, with_interval
 
@@ -106,9 +106,7 @@ def _figure(run: Run, good: pd.DataFrame):
         axis.set_xscale("log")
         axis.set_xlabel("cells per perturbation", fontsize=7.5)
         axis.set_ylabel(metric_title(part["metric"].iloc[0]), fontsize=7.5)
-        axis.set_title(f"{wrapped(run.title(dataset), 34)}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
-        axis.tick_params(labelsize=7)
-        bare(axis)
+        small_panel(axis, f"{wrapped(run.title(dataset), 34)}\n{task_title(task)}")
     legend_below(figure, axes, 3)
     return figure
 

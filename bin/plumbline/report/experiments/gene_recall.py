@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.experiments.gene_recall import LOADINGS, RANDOM
-from plumbline.report.figures import OKABE_ITO, bare, image, panels, wrapped
+from plumbline.report.figures import OKABE_ITO, image, panels, small_panel, wrapped
 from plumbline.report.run import Run
 from plumbline.report.words import VERDICTS, escape, metric_title, number, section, table, with_interval
 
@@ -78,9 +78,7 @@ def _figure(run: Run, shown: pd.DataFrame):
         axis.axvline(CHANCE, color="#777777", linestyle=":", linewidth=1)
         axis.set_yticks(range(len(names)), names, fontsize=7.5)
         axis.set_xlabel(metric_title("recall_mean"), fontsize=7.5)
-        axis.set_title(wrapped(run.title(dataset), 34), fontsize=8, loc="left", fontweight="bold")
-        axis.tick_params(labelsize=7)
-        bare(axis)
+        small_panel(axis, wrapped(run.title(dataset), 34))
     return figure
 
 

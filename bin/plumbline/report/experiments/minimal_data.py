@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.figures import bare, image, legend_below, panels, style, wrapped
+from plumbline.report.figures import image, legend_below, panels, small_panel, style, wrapped
 from plumbline.report.run import Run
 from plumbline.report.words import escape, listed, metric_title, section, table, task_title, with_interval
 
@@ -52,7 +52,7 @@ def _figure(run: Run, rows: pd.DataFrame, bands: pd.DataFrame):
     for axis, ((dataset, task), part) in zip(axes, parts, strict=True):
         flat = bands[(bands["dataset"] == dataset) & (bands["task"] == task)]
         _panel(axis, part, flat, variants, run)
-        axis.set_title(f"{wrapped(run.title(dataset), 34)}\n{task_title(task)}", fontsize=8, loc="left", fontweight="bold")
+        small_panel(axis, f"{wrapped(run.title(dataset), 34)}\n{task_title(task)}")
     legend_below(figure, axes, 3)
     return figure
 
@@ -71,8 +71,6 @@ def _panel(axis, rows: pd.DataFrame, flat: pd.DataFrame, variants: list[str], ru
     axis.set_xscale("log")
     axis.set_xlabel("fraction of the train cells", fontsize=7.5)
     axis.set_ylabel(metric_title(rows["metric"].iloc[0]), fontsize=7.5)
-    axis.tick_params(labelsize=7)
-    bare(axis)
 
 
 def _sentences(run: Run, rows: pd.DataFrame) -> list[str]:
