@@ -17,7 +17,7 @@ MIN_CELLS = 3  # scored cells below which a perturbation is left out
 MAX_CONTROLS = 500  # controls of a batch that its cells are compared with; more are sub-sampled
 MAX_DIMENSIONS, WIDE = 512, 2**26  # principal components that stand for a wider embedding of more than so many numbers
 BLOCK = 4_194_304  # comparisons held at once
-CELLS = HELD // 8  # numbers (64 MB of float64) of a block of cells less their controls
+CELLS = HELD // 16  # numbers (64 MB of float64) of a block of cells less their controls
 
 
 @dataclass(frozen=True)
