@@ -141,16 +141,14 @@ def effects(x: Vectors | np.ndarray, labels: Labels, part: np.ndarray) -> Effect
 def effects_in(x: Vectors | np.ndarray, labels: Labels, divisions: list[np.ndarray]) -> Iterator[Effects]:
     """``effects`` in each of several divisions of the cells into parts; x is read once for as many as fit in memory."""
     vectors = Vectors.of(x)
-    rows = max(2 * len(group_by(labels.perturbation).names), 1) * vectors.shape[1]
-    at_once = max(1, SUMS // max(rows, 1))
+    rows = max(2 * len(group_by(labels.perturbation).names), 1)
+    at_once = max(1, SUMS // max(rows * vectors.shape[1], 1))
     for start in range(0, len(divisions), at_once):
         grouped = [_grouped(labels, part) for part in divisions[start : start + at_once]]
-        means = _means_of(vectors, [groups for one in grouped for groups in (one[1], one[3])])
-        for (names, cells, place, controls, n_parts), of_cells, of_controls in zip(
-            grouped, means[::2], means[1::2], strict=True
-        ):
+        means = _means_of(vectors, [groups for _, cells, _, controls, _ in grouped for groups in (cells, controls)])
+        for (names, cells, place, controls, n_parts), *own in zip(grouped, means[::2], means[1::2], strict=True):
+            values = _less(own[0], _own_controls(cells, place, controls), own[1])
             code, part = np.divmod(cells.names, n_parts)
-            values = _less(of_cells, _own_controls(cells, place, controls), of_controls)
             yield Effects(names=names, code=code, part=part, n_cells=cells.sizes, values=values)
 
 
