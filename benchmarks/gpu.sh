@@ -34,7 +34,7 @@ fi
 tests=0
 if "$python" -c 'import pytest, sklearn' 2>/dev/null; then
     mapfile -t files < <(grep -l 'pytest.mark.gpu' tests/unit/test_*.py) # alone: the others import packages of other environments
-    PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 timeout 90 "$python" -m pytest -q -m gpu -p no:cacheprovider "${files[@]}" >&2 || tests=$?
+    PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 timeout 90 "$python" -m pytest -q -m gpu -p no:cacheprovider -o addopts= "${files[@]}" >&2 || tests=$?
 else
     echo "the tests marked gpu are left out: they need pytest and scikit-learn" >&2
 fi
