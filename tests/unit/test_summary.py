@@ -15,8 +15,8 @@ from made_scores import LOST, MODELS, REFUSED, TASKS, made_records, make_run
 import summarise_scores
 from plumbline import tasks
 from plumbline.common.errors import UserError
-from plumbline.scoring import evaluation
-from plumbline.scoring.scores import COLUMNS, Items
+from plumbline.scoring import evaluation, writing
+from plumbline.scoring.scores import COLUMNS, Items, Score
 from plumbline.scoring.writing import write_rows
 from plumbline.summary import tables
 from plumbline.summary.absent import absent_rows
@@ -531,6 +531,31 @@ def test_rows_of_what_does_not_apply_are_those_of_evaluate(tmp_path):
     made = pd.DataFrame([{"embedding": "a", "status": "ok"}])
     rows = absent_rows(pd.DataFrame(columns=COLUMNS), tables.read_expected(tmp_path / "expected.json"), made)
     pd.testing.assert_frame_equal(rows, tables.read_scores(tmp_path / "scores"), check_dtype=False)
+
+
+def test_an_item_table_written_in_portions_is_the_same_table(tmp_path, monkeypatch):
+    """With columns that some parts lack: whole numbers, text, the second name of a pair, what units share."""
+    ones, names = np.ones(3), np.array(["a", "b", "c"])
+    items = [
+        Items("perturbation", names, ones, ones, extra={"n_cells": np.arange(3), "p": ones / 2, "batch": names.astype(object)}),
+        Items("pair", names, ones, ones, unit2=names[::-1], influence={"a": 0.25}),
+    ]
+    rows = [evaluation.Row(42, "paper", "none", Score.of("recall_corum", one)) for one in items]
+    about = {name: ABSENT_RUN[name] for name in ("dataset", "model", "variant", "fit_on", "code")}
+    read = []
+    for portion in (1_000, 1):
+        monkeypatch.setattr(writing, "PORTION", portion)
+        paths = tmp_path / f"{portion}.scores.parquet", tmp_path / f"{portion}.items.parquet"
+        writing.write_rows(rows, tasks.load("recall"), about, 10, {"seconds": 1}, paths)
+        read.append(pd.read_parquet(paths[1]))
+    whole = pd.concat(list(evaluation.item_frames(rows)), ignore_index=True)
+    assert len(whole) == 7
+    whole["batch"] = (
+        whole["batch"].astype(object).where(whole["batch"].notna(), None)
+    )  # what a file holds where there is no text
+    pd.testing.assert_frame_equal(*read)
+    pd.testing.assert_frame_equal(read[1][list(whole)], whole)
+    assert set(read[1]) - set(whole) == {*about, "task"} - {"code"}
 
 
 def test_one_seed_of_several_that_fails_is_a_row(tmp_path, monkeypatch):
