@@ -158,7 +158,7 @@ workflow {
     def wanted = embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts)
     checkNames(ids, models, wanted, experiments)
     def requests = joinedRequests(wanted)
-    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks, opts))
+    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks, experiments, opts))
     ESTIMATE(
         [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'])],
         channel.of(plan).collectFile(name: 'plan.json'),

@@ -11,12 +11,21 @@ from launcher.home import say
 
 # what a stage is called, and its processes
 STAGES = {
-    "data": ("FETCH", "PREPARE", "PREPARE_HELD_OUT", "HOLD_OUT"),
+    "data": ("FETCH", "PREPARE", "PREPARE_HELD_OUT"),
     "embedding": ("EMBED_CPU", "EMBED_GPU"),
     "scoring": ("EVALUATE_TOGETHER", "EVALUATE_CPU", "EVALUATE_GPU"),
+    "experiments": (
+        "ABLATE_INTEGRITY",
+        "COMPARE_CONTEXTS",
+        "DESCRIBE_COUNTS",
+        "HOLD_OUT",
+        "RECALL_GENES",
+        "SCORE_FEWER_CELLS",
+    ),
     "report": ("MAP", "SUMMARISE", "REPORT", "MULTIQC"),
 }
-STEPS = {"PREPARE": "data", "EMBED": "embedding", "EVALUATE": "scoring"}  # of the estimate
+# of the estimate
+STEPS = {"PREPARE": "data", "EMBED": "embedding", "EVALUATE": "scoring", "EXPERIMENT": "experiments", "REPORT": "report"}
 TASK_LINE = re.compile(r"^\[[0-9a-f]{2}/[0-9a-f]{6}\] (Submitted|Re-submitted|Cached) process > (.*)")
 TASK_ENDED = re.compile(r" Task completed > TaskHandler\[.*?\bname: ([^;]+); status: COMPLETED")
 ESTIMATE_LINE = re.compile(r"^\s+(\d+) x (\w+)\s+([\d.]+) (s|min|h) of processor time")
