@@ -63,8 +63,8 @@ def _held(rows: pd.DataFrame) -> pd.Series:
 
 
 def _relabelled(rows: pd.DataFrame) -> pd.Series:
-    """Each draw of consistency takes each cell once."""
-    return _seeded(rows) + 0.75 * rows["n_cells"] * rows["n_draws"] * rows["n_seeds"]
+    """Each draw of consistency sums the vectors of as many cells."""
+    return _seeded(rows) * rows["n_draws"] / 1000
 
 
 def _distances(rows: pd.DataFrame) -> pd.Series:
@@ -78,7 +78,7 @@ def _once(rows: pd.DataFrame) -> pd.Series:
 
 # work by step, or by step and name
 TIME: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "PREPARE": lambda rows: rows["n_cells"] * rows["n_genes"],
+    "PREPARE": lambda rows: rows["n_cells"] * rows["n_genes"].clip(upper=EXPRESSED),
     "EMBED": _fitted,
     "START": _once,
     "EVALUATE": _seeded,
@@ -143,7 +143,9 @@ def fit_costs(steps: pd.DataFrame) -> pd.DataFrame:
     for (step, name), part in steps.groupby(["step", "name"], sort=True):
         row = {"step": step, "name": name, "n_tasks": len(part), "n_sizes": part["n_cells"].nunique()}
         row |= {"largest": part["n_cells"].max()}
-        row |= {column: part[column].median() if column in part and part[column].any() else usual for column, usual in USUAL.items()}
+        row |= {
+            column: part[column].median() if column in part and part[column].any() else usual for column, usual in USUAL.items()
+        }
         for scale in SCALES:
             value, done = part[scale].to_numpy(dtype=float), work(step, name, part, scale)
             fit = _line(done[np.isfinite(value)], value[np.isfinite(value)], 1.0 if scale != "peak_memory_bytes" else 1e8)
