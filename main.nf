@@ -86,7 +86,9 @@ workflow PLUMBLINE {
                 [evaluation, embedding, provenance, tables, counts]
             }
         }
-    EVALUATE(ch_evaluations)
+    // one machine's GPUs are --max_gpus in all: embeddings have them first, then evaluations
+    def shares_gpus = opts.max_gpus && 'gpu' in words(workflow.profile)
+    EVALUATE(ch_evaluations, shares_gpus ? EMBED.out.gpus_free : channel.value('free'))
     ch_compared = EMBED.out.embeddings.filter { meta, _embedding, _provenance -> isCompared(meta, uses[meta.id], opts) }
     EMBEDDING_EXPERIMENTS(experiments, tasks.experiments, ch_compared, ch_prepared, ch_plans, opts)
     CROSS_CONTEXT(experiments, ch_compared, ch_given_data, opts)

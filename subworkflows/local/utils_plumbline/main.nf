@@ -255,7 +255,7 @@ def evaluateMetas(meta, wanted, digests, uses, opts, flags) {
 // --max_together: millions of values, of all seeds
 def isSmall(meta, groups, opts) {
     def values = (meta.n_cells ?: 0L) * (meta.n_dimensions ?: 0) * words(meta.seeds).size()
-    return groups.size() == 1 && values <= 1e6 * opts.max_together
+    return groups.size() == 1 && opts.max_together > 0 && values <= 1e6 * opts.max_together
 }
 
 // 'kang.pca.42.recall'; with the seeds where they are apart
