@@ -38,10 +38,12 @@ def read_costs(path: Path):
 
 
 def wall_seconds(found, cpus: int) -> float:
-    """Least time of the run: all processors busy, and no process shorter than it is alone."""
+    """Least time of the run: all processors busy until the end, which has one, and no process shorter than it is alone."""
     process = found["process"].where(found["process"] != "", found.index.astype(str))  # tasks of one come one after another
     each = found["seconds"].div(found["n_tasks"]).groupby([found["step"], process]).sum()
-    return max(found["cpu_seconds"].sum() / cpus, each.groupby(level=0).max().sum())
+    last = (found["step"] == "REPORT") & (found["process"] != "")
+    shared = found.loc[~last, "cpu_seconds"].sum() / cpus + found.loc[last, "cpu_seconds"].sum()
+    return max(shared, each.groupby(level=0).max().sum())
 
 
 def text_of(found, unknown: list[str], cpus: int) -> str:

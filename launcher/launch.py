@@ -41,11 +41,12 @@ def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False
     options = [*(["-profile", ",".join(profiles)] if profiles else []), *without(arguments, "-profile"), *extra]
     start = time.time()
     outdir = Path(parameters.get("outdir") or "results").absolute()
-    progress = Progress(outdir) if tells and not _chosen_log(arguments) else None
+    log = Path(value(list(before), "-log") or ".nextflow.log")
+    progress = Progress(log) if tells and not _chosen_log(arguments) else None
     command = [program.command, *before, "run", str(REPO), *_plain_lines(arguments, progress is not None), *options]
     code = wait(command, program.environment | variables, progress)
     if code:
-        _explain_lock(Path(value(list(before), "-log") or ".nextflow.log"), start)
+        _explain_lock(log, start)
     if not asked_for_help and "--estimate_only" not in arguments:
         _say_where(outdir, code, start)
     return code
