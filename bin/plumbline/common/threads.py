@@ -16,7 +16,7 @@ def limit_threads(threads: int) -> None:
         os.environ[name] = str(threads)
     if "numba" in sys.modules:  # it refuses another value in the environment once its threads run
         numba = sys.modules["numba"]
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     else:
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
@@ -40,7 +40,7 @@ def limited_threads(threads: int) -> Iterator[None]:
     of_torch = torch.get_num_threads() if torch else 0  # before numba starts its threads: they can share torch's OpenMP
     with threadpoolctl.threadpool_limits(threads):
         of_numba = numba.get_num_threads()
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         if torch:
             torch.set_num_threads(threads)
         try:
