@@ -16,7 +16,7 @@ def limit_threads(threads: int) -> None:
         os.environ[name] = str(threads)
     if "numba" in sys.modules:  # it refuses another value in the environment once its threads run
         numba = sys.modules["numba"]
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     else:
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
