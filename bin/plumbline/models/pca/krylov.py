@@ -16,7 +16,6 @@ MIN_BASIS = 1024  # up to this size (and that of the basis) the whole matrix is 
 TOLERANCE = 1e-4  # |A v - w v| relative to the smallest wanted eigenvalue; the eigenvalues' error is its square
 MAX_PRODUCTS = 400  # a multiple of CHECK_EVERY
 CHECK_EVERY = 4  # products between looks at the residual: a look costs the eigenpairs of the basis
-PROBES = 16  # sums of eigenvectors that are multiplied exactly
 ORTHONORMAL = 1e-13  # of squared lengths and cosines
 NEGLIGIBLE = 1e-12  # of the largest eigenvalue: directions below it are rounding
 
@@ -41,19 +40,6 @@ def top_eigenpairs(apply: Callable[[np.ndarray], np.ndarray], size: int, k: int,
         values, vectors = np.linalg.eigh(_symmetric(apply(np.eye(size))))
         return _positive(values[::-1][:k], vectors[:, ::-1][:, :k], 1, 0.0)
     return _lanczos(apply, size, k, TOLERANCE if tolerance is None else tolerance)
-
-
-def rounding_error(
-    exact: Callable[[np.ndarray], np.ndarray], rounded: Callable[[np.ndarray], np.ndarray], pairs: Eigenpairs
-) -> float:
-    """An upper bound of ``|exact(v) - rounded(v)|`` over the eigenvectors v, relative to the smallest eigenvalue.
-
-    It is the Frobenius norm over all vectors, estimated from PROBES sums of them with random signs: the expected square of
-    such a sum is the square of that norm. That the estimate is less than a third of it has a probability of about 1e-6.
-    """
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(pairs.vectors.shape[1], PROBES))
-    probes = pairs.vectors @ signs
-    return float(np.linalg.norm(exact(probes) - rounded(probes)) / np.sqrt(PROBES) / pairs.values[-1])
 
 
 def is_small(size: int, k: int) -> bool:

@@ -18,14 +18,13 @@ import scipy.sparse as sp
 from plumbline.common.errors import NotApplicable
 from plumbline.counts.reading import Counts
 from plumbline.embedding.options import Options, Result
-from plumbline.models.pca.gram import centred_gram, gram_is_cheaper
-from plumbline.models.pca.krylov import TOLERANCE, Eigenpairs, is_small, rounding_error, top_eigenpairs
+from plumbline.models.pca.gram import centred_gram, gram_error, gram_is_cheaper
+from plumbline.models.pca.krylov import TOLERANCE, Eigenpairs, is_small, top_eigenpairs
 from plumbline.models.pca.sparse_products import add_gram_product, from_panels, project, small_indices, to_panels
 from plumbline.models.shared.fitting import INPUTS, at_least, choice, counts_share, fitting_part, transform, x_kind
 from plumbline.models.shared.variable_genes import select_genes
 
 CACHE_GB = 2.0
-Product = Callable[[np.ndarray], np.ndarray]
 VECTORS = 10  # multiplied per component until it has converged, about
 
 
@@ -33,7 +32,7 @@ VECTORS = 10  # multiplied per component until it has converged, about
 class Pca:
     """A fitted PCA: components (k, genes) orthonormal, descending variance; mean (genes,); variance (k,), of n-1 cells.
 
-    total_variance: of all genes. solver: gram, gram64, krylov or krylov64. passes, residual: how it ended.
+    total_variance: of all genes. solver: gram, gram64 or krylov. passes, residual: how it ended.
     """
 
     components: np.ndarray
@@ -95,28 +94,24 @@ def fit_pca(blocks: Callable[[], Iterator[sp.csr_matrix]], n_genes: int, n_compo
 
 
 def _eigenpairs(blocks: Callable[[], Iterator[sp.csr_matrix]], cells: "_Moments", k: int) -> tuple[Eigenpairs, str]:
-    """The ``k`` largest eigenpairs of the covariance times n - 1, the cheaper way, and its name: ``solver`` of Pca."""
+    """The ``k`` largest eigenpairs of the covariance times n - 1, the cheaper way, and its name: gram, gram64 or krylov."""
     n_genes = len(cells.mean)
-    n_vectors = n_genes if is_small(n_genes, k) else VECTORS * k
-    dense = gram_is_cheaper(cells.n, int(cells.filled.sum()), n_genes, n_vectors)
-    name, exact = "gram" if dense else "krylov", _product(blocks, cells, np.float64)
 
-    def product(precision: type) -> Product:
-        """The covariance times a block of vectors, the sums over cells in this precision."""
-        if not dense:
-            return _product(blocks, cells, precision)
+    def exact(vectors: np.ndarray) -> np.ndarray:
+        return _covariance_product(blocks, cells.n, cells.mean, vectors)
+
+    def by_gram(precision: type) -> Eigenpairs:
         gram = centred_gram(blocks(), cells.mean, cells.filled / cells.n, precision)
-        return (gram.single() if precision is np.float32 and not is_small(n_genes, k) else gram).apply
+        gram = gram.single() if precision is np.float32 and not is_small(n_genes, k) else gram
+        pairs = top_eigenpairs(gram.apply, n_genes, k, TOLERANCE / 2)  # products are cheap here: leave room for rounding
+        rounding = gram_error(exact, gram, pairs.vectors) / float(pairs.values[-1])
+        return replace(pairs, residual=pairs.residual + rounding)
 
-    if not dense and is_small(n_genes, k):
-        return top_eigenpairs(exact, n_genes, k), name
-    for precision in (np.float32, np.float64):
-        rounded = product(precision)
-        pairs = top_eigenpairs(rounded, n_genes, k, TOLERANCE / 2)  # leaves room for rounding
-        pairs = replace(pairs, residual=pairs.residual + rounding_error(exact, rounded, pairs))
-        if pairs.residual <= TOLERANCE:
-            break
-    return pairs, name if precision is np.float32 else f"{name}64"
+    n_vectors = n_genes if is_small(n_genes, k) else VECTORS * k
+    if not gram_is_cheaper(cells.n, int(cells.filled.sum()), n_genes, n_vectors):
+        return top_eigenpairs(exact, n_genes, k), "krylov"
+    pairs = by_gram(np.float32)
+    return (pairs, "gram") if pairs.residual <= TOLERANCE else (by_gram(np.float64), "gram64")
 
 
 @dataclass
@@ -164,20 +159,12 @@ def _first_pass(blocks: Callable[[], Iterator[sp.csr_matrix]], n_genes: int) -> 
     return _Moments(n=n, mean=total / max(n, 1), squares=squares, filled=filled)
 
 
-def _product(blocks: Callable[[], Iterator[sp.csr_matrix]], cells: "_Moments", precision: type) -> Product:
-    """What multiplies the covariance times n - 1 by vectors (genes, b): a pass over the cells, summed in float64 by block."""
-
-    def apply(vectors: np.ndarray) -> np.ndarray:
-        panels = to_panels(vectors.astype(precision))
-        offset = to_panels((cells.mean @ vectors)[None].astype(precision))
-        image, part = np.zeros(panels.shape), np.zeros_like(panels)
-        for block in blocks():
-            part[:] = 0
-            add_gram_product(block.data.astype(precision, copy=False), block.indices, block.indptr, panels, offset, part)
-            image += part
-        return from_panels(image, vectors.shape[1])
-
-    return apply
+def _covariance_product(blocks: Callable, n: int, mean: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    panels = to_panels(vectors)
+    image = np.zeros_like(panels)
+    for block in blocks():
+        add_gram_product(block.data, block.indices, block.indptr, panels, image)
+    return from_panels(image, vectors.shape[1]) - n * np.outer(mean, mean @ vectors)
 
 
 def _about(fit: Pca, values: str, n_hvg: int, n_cells: int) -> dict:

@@ -17,7 +17,7 @@ WIDTH = 16
 def to_panels(matrix: np.ndarray) -> np.ndarray:
     """(size, b) -> (ceil(b / WIDTH), size, WIDTH), padded with zeros."""
     n_panels = -(-matrix.shape[1] // WIDTH)
-    padded = np.zeros((len(matrix), n_panels * WIDTH), dtype=matrix.dtype)
+    padded = np.zeros((len(matrix), n_panels * WIDTH))
     padded[:, : matrix.shape[1]] = matrix
     return np.ascontiguousarray(padded.reshape(len(matrix), n_panels, WIDTH).transpose(1, 0, 2))
 
@@ -35,23 +35,19 @@ def small_indices(block: sp.csr_matrix) -> sp.csr_matrix:
 
 
 @compiled(parallel=True, fastmath=True)
-def add_gram_product(data, indices, indptr, vectors, offset, image):
-    """``image += B' (B vectors - offset)`` for the CSR block B (n, size); vectors, offset, image: panels of one precision.
-
-    offset: the mean row times the vectors, so that no large mean is left to cancel in float32.
-    """
+def add_gram_product(data, indices, indptr, vectors, image):
+    """``image += B' (B vectors)`` for the CSR block B (n, size); vectors and image are panels, float64."""
     for panel in numba.prange(vectors.shape[0]):
         width = vectors.shape[2]
-        row = np.empty(width, dtype=vectors.dtype)
+        row = np.empty(width)
         for i in range(len(indptr) - 1):
-            for c in range(width):
-                row[c] = -offset[panel, 0, c]
+            row[:] = 0.0
             for t in range(indptr[i], indptr[i + 1]):
-                x, source = data[t], vectors[panel, indices[t]]
+                x, source = np.float64(data[t]), vectors[panel, indices[t]]
                 for c in range(width):
                     row[c] += x * source[c]
             for t in range(indptr[i], indptr[i + 1]):
-                x, target = data[t], image[panel, indices[t]]
+                x, target = np.float64(data[t]), image[panel, indices[t]]
                 for c in range(width):
                     target[c] += x * row[c]
 
