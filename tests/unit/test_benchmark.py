@@ -161,10 +161,11 @@ def wrong(adata: ad.AnnData) -> dict:
         "the columns label are not numeric": table.assign(label="x"),
         "obsm has no 'X_mime'.*Did you mean 'X_mine'": "X_mime",
         "more than once": pd.concat([table, table.iloc[-1:]]),
+        "rows hold NaN or infinite values .* Give every cell finite numbers": np.ma.masked_greater(array, 1),
     }
 
 
-@pytest.mark.parametrize("place", range(9))
+@pytest.mark.parametrize("place", range(10))
 def test_what_cannot_be_scored_is_refused_with_a_reason(adata, bench, place):
     message, z = list(wrong(adata).items())[place]
     with pytest.raises(UserError, match=message):
