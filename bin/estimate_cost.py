@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plumbline.common.arguments import whole
 from plumbline.common.errors import UserError, run_script
+from plumbline.common.threads import limit_threads
 from plumbline.common.usage import duration
 
 
@@ -78,6 +79,7 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
 
 def main() -> None:
     args = arguments()
+    limit_threads(1)  # a second would mostly wait busily for its turn
     from plumbline.common.files import whole_file
     from plumbline.data.catalogue import read_catalogue
     from plumbline.embedding.variants import read_variants
