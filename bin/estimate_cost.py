@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plumbline.common.arguments import whole
 from plumbline.common.errors import UserError, run_script
+from plumbline.common.threads import limit_threads
 from plumbline.common.usage import duration
 
 
@@ -60,7 +61,9 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
     wall = duration(wall_seconds(found, cpus))
     head = f"Estimate: {by_step['n_tasks'].sum()} tasks, {duration(total)} of processor time, about {wall}"
     slowest = found.sort_values("cpu_seconds", ascending=False).head(3).to_dict("records")
-    parts = ", ".join(f"{row['name']} on {row['dataset']} {duration(row['cpu_seconds'])}" for row in slowest)
+    parts = ", ".join(
+        f"{row['name'] or row['step']} on {row['dataset'] or 'all'} {duration(row['cpu_seconds'])}" for row in slowest
+    )
     lines.append(f"Largest parts: {parts}. Largest memory of a task: {peak / 1e9:.1f} GB.")
     guessed = sorted(set(found.loc[~found["known"], "name"]))
     if guessed:
@@ -76,6 +79,7 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
 
 def main() -> None:
     args = arguments()
+    limit_threads(1)  # a second would mostly wait busily for its turn
     from plumbline.common.files import whole_file
     from plumbline.data.catalogue import read_catalogue
     from plumbline.embedding.variants import read_variants

@@ -1,5 +1,6 @@
 """Nextflow and scripts as children of ./plumb: started with what they need, waited for, stopped with it."""
 
+import compileall
 import ctypes
 import os
 import select
@@ -38,6 +39,7 @@ def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False
             if environments.lacking(wanted) and (code := _refused(program, arguments, profiles)):
                 return code
             extra = ["--env_dir", str(environments.make(wanted))]
+            _compile_package()
     options = [*(["-profile", ",".join(profiles)] if profiles else []), *without(arguments, "-profile"), *extra]
     start = time.time()
     outdir = Path(parameters.get("outdir") or "results").absolute()
@@ -50,6 +52,12 @@ def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False
     if not asked_for_help and "--estimate_only" not in arguments:
         _say_where(outdir, code, start)
     return code
+
+
+def _compile_package() -> None:
+    """Bytecode of bin/, where it is missing or old: tasks write none (nextflow.config), and each would compile its imports."""
+    if os.access(REPO / "bin", os.W_OK):
+        compileall.compile_dir(REPO / "bin", quiet=2)
 
 
 def _chosen_log(arguments: list[str]) -> bool:
