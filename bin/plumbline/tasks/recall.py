@@ -266,5 +266,6 @@ TASK = Task(
     main_metric="recall_mean",
     not_applicable=not_applicable,
     run=run,
+    needs_relationships=True,
     centers_perturbed=True,
 )
