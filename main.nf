@@ -19,9 +19,10 @@ include { REPORT } from './modules/local/report/main'
 include { SUMMARISE } from './modules/local/summarise/main'
 include { announce } from './subworkflows/local/utils_completion/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
-include { checkKnown ; embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isCompared ; planOf ; readObject ; selectedDatasets ; selectedEmbeddings ; selectedModels ; selectedTasks ; tasksFor ; words } from './subworkflows/local/utils_plumbline/main'
+include { checkKnown ; selectedEmbeddings ; selectedModels } from './subworkflows/local/utils_models/main'
+include { embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isCompared ; planOf ; readObject ; selectedDatasets ; selectedTasks ; tasksFor } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
-include { paramsHelp } from './subworkflows/local/utils_schema/main'
+include { paramsHelp ; words } from './subworkflows/local/utils_schema/main'
 
 workflow PLUMBLINE {
     take:

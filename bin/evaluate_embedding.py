@@ -8,9 +8,10 @@ import uuid
 from functools import partial
 from pathlib import Path
 
-from plumbline.common.arguments import Parser, whole
+from plumbline.common.arguments import Parser, among, seeds, whole
 from plumbline.common.errors import UserError, run_script
 from plumbline.common.threads import limit_threads
+from plumbline.scoring.protocol import PROTOCOLS
 
 ABOUT = ("dataset", "model", "variant", "fit_on")
 
@@ -21,8 +22,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tables", type=Path, required=True, help="the tables folder that prepare_dataset.py wrote")
     parser.add_argument("--counts", type=Path, help="counts.h5ad; only the reconstruction task reads it")
     parser.add_argument("--task", required=True, action="append", help="a file of bin/plumbline/tasks; repeat it for more")
-    parser.add_argument("--seeds", required=True, help="split seeds, separated by commas")
-    parser.add_argument("--protocols", default="paper,corrected")
+    parser.add_argument("--seeds", type=seeds, required=True, help="split seeds, separated by commas")
+    parser.add_argument("--protocols", type=among(PROTOCOLS), default="paper,corrected", help="protocols, separated by commas")
     parser.add_argument("--n-draws", type=whole(1, 1_000_000), default=1000, help="size of permutation nulls")
     parser.add_argument("--n-boot", type=whole(1, 1_000_000), default=1000, help="bootstrap resamples of an interval")
     parser.add_argument(
@@ -53,8 +54,8 @@ def rows_of(args: argparse.Namespace, task: str) -> list:
     from plumbline.benchmark.evaluation import Scoring, device_of, scored
 
     how = Scoring(
-        seeds=[int(seed) for seed in args.seeds.split(",")],
-        protocols=args.protocols.split(","),
+        seeds=args.seeds,
+        protocols=args.protocols,
         n_draws=args.n_draws,
         decoder_budget=1e9 * args.decoder_budget,
         threads=args.threads,
@@ -76,7 +77,7 @@ def write_tables(rows: list, args: argparse.Namespace, task: str, output: str, a
     from plumbline.scoring.writing import write_rows
 
     about = about | {name: getattr(args, name) for name in ABOUT}
-    cost = used | {"threads": args.threads, "n_seeds": args.seeds.count(",") + 1} | dimensions_of(args.embedding)
+    cost = used | {"threads": args.threads, "n_seeds": len(args.seeds)} | dimensions_of(args.embedding)
     paths = tuple(Path(f"{output}.{name}.parquet") for name in ("scores", "items"))
     write_rows(rows, tasks.load(task), about, args.n_boot, cost, paths)
 

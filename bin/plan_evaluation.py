@@ -4,29 +4,17 @@
 import argparse
 from pathlib import Path
 
-from plumbline.common.arguments import Parser
-from plumbline.common.errors import UserError, run_script
+from plumbline.common.arguments import Parser, seeds
+from plumbline.common.errors import run_script
 
 
 def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--tables", type=Path, required=True, help="the tables folder that prepare_dataset.py wrote")
-    parser.add_argument("--seeds", default="42,43,44,45,46", help="split seeds, separated by commas")
+    parser.add_argument("--seeds", type=seeds, default="42,43,44,45,46", help="split seeds, separated by commas")
     parser.add_argument("--splits", type=Path, required=True, help="splits.parquet")
     parser.add_argument("--output", type=Path, required=True, help="JSON: dataset, splits, warnings, not_applicable")
     return parser.parse_args()
-
-
-def read_seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(seed) for seed in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"--seeds {text}: expected whole numbers separated by commas, such as 42,43.") from error
-    if not all(0 <= seed < 2**32 for seed in seeds):
-        raise UserError(f"--seeds {text}: a seed lies between 0 and 4294967295.")
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {text}: a seed is given twice.")
-    return seeds
 
 
 def not_applicable(facts: dict) -> dict[str, str]:
@@ -39,12 +27,11 @@ def not_applicable(facts: dict) -> dict[str, str]:
 
 def main() -> None:
     args = arguments()
-    seeds = read_seeds(args.seeds)
     from plumbline.common.files import write_json
     from plumbline.data.facts import read_facts
     from plumbline.data.splits import split_warnings, write_splits
 
-    facts, sizes = read_facts(args.tables), write_splits(args.tables, seeds, args.splits)
+    facts, sizes = read_facts(args.tables), write_splits(args.tables, args.seeds, args.splits)
     plan = {"dataset": facts["name"], "splits": sizes, "warnings": split_warnings(sizes)}
     write_json(args.output, plan | {"not_applicable": not_applicable(facts)})
     for warning in plan["warnings"]:

@@ -8,7 +8,7 @@ share_splits.py import rpe1.splits.tsv.gz --data results/data/rpe1 --output data
 import argparse
 from pathlib import Path
 
-from plumbline.common.arguments import Parser
+from plumbline.common.arguments import Parser, seeds
 from plumbline.common.errors import UserError, run_script
 
 
@@ -21,7 +21,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, required=True, help="export: file to write (.tsv or .tsv.gz); import: new folder"
     )
-    parser.add_argument("--seeds", default="", help="export: split seeds, separated by commas (default: all)")
+    parser.add_argument("--seeds", type=seeds, default="", help="export: split seeds, separated by commas (default: all)")
     parser.add_argument("--data", type=Path, help="import: the prepared data set that gets the splits")
     return parser.parse_args()
 
@@ -34,16 +34,16 @@ def main() -> None:
     if args.action == "export":
         if not (args.source / "tables/dataset.json").is_file():
             raise UserError(f"{args.source} is not a prepared data set: give results/data/NAME of a run.")
-        seeds = [int(word) for word in args.seeds.split(",") if word.isdigit()] or split_seeds(args.source / "tables")
-        if not seeds:
+        numbers = args.seeds or split_seeds(args.source / "tables")
+        if not numbers:
             raise UserError(f"{args.source} holds no splits. Name the seeds to make them of: --seeds 42,43.")
-        export_splits(args.source / "tables", seeds, args.output)
-        print(f"splits of the seeds {', '.join(map(str, seeds))}: {args.output}")
+        export_splits(args.source / "tables", numbers, args.output)
+        print(f"splits of the seeds {', '.join(map(str, numbers))}: {args.output}")
         return
     if args.data is None:
         raise UserError("import needs the data set that gets the splits: add --data results/data/NAME.")
-    seeds = import_splits(args.source, args.data, args.output)
-    print(f"{args.output} has the splits of the seeds {', '.join(map(str, seeds))}. Score on it with plumbline.Screen.read")
+    numbers = import_splits(args.source, args.data, args.output)
+    print(f"{args.output} has the splits of the seeds {', '.join(map(str, numbers))}. Score on it with plumbline.Screen.read")
 
 
 if __name__ == "__main__":

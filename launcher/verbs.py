@@ -152,7 +152,8 @@ def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
         folders += ["tests/pipeline", *(["tests/engines"] if arguments.engines else [])]
     os.chdir(REPO)
     chosen = any(Path(word.partition("::")[0]).exists() for word in rest)
-    return wait([str(python), "-m", "pytest", *([] if chosen else folders), *rest], variables)
+    whole = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadgroup", *folders]  # groups: tests/conftest.py
+    return wait([str(python), "-m", "pytest", *([] if chosen else whole), *rest], variables)
 
 
 def _embed(arguments: argparse.Namespace, rest: list[str]) -> int:

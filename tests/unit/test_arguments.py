@@ -1,11 +1,14 @@
 """Numbers on a command line: what cannot be is refused by the parser, with the range."""
 
+import argparse
 import sys
 
 import pytest
 
-from plumbline.common.arguments import SEEDS, whole
+from plumbline.common.arguments import SEEDS, among, seeds, whole
+from plumbline.common.errors import UserError
 from plumbline.models import command
+from plumbline.scoring.screen import read_screen
 
 
 def test_the_bounds_themselves_are_taken():
@@ -31,3 +34,30 @@ def test_an_embedding_script_refuses(words: str, message: str, monkeypatch, caps
         command.run("pca", lambda counts, options: None)
     assert end.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_lists_are_read_with_their_blanks():
+    assert seeds("42, 0") == [42, 0]
+    assert seeds("") == []
+    assert among(["paper", "corrected"])("corrected, paper") == ["corrected", "paper"]
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "message"),
+    [
+        (seeds, "42,x", "from 0 to 4294967295, got 'x'"),
+        (seeds, "42,", "got ''"),
+        (seeds, "-1", "got '-1'"),
+        (seeds, "42,042", "names one twice"),
+        (among(["paper", "corrected"]), "papers", "unknown: 'papers'. Known: paper, corrected."),
+        (among(["paper", "corrected"]), "paper,paper", "names one twice"),
+    ],
+)
+def test_bad_lists(parse, text: str, message: str):
+    with pytest.raises(argparse.ArgumentTypeError, match=message):
+        parse(text)
+
+
+def test_a_folder_that_holds_no_tables_is_named(tmp_path):
+    with pytest.raises(UserError, match="cells.parquet does not exist. Check the path."):
+        read_screen(tmp_path)

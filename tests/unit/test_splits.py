@@ -218,12 +218,6 @@ def test_what_a_seed_leaves_unscored_is_a_warning():
     ]
 
 
-@pytest.mark.parametrize(("text", "message"), [("42,x", "whole numbers"), ("42,42", "given twice"), ("-1", "lies between")])
-def test_bad_seeds(text, message):
-    with pytest.raises(UserError, match=message):
-        plan_evaluation.read_seeds(text)
-
-
 def test_by_id_the_order_of_the_file_does_not_enter(tables):
     """By first appearance, the paper's rule, it does."""
     cells = pd.read_parquet(tables / "cells.parquet").assign(cell_id=[f"cell{n:03}" for n in range(400)])

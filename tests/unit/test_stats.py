@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from plumbline.scoring.scores import Items
+from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.stats import bh, draws, interval, paired_difference
-from plumbline.scoring.units import canonical, pool, shared
+from plumbline.scoring.units import canonical, joined, pool, shared
 from plumbline.summary.contest import Contest
 
 
@@ -243,6 +243,17 @@ def test_few_hits_of_many_have_wilsons_interval(hits):
     pooled = pool([items, items])  # and so has the mean of two seeds
     assert Contest.of({"a": {1: items, 2: items}}).interval("a") == pytest.approx(interval(pooled), abs=1e-9)
     assert pooled.most == 100
+
+
+def test_parts_that_are_joined_keep_what_their_intervals_need():
+    """Every batch left out once: no hit in any is no hit at all, and what units share in each part they share in the whole."""
+    units = np.repeat(np.arange(40).astype(str), 2)  # two cells of each in every part
+    parts = [Items("perturbation", units, np.zeros(80), np.ones(80), influence={"controls 1": 0.5}) for _ in range(3)]
+    whole = joined([Score.of("knn_top1", part) for part in parts])
+    assert interval(replace(whole.items, influence={}))[1] == pytest.approx(
+        scipy_stats.binomtest(0, 40).proportion_ci(method="wilson").high
+    )
+    assert whole.items.influence == {"controls 1": 0.5}  # parts of equal weight that share the same
 
 
 def test_units_that_are_more_than_hits_and_misses_keep_the_resampled_interval():

@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 SEEDS = (0, 2**32 - 1)  # what numpy's random generators take
@@ -40,3 +40,28 @@ def whole(lowest: int, highest: int | None = None) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def seeds(text: str) -> list[int]:
+    """The ``type`` of seeds separated by commas; an empty text has none."""
+    numbers = [whole(*SEEDS)(word.strip()) for word in text.split(",")] if text else []
+    return _once(text, numbers)
+
+
+def among(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """The ``type`` of known words separated by commas."""
+
+    def parse(text: str) -> list[str]:
+        words = [word.strip() for word in text.split(",")]
+        for word in words:
+            if word not in known:
+                raise argparse.ArgumentTypeError(f"unknown: {word!r}. Known: {', '.join(known)}.")
+        return _once(text, words)
+
+    return parse
+
+
+def _once(text: str, parts: list) -> list:
+    if len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} names one twice")
+    return parts

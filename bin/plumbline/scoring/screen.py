@@ -1,6 +1,5 @@
 """A prepared data set as evaluation sees it: cells, splits, facts; counts only where a task needs them."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plumbline.common.files import read_json_object, reading
 from plumbline.data.splits import Split
 from plumbline.scoring.vectors import RowSource, Vectors
 
@@ -127,15 +127,18 @@ def read_screen(tables: Path | str) -> Screen:
 
     tables = Path(tables)
     columns = ["cell_id", "perturbation", "is_control", "batch", "guide"]
-    known = [name for name in read_schema(tables / "cells.parquet").names if name in columns]
-    cells = pd.read_parquet(tables / "cells.parquet", columns=known)
+    with reading(tables / "cells.parquet", "Run PREPARE again."):
+        known = [name for name in read_schema(tables / "cells.parquet").names if name in columns]
+        cells = pd.read_parquet(tables / "cells.parquet", columns=known)
+    with reading(tables / "genes.parquet", "Run PREPARE again."):
+        genes = pd.read_parquet(tables / "genes.parquet")
     return Screen(
         cell_id=cells["cell_id"].to_numpy(dtype=object),
         perturbation=_labels(cells["perturbation"]),
         is_control=cells["is_control"].to_numpy(dtype=bool),
         batch=_labels(cells["batch"]),
-        genes=pd.read_parquet(tables / "genes.parquet"),
-        facts=json.loads((tables / "dataset.json").read_text()),
+        genes=genes,
+        facts=read_json_object(tables / "dataset.json", "Run PREPARE again."),
         guide=_labels(cells["guide"]) if "guide" in cells else None,
     )
 

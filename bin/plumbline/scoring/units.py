@@ -61,7 +61,13 @@ def joined(scores: Sequence[Score]) -> Score:
     first, parts = good[0][0], [items for _, items in good]
     unit = np.concatenate([items.unit for items in parts])
     sums = [np.concatenate([getattr(items, name) for items in parts]) for name in ("numerator", "denominator")]
-    items = canonical(Items(kind=parts[0].kind, unit=unit, numerator=sums[0], denominator=sums[1]))
+    total, names = sums[1].sum() or 1.0, sorted({name for items in parts for name in items.influence})
+    weight = [items.denominator.sum() / total for items in parts]
+    influence = {
+        name: sum(w * items.influence.get(name, 0.0) for w, items in zip(weight, parts, strict=True)) for name in names
+    }
+    whole = replace(parts[0], unit=unit, numerator=sums[0], denominator=sums[1], influence=influence)
+    items = canonical(replace(whole, most=parts[0].most if len({str(items.most) for items in parts}) == 1 else float("nan")))
     of_units = all(score.n == len(part.unit) for score, part in good)
     return Score.of(
         first.metric, items, n=len(items.unit) if of_units else sum(score.n for score, _ in good), reason=first.reason

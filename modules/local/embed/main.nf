@@ -1,6 +1,6 @@
 include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
 include { keepReason } from '../../../subworkflows/local/utils_failures/main'
-include { layerNames } from '../../../subworkflows/local/utils_plumbline/main'
+include { layerNames } from '../../../subworkflows/local/utils_models/main'
 include { embedMemory ; embedTime } from '../../../subworkflows/local/utils_resources/main'
 
 // One process for all models: the script, the container and the settings ride in meta. It is aliased by where it runs (EMBED_CPU,

@@ -11,8 +11,10 @@ include { READ_GENE_TABLE } from '../../../modules/local/experiment/read_gene_ta
 include { RECALL_GENES } from '../../../modules/local/experiment/recall_genes/main'
 include { SCORE_FEWER_CELLS } from '../../../modules/local/experiment/score_fewer_cells/main'
 include { codeDigest } from '../utils_code/main'
-include { checkpointFolder ; embedMeta ; modelSpecs ; modelTable ; readObject ; readTable ; words } from '../utils_plumbline/main'
+include { assetTable ; checkpointFolder ; modelSpecs ; modelTable } from '../utils_models/main'
+include { embedMeta ; readObject } from '../utils_plumbline/main'
 include { allExperiments } from '../utils_request/main'
+include { words } from '../utils_schema/main'
 
 // --experiments as a list
 def experimentNames(opts) {
@@ -75,7 +77,7 @@ def experimentRequests(names, ids, models, opts) {
 // not at hand are left out
 def variantsOf(experiment, models, opts) {
     def named = models.collect { spec -> spec.variant }
-    def rows = readTable("${projectDir}/assets/experiments.csv").findAll { row -> row.experiment == experiment && (row.added == 'always' || row.variant in named) }
+    def rows = assetTable("${projectDir}/assets/experiments.csv").findAll { row -> row.experiment == experiment && (row.added == 'always' || row.variant in named) }
     def table = modelTable()
     def usable = rows.findAll { row -> table[row.variant].role != 'foundation' || (opts.weights && checkpointFolder(table[row.variant], opts).exists()) }
     def compared = usable.collectEntries { row -> [row.variant, row.compared_with] }

@@ -4,8 +4,9 @@
 //
 
 include { reportErrors } from '../utils_report/main'
-include { castValue ; checkValue ; didYouMean ; loadSchema ; parameterErrors ; typedParams ; unknownParameters } from '../utils_schema/main'
-include { modelTable ; taskNames ; words } from '../utils_plumbline/main'
+include { castValue ; checkValue ; didYouMean ; loadSchema ; parameterErrors ; typedParams ; unknownParameters ; words } from '../utils_schema/main'
+include { modelTable } from '../utils_models/main'
+include { taskNames } from '../utils_plumbline/main'
 
 // the parameters with the types of the schema; or one error with all that is wrong
 def checkedParameters(params_map, stray_words) {
@@ -108,8 +109,7 @@ def settingError(entry, models, settings) {
     if (!models.containsKey(variant)) {
         return ["--model_settings: '${entry}': there is no model '${variant}'.${didYouMean(variant, models.keySet())}".toString()]
     }
-    def own = settings.models[models[variant].model]
-    def known = own == null ? [(name): [type: 'string']] : own + settings.head
+    def known = settings.models[models[variant].model] + settings.head
     if (!known.containsKey(name)) {
         return ["--model_settings: '${entry}': ${variant} has no setting '${name}'.${didYouMean(name, known.keySet())}".toString()]
     }

@@ -183,3 +183,8 @@ def helpLine(name, spec) {
     def type = spec['enum'] ? spec['enum'].join('|') : spec.type
     return "  --${name.padRight(22)} [${type}] ${spec.description}${spec['default'] != null ? " [default: ${spec['default']}]" : ''}"
 }
+
+// 'a, b' -> ['a', 'b']
+def words(text) {
+    return (text ?: '').toString().tokenize(',').collect { word -> word.trim() }.findAll { word -> word }
+}

@@ -4,7 +4,7 @@
 // Prints what plumbline says to many wrong parameters, sheets and names: a line of JSON per case of the file params.cases
 //
 
-include { entriesOf } from '../../../subworkflows/local/utils_plumbline/main'
+include { entriesOf } from '../../../subworkflows/local/utils_models/main'
 include { nameErrors ; optionErrors } from '../../../subworkflows/local/utils_request/main'
 include { loadSchema ; typedParams ; unknownParameters } from '../../../subworkflows/local/utils_schema/main'
 include { sheetRows } from '../../../subworkflows/local/utils_sheet/main'
