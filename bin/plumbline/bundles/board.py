@@ -32,7 +32,8 @@ def read_board(folders: list[Path]) -> Board:
 
     Of several bundles of one model, revision and data set the first is shown, those with an embedding before those without.
     """
-    scores, submissions, left_out, shown = [], [], [], {}
+    scores, submissions, left_out = [], [], []
+    shown: dict[tuple[str, str, str], Path] = {}
     paths = {path for folder in folders for path in find_bundles(folder)}
     for path in sorted(paths, key=lambda path: (not any(path.glob("embedding*.npz")), path)):
         try:
