@@ -2,8 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 def limit_threads(threads: int) -> None:
@@ -25,27 +23,3 @@ def limit_threads(threads: int) -> None:
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(threads)
-
-
-@contextmanager
-def limited_threads(threads: int) -> Iterator[None]:
-    """Hold BLAS, OpenMP, numba and torch to ``threads`` within a block, and give them back afterwards.
-
-    For a process that is not a step of its own, such as somebody's training.
-    """
-    import numba
-    import threadpoolctl
-
-    torch = sys.modules.get("torch")
-    of_torch = torch.get_num_threads() if torch else 0  # before numba starts its threads: they can share torch's OpenMP
-    with threadpoolctl.threadpool_limits(threads):
-        of_numba = numba.get_num_threads()
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        if torch:
-            torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            numba.set_num_threads(of_numba)
-            if torch:
-                torch.set_num_threads(of_torch)
