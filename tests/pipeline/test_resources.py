@@ -59,7 +59,7 @@ def test_many_cells_are_scored_seed_by_seed(shown):
 def test_an_evaluation_asks_by_cells_dimensions_and_seeds(requested):
     assert requested["stub"] == 3 * 1024
     assert requested["wide"] - requested["stub"] == pytest.approx(5 * (requested["large"] - requested["stub"]), abs=5)
-    assert requested["large"] < 8 * 1024
+    assert requested["large"] < 5 * 1024
     assert requested["with_counts"] - requested["large"] == pytest.approx(0.3 * 2e6 * 8000 / 2**20, abs=2)
     assert requested["minutes_of_two_seeds"] - 120 == pytest.approx(2 * (requested["minutes"] - 120), abs=1)
 

@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-from plumbline.common.threads import limited_threads
-
 
 def usage(start: float) -> dict:
     """Since ``start`` (time.monotonic()): seconds; of this process: cpu_seconds (with children), peak memory, GPU memory."""
@@ -36,10 +34,11 @@ def machine_seconds() -> float:
     By one thread: where others keep the processors busy, a second would spend several times as much on waiting for its turn.
     """
     import numpy as np
+    import threadpoolctl
 
     values = np.random.default_rng(0).random((256, 256))
     times = []
-    with limited_threads(1):
+    with threadpoolctl.threadpool_limits(1):
         for _ in range(6):
             start = time.process_time()
             for _ in range(5):

@@ -25,7 +25,7 @@ def embedTime(meta) {
 
 // counts: a file, or [] for tasks that read none
 def evaluateMemory(meta, counts) {
-    def per_cell = 6.0 * (meta.n_dimensions ?: 0) + (counts ? 0.3 : 0) * (meta.n_genes ?: 0)
+    def per_cell = 2.0 * (meta.n_dimensions ?: 0) + (counts ? 0.3 : 0) * (meta.n_genes ?: 0)
     return 3.GB + 1.B * (per_cell * (meta.n_cells ?: 0))
 }
 
