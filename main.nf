@@ -87,7 +87,9 @@ workflow PLUMBLINE {
                 [evaluation, embedding, provenance, tables, counts]
             }
         }
-    EVALUATE(ch_evaluations)
+    // one machine's GPUs are --max_gpus in all: embeddings have them first, then evaluations
+    def shares_gpus = opts.max_gpus && 'gpu' in words(workflow.profile)
+    EVALUATE(ch_evaluations, shares_gpus ? EMBED.out.gpus_free : channel.value('free'))
     ch_compared = EMBED.out.embeddings.filter { meta, _embedding, _provenance -> isCompared(meta, uses[meta.id], opts) }
     EMBEDDING_EXPERIMENTS(experiments, tasks.experiments, ch_compared, ch_prepared, ch_plans, opts)
     CROSS_CONTEXT(experiments, ch_compared, ch_given_data, opts)
@@ -159,7 +161,7 @@ workflow {
     def wanted = embedRequests(ids, models, opts) + experimentRequests(experiments, ids, models, opts)
     checkNames(ids, models, wanted, experiments)
     def requests = joinedRequests(wanted)
-    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks, opts))
+    def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks, experiments, opts))
     ESTIMATE(
         [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'])],
         channel.of(plan).collectFile(name: 'plan.json'),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plumbline.common.arguments import whole
 from plumbline.common.errors import UserError, run_script
+from plumbline.common.threads import limit_threads
 from plumbline.common.usage import duration
 
 
@@ -38,10 +39,12 @@ def read_costs(path: Path):
 
 
 def wall_seconds(found, cpus: int) -> float:
-    """Least time of the run: all processors busy, and no process shorter than it is alone."""
+    """Least time of the run: all processors busy until the end, which has one, and no process shorter than it is alone."""
     process = found["process"].where(found["process"] != "", found.index.astype(str))  # tasks of one come one after another
     each = found["seconds"].div(found["n_tasks"]).groupby([found["step"], process]).sum()
-    return max(found["cpu_seconds"].sum() / cpus, each.groupby(level=0).max().sum())
+    last = (found["step"] == "REPORT") & (found["process"] != "")
+    shared = found.loc[~last, "cpu_seconds"].sum() / cpus + found.loc[last, "cpu_seconds"].sum()
+    return max(shared, each.groupby(level=0).max().sum())
 
 
 def text_of(found, unknown: list[str], cpus: int) -> str:
@@ -58,7 +61,9 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
     wall = duration(wall_seconds(found, cpus))
     head = f"Estimate: {by_step['n_tasks'].sum()} tasks, {duration(total)} of processor time, about {wall}"
     slowest = found.sort_values("cpu_seconds", ascending=False).head(3).to_dict("records")
-    parts = ", ".join(f"{row['name']} on {row['dataset']} {duration(row['cpu_seconds'])}" for row in slowest)
+    parts = ", ".join(
+        f"{row['name'] or row['step']} on {row['dataset'] or 'all'} {duration(row['cpu_seconds'])}" for row in slowest
+    )
     lines.append(f"Largest parts: {parts}. Largest memory of a task: {peak / 1e9:.1f} GB.")
     guessed = sorted(set(found.loc[~found["known"], "name"]))
     if guessed:
@@ -74,6 +79,7 @@ def text_of(found, unknown: list[str], cpus: int) -> str:
 
 def main() -> None:
     args = arguments()
+    limit_threads(1)  # a second would mostly wait busily for its turn
     from plumbline.common.files import whole_file
     from plumbline.data.catalogue import read_catalogue
     from plumbline.embedding.variants import read_variants

@@ -77,7 +77,8 @@ def write_tables(rows: list, args: argparse.Namespace, task: str, output: str, a
     from plumbline.scoring.writing import write_rows
 
     about = about | {name: getattr(args, name) for name in ABOUT}
-    cost = used | {"threads": args.threads, "n_seeds": len(args.seeds)} | dimensions_of(args.embedding)
+    cost = used | {"threads": args.threads, "n_seeds": len(args.seeds), "n_draws": args.n_draws}
+    cost |= dimensions_of(args.embedding)
     paths = tuple(Path(f"{output}.{name}.parquet") for name in ("scores", "items"))
     write_rows(rows, tasks.load(task), about, args.n_boot, cost, paths)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plumbline.common.arguments import Parser, seeds
 from plumbline.common.errors import run_script
+from plumbline.common.threads import limit_threads
 
 
 def arguments() -> argparse.Namespace:
@@ -27,6 +28,7 @@ def not_applicable(facts: dict) -> dict[str, str]:
 
 def main() -> None:
     args = arguments()
+    limit_threads(1)  # a second would mostly wait busily for its turn
     from plumbline.common.files import write_json
     from plumbline.data.facts import read_facts
     from plumbline.data.splits import split_warnings, write_splits

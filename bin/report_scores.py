@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from plumbline.common.errors import run_script
+from plumbline.common.threads import limit_threads
 
 
 def arguments() -> argparse.Namespace:
@@ -67,9 +68,10 @@ def report(
 
 
 def main() -> None:
+    args = arguments()
+    limit_threads(1)  # a second would mostly wait busily for its turn
     from plumbline.data.catalogue import read_catalogue
 
-    args = arguments()
     rows = read_catalogue(args.catalogue) if args.catalogue else {}
     citations = {name: row["citation"] for name, row in rows.items()}
     report(args.summary, args.experiments, args.outdir, args.maps, citations)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plumbline.common.arguments import SEEDS, Parser, whole
 from plumbline.common.errors import run_script
+from plumbline.common.threads import limit_threads
 
 
 def arguments() -> argparse.Namespace:
@@ -68,7 +69,9 @@ def summarise(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    summarise(arguments())
+    args = arguments()
+    limit_threads(1)  # a second would mostly wait busily for its turn
+    summarise(args)
 
 
 if __name__ == "__main__":

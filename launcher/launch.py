@@ -1,5 +1,6 @@
 """Nextflow and scripts as children of ./plumb: started with what they need, waited for, stopped with it."""
 
+import compileall
 import ctypes
 import os
 import select
@@ -38,17 +39,25 @@ def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False
             if environments.lacking(wanted) and (code := _refused(program, arguments, profiles)):
                 return code
             extra = ["--env_dir", str(environments.make(wanted))]
+            _compile_package()
     options = [*(["-profile", ",".join(profiles)] if profiles else []), *without(arguments, "-profile"), *extra]
     start = time.time()
     outdir = Path(parameters.get("outdir") or "results").absolute()
-    progress = Progress(outdir) if tells and not _chosen_log(arguments) else None
+    log = Path(value(list(before), "-log") or ".nextflow.log")
+    progress = Progress(log) if tells and not _chosen_log(arguments) else None
     command = [program.command, *before, "run", str(REPO), *_plain_lines(arguments, progress is not None), *options]
     code = wait(command, program.environment | variables, progress)
     if code:
-        _explain_lock(Path(value(list(before), "-log") or ".nextflow.log"), start)
+        _explain_lock(log, start)
     if not asked_for_help and "--estimate_only" not in arguments:
         _say_where(outdir, code, start)
     return code
+
+
+def _compile_package() -> None:
+    """Bytecode of bin/, where it is missing or old: tasks write none (nextflow.config), and each would compile its imports."""
+    if os.access(REPO / "bin", os.W_OK):
+        compileall.compile_dir(REPO / "bin", quiet=2)
 
 
 def _chosen_log(arguments: list[str]) -> bool:

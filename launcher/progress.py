@@ -1,9 +1,9 @@
 """Where a run is, in plain words: stages, tasks done of all, time left. Instead of a line, or a redrawn table, per task."""
 
-import csv
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,24 +11,34 @@ from launcher.home import say
 
 # what a stage is called, and its processes
 STAGES = {
-    "data": ("FETCH", "PREPARE", "PREPARE_HELD_OUT", "HOLD_OUT"),
+    "data": ("FETCH", "PREPARE", "PREPARE_HELD_OUT"),
     "embedding": ("EMBED_CPU", "EMBED_GPU"),
     "scoring": ("EVALUATE_TOGETHER", "EVALUATE_CPU", "EVALUATE_GPU"),
+    "experiments": (
+        "ABLATE_INTEGRITY",
+        "COMPARE_CONTEXTS",
+        "DESCRIBE_COUNTS",
+        "HOLD_OUT",
+        "RECALL_GENES",
+        "SCORE_FEWER_CELLS",
+    ),
     "report": ("MAP", "SUMMARISE", "REPORT", "MULTIQC"),
 }
-STEPS = {"PREPARE": "data", "EMBED": "embedding", "EVALUATE": "scoring"}  # of the estimate
-TASK_LINE = re.compile(r"^\[[0-9a-f]{2}/[0-9a-f]{6}\] (Submitted|Re-submitted|Cached) process > ")
+# of the estimate
+STEPS = {"PREPARE": "data", "EMBED": "embedding", "EVALUATE": "scoring", "EXPERIMENT": "experiments", "REPORT": "report"}
+TASK_LINE = re.compile(r"^\[[0-9a-f]{2}/[0-9a-f]{6}\] (Submitted|Re-submitted|Cached) process > (.*)")
+TASK_ENDED = re.compile(r" Task completed > TaskHandler\[.*?\bname: ([^;]+); status: COMPLETED")
 ESTIMATE_LINE = re.compile(r"^\s+(\d+) x (\w+)\s+([\d.]+) (s|min|h) of processor time")
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-ENDED = ("COMPLETED", "CACHED", "FAILED", "ABORTED")
 EVERY = 20.0  # seconds between lines where each line stays; on a terminal the line is written over every two seconds
 
 
 class Progress:
-    """Reads the lines that Nextflow prints and the trace that it writes; tells now and then where the run is."""
+    """Reads the lines that Nextflow prints and the log that it writes; tells now and then where the run is."""
 
-    def __init__(self, outdir: Path, clock: Callable[[], float] = time.time, terminal: bool | None = None) -> None:
-        self.folder, self.clock, self.start = outdir / "pipeline_info", clock, clock()
+    def __init__(self, log: Path, clock: Callable[[], float] = time.time, terminal: bool | None = None) -> None:
+        self.log, self.clock, self.start = log, clock, clock()
+        self.cached: set[str] = set()  # names of tasks
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
         self.planned: dict[str, tuple[int, float]] = {}  # stage -> tasks and their processor time in all
         self.last, self.told = self.start, ""
@@ -38,9 +48,11 @@ class Progress:
         if found := ESTIMATE_LINE.match(text):
             stage = STEPS.get(found[2], "")
             self.planned[stage] = (int(found[1]), float(found[3]) * SECONDS[found[4]])
-        if not TASK_LINE.match(text):
+        if not (found := TASK_LINE.match(text)):
             self._clear()
             print(text, flush=True)
+        elif found[1] == "Cached":
+            self.cached.add(found[2])
 
     def tick(self) -> None:
         """Tell where the run is, if it is time to and something has changed."""
@@ -70,17 +82,13 @@ class Progress:
         return ", ".join(parts) + (f"; about {_words(left)} left" if left else "")
 
     def ended(self) -> dict[str, int]:
-        """Tasks that have ended, per stage, from the newest trace of this run."""
-        traces = [path for path in self.folder.glob("trace_*.txt") if path.stat().st_mtime >= self.start]
+        """Tasks that have ended, per stage, from the log of this run. (The demo has no trace: conf/demo.config.)"""
         stages = {process: stage for stage, processes in STAGES.items() for process in processes}
-        counts: dict[str, int] = {}
-        if traces:
-            with max(traces, key=lambda path: path.stat().st_mtime).open() as stream:
-                for row in csv.DictReader(stream, delimiter="\t"):
-                    stage = stages.get((row.get("process") or "").rpartition(":")[2], "")
-                    if stage and row.get("status") in ENDED and not (stage == "data" and row["process"].endswith("FETCH")):
-                        counts[stage] = counts.get(stage, 0) + 1
-        return counts
+        names = set(self.cached)
+        if self.log.is_file() and self.log.stat().st_mtime >= self.start:
+            names |= set(TASK_ENDED.findall(self.log.read_text(errors="replace")))
+        processes = [name.partition(" ")[0].rpartition(":")[2] for name in names]
+        return dict(Counter(stages[name] for name in processes if name in stages and name != "FETCH"))
 
     def _left(self, ended: dict[str, int], seconds: float) -> float:
         """Seconds left, if what is to come takes as long as what is done did per estimated second; 0 before much is done."""

@@ -74,7 +74,9 @@ def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch,
         (tools / f"ghcr.io-plumbline-plumbline-{name}-{__version__}.img").touch()
     patch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     patch.setenv("NXF_APPTAINER_CACHEDIR", str(tools))
-    (folder / "site.config").write_text("executor.pollInterval = '1 sec'\n")
+    # long enough for an evaluation to begin beside an embedding, if nothing held it back
+    slow = "process { withName: 'EMBED_GPU.*' { beforeScript = 'sleep 4' } }"
+    (folder / "site.config").write_text(f"executor.pollInterval = '1 sec'\n{slow}\n")
     words = [
         "-profile",
         profile,
@@ -95,12 +97,22 @@ def stub_run(profile: str, folder: Path, sheet: Path, patch: pytest.MonkeyPatch,
     return {re.search(r"^### name: '(.*)'", text, re.M)[1]: text for text in scripts}
 
 
+def works(folder: Path, process: str, name: str) -> list[Path]:
+    """This file of every task of a process."""
+    return [path.with_name(name) for path in folder.glob("work/*/*/.command.run") if f":{process} (" in path.read_text()]
+
+
 @pytest.mark.parametrize("engine", ["docker", "podman"])
 def test_a_gpu_goes_to_the_tasks_that_use_one(engine, tiny_sheet, tmp_path, monkeypatch):
     scripts = stub_run(f"test,{engine},gpu", tmp_path, tiny_sheet, monkeypatch)
     for task, script in scripts.items():
         assert (GPU_FLAG[engine] in script) == ("_GPU" in task), task
         assert "plumbline-multiqc" in script if "MULTIQC" in task else "plumbline-" in script
+    # one GPU, --max_gpus 1: no evaluation beside an embedding
+    begun = [path.stat().st_mtime for path in works(tmp_path, "EVALUATE_GPU", ".command.begin")]
+    ended = [path.stat().st_mtime for path in works(tmp_path, "EMBED_GPU", ".exitcode")]
+    assert len(begun) > 1
+    assert min(begun) > max(ended)
 
 
 def test_slurm_is_asked_for_a_gpu_and_the_container_sees_which_one(tiny_sheet, tmp_path, monkeypatch):

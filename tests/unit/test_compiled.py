@@ -31,6 +31,22 @@ print(sum(loops.total.dispatcher.stats.cache_hits.values()))
 """
 
 
+FOREIGN = """
+import sys
+import numba
+from plumbline.common.compiled import keep
+
+@numba.njit
+def half(x):
+    return x / 2
+
+if sys.argv[1] == "kept":
+    keep([half])
+assert half(3.0) == 1.5
+print(sum(half.stats.cache_hits.values()))
+"""
+
+
 @pytest.fixture
 def call(tmp_path):
     """Run the loops in a new process; returns how many compiled functions came from the disk."""
@@ -53,3 +69,13 @@ def test_a_damaged_cache_is_made_again(call, tmp_path):
             path.write_bytes(path.read_bytes()[:40])
         assert call() == 0, ending
         assert call() == 1, ending
+
+
+def test_loops_of_another_package_can_be_kept(tmp_path):
+    (tmp_path / "foreign.py").write_text(FOREIGN)
+
+    def hits(how: str) -> str:
+        words = [sys.executable, tmp_path / "foreign.py", how]
+        return subprocess.run(words, stdout=-1, text=True, check=True, env={"PYTHONPATH": str(BIN)}).stdout.strip()
+
+    assert [hits("as it is"), hits("as it is"), hits("kept"), hits("kept")] == ["0", "0", "0", "1"]

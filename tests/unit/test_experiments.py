@@ -140,7 +140,13 @@ LARGE = {"n_cells": 1_000_000, "n_fit_cells": 500_000, "n_genes": 8000, "n_dimen
 
 @pytest.mark.parametrize(
     ("step", "name"),
-    [("PREPARE", ""), ("EMBED", "pca"), *(("EVALUATE", task) for task in (*sorted(tasks.names()), "a_new_task"))],
+    [
+        ("PREPARE", ""),
+        ("EMBED", "pca"),
+        ("REPORT", "MAP"),
+        ("EXPERIMENT", "HOLD_OUT"),
+        *(("EVALUATE", task) for task in (*sorted(tasks.names()), "a_new_task")),
+    ],
 )
 def test_costs_follow_the_work_to_seventy_times_the_size(step, name):
     """Recovered exactly without noise; within a factor of two with tasks that vary by 20 %."""
@@ -163,6 +169,17 @@ def test_the_estimate_is_within_a_factor_of_two_of_what_was_recorded(root):
         assert ratio.between(0.5, 2).all(), ratio
         assert (found["peak_memory_bytes"] / steps["peak_memory_bytes"])[part].between(0.5, 2).mean() > 0.95
     assert np.abs(np.log(found["cpu_seconds"] / steps["cpu_seconds"])).median() < np.log(1.5)
+
+
+def test_tasks_of_real_size_take_what_the_estimate_says(root):
+    """Of 200,000 and of a million cells, of which the latter are not in the table that is fitted."""
+    measured = pd.read_csv(root / "benchmarks/measured_costs.tsv", sep="\t").assign(step="EVALUATE", n_seeds=1, n_draws=1000)
+    costs = pd.read_csv(root / "assets/costs.tsv", sep="\t", dtype={"name": str}).fillna({"name": ""})
+    assert costs["n_cells"].max() < measured["n_cells"].max()
+    found = estimate(fit_costs(costs), measured.drop(columns=["cpu_seconds", "peak_memory_bytes"]).assign(n_tasks=1))
+    for scale in ("cpu_seconds", "peak_memory_bytes"):
+        ratio = found[scale] / measured[scale]
+        assert ratio.between(0.5, 2).all(), ratio.to_dict()
 
 
 def test_a_variant_without_timings_costs_what_its_kin_cost():
@@ -204,6 +221,36 @@ def test_the_tasks_of_a_plan():
     apart = planned_tasks(plan | {"max_together": 0}, sizes).set_index(["step", "name", "dataset"])
     assert apart.loc[("START", "EVALUATE", "d"), "n_tasks"] == 4
     assert apart["process"].eq("").all()
+
+
+def test_experiments_maps_and_the_report_are_tasks_too():
+    run = {"dataset": "d", "variant": "pca", "model": "pca", "fit_on": "train", "settings": ["n_components=50"]}
+    plan = {"datasets": [{"name": "d"}, {"name": "e"}], "embed": [run, run | {"dataset": "e"}], "evaluate": [],
+            "max_together": 1, "maps": True,
+            "experiments": ["objectives", "cells_per_perturbation", "cross_context", "gene_recall"],
+            "compared": [{"dataset": name[0], "variant": name[1:]} for name in ("dpca", "dscvi", "epca")]}  # fmt: skip
+    sizes = dataset_sizes(plan, None, {"d": {"n_cells": "1000", "n_perturbations": "7"}, "e": {"n_cells": "400"}})
+    found = planned_tasks(plan, sizes)
+
+    def rows(step: str, name: str) -> pd.DataFrame:
+        return found[(found["step"] == step) & (found["name"] == name)].set_index("dataset")
+
+    assert rows("PREPARE", "").loc["d.heldout", "n_cells"] == 100
+    fewer = rows("EXPERIMENT", "SCORE_FEWER_CELLS").loc["d"]
+    assert fewer[["n_dimensions", "n_perturbations"]].values.tolist() == [[50, 7], [64, 7]]
+    assert rows("EXPERIMENT", "COMPARE_CONTEXTS").loc["", ["n_cells", "n_dimensions"]].tolist() == [1400, 82]
+    assert set(found.loc[(found["step"] == "EXPERIMENT") & (found["dataset"] == "e"), "name"]) == {
+        *("HOLD_OUT", "RECALL_GENES", "SCORE_FEWER_CELLS")
+    }
+    assert rows("REPORT", "MAP").loc["d", "n_dimensions"] == 50 + 64
+    assert found.loc[found["process"] == "last", "name"].tolist() == ["MULTIQC", "REPORT", "SUMMARISE"]
+
+
+def test_only_the_end_of_a_run_leaves_processors_idle():
+    found = pd.DataFrame(
+        {"step": ["EMBED", "REPORT"], "n_tasks": [10, 1], "seconds": [80.0, 20.0], "cpu_seconds": [80.0, 20.0]}
+    )
+    assert estimate_cost.wall_seconds(found.assign(process=["", "last"]), 4) == 40
 
 
 def test_a_table_of_another_machine_is_scaled(tmp_path):

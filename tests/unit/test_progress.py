@@ -10,17 +10,20 @@ ESTIMATE = """Estimate: 126 tasks, 3 min of processor time, about 78 s on 2 proc
     40 x EVALUATE      2 min of processor time
      2 x PREPARE        2 s of processor time
 """
-HEAD = "task_id\thash\tprocess\tstatus\n"
+# as Nextflow 25.04.3 writes it
+ENDED = (
+    "Nov-29 23:29:53.899 [Task monitor] DEBUG n.processor.TaskPollingMonitor - Task completed > TaskHandler[id: 2; "
+    "name: PLUMBLINE:{name} ({tag}); status: {status}; exit: 0; error: -; workDir: /work/d4/36c40a81bd1658144857064a50f6dc]\n"
+)
 
 
-def trace(folder, **ended):
-    rows = [f"{i}\tab/cd\tPLUMBLINE:{name}\tCOMPLETED\n" for name, n in ended.items() for i in range(n)]
-    (folder / "pipeline_info").mkdir(exist_ok=True)
-    (folder / "pipeline_info/trace_2026.txt").write_text(HEAD + "".join(rows))
+def log(folder, status="COMPLETED", **ended):
+    lines = [ENDED.format(name=name, tag=tag, status=status) for name, n in ended.items() for tag in range(n)]
+    (folder / "nextflow.log").write_text("".join(lines))
 
 
 def made(tmp_path, clock, terminal=False):
-    progress = Progress(tmp_path, clock=lambda: clock[0], terminal=terminal)
+    progress = Progress(tmp_path / "nextflow.log", clock=lambda: clock[0], terminal=terminal)
     for line in ESTIMATE.splitlines():
         progress.line(line)
     return progress
@@ -37,23 +40,17 @@ def test_stages_tasks_and_the_time_left(tmp_path):
     )
 
 
-def test_counts_come_from_the_trace_of_this_run(tmp_path):
-    trace(
-        tmp_path,
-        FETCH=3,
-        PREPARE=2,
-        EMBED_CPU=4,
-        EMBED_GPU=1,
-        EVALUATE_TOGETHER=4,
-        EVALUATE_CPU=2,
-        EVALUATE_GPU=1,
-        MAP=1,
-        ESTIMATE=1,
-    )
+def test_counts_come_from_the_log_of_this_run(tmp_path):
+    log(tmp_path, FETCH=3, PREPARE=2, EMBED_CPU=4, EMBED_GPU=1, EVALUATE_TOGETHER=4, EVALUATE_CPU=2, MAP=1, ESTIMATE=1)
     progress = made(tmp_path, [0.0])
-    assert progress.ended() == {"data": 2, "embedding": 5, "scoring": 7, "report": 1}
-    progress.start = 1e12  # a trace of an earlier run
-    assert progress.ended() == {}
+    assert progress.ended() == {"data": 2, "embedding": 5, "scoring": 6, "report": 1}
+    progress.line("[ab/cdef01] Cached process > PLUMBLINE:EMBED:EMBED_CPU (kang.pca.42)")
+    assert progress.ended()["embedding"] == 6
+    log(tmp_path, status="RUNNING", EMBED_CPU=4)
+    assert progress.ended() == {"embedding": 1}
+    log(tmp_path, EMBED_CPU=4)
+    progress.start = 1e12  # the log of an earlier run
+    assert progress.ended() == {"embedding": 1}
 
 
 def test_a_log_file_gets_a_line_now_and_then_and_no_line_per_task(tmp_path, capfd):
@@ -62,7 +59,7 @@ def test_a_log_file_gets_a_line_now_and_then_and_no_line_per_task(tmp_path, capf
     for second in range(1, 61):
         clock[0] = float(second)
         progress.line(f"[ab/cdef{second:02d}] Submitted process > PLUMBLINE:EVALUATE:EVALUATE_TOGETHER (kang.pca)")
-        trace(tmp_path, EVALUATE_TOGETHER=second)
+        log(tmp_path, EVALUATE_TOGETHER=second)
         progress.tick()
     progress.line("WARNING: 2 batches have no controls")
     out, err = capfd.readouterr()

@@ -1,6 +1,6 @@
 """Loops compiled by numba at their first call and kept on disk: a pipeline starts hundreds of processes that need the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property, update_wrapper
 from typing import Any
@@ -34,9 +34,15 @@ class Compiled:
             if isinstance(called, Compiled):
                 names[name] = called.dispatcher
         made = numba.njit(**self.options)(self.function)
-        with suppress(RuntimeError):  # no folder can be written
-            made._cache = _tolerant_cache(self.function)
+        keep([made])
         return made
+
+
+def keep(dispatchers: Iterable[Any]) -> None:
+    """Keep on disk what these dispatchers of numba, of this package or of another, compile from now on."""
+    for dispatcher in dispatchers:
+        with suppress(RuntimeError):  # no folder can be written
+            dispatcher._cache = _tolerant_cache(dispatcher.py_func)
 
 
 def _tolerant_cache(function: Callable) -> Any:

@@ -10,30 +10,54 @@ from plumbline.experiments.cost import USUAL
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
 TRAIN = 0.5  # of the cells, about: 70 % of the perturbations in 70 % of the batches
 DIMENSIONS = ("n_components", "n_latent")  # settings that say how wide an embedding will be
-SIZES = ("n_cells", "n_genes")
+SIZES = ("n_cells", "n_genes", "n_perturbations")
+# experiment -> its process on each data set
+ANALYSES = {
+    "count_distribution": "DESCRIBE_COUNTS",
+    "integrity": "ABLATE_INTEGRITY",
+    "gene_recall": "RECALL_GENES",
+    "objectives": "HOLD_OUT",
+}
+ALL = ""  # the data sets of a run together
 
 
 def dataset_sizes(plan: dict, inputs: Path | None, catalogue: dict) -> dict[str, dict]:
-    """data set -> n_cells (0 where nobody knows) and n_genes (None where nobody knows).
+    """data set -> n_cells (0 where nobody knows), n_genes and n_perturbations (None where nobody knows); '' for all together.
 
     inputs: folder with the data sets' files. catalogue: rows by name.
     """
-    from plumbline.data.ingest import open_source
-
     found: dict[str, dict] = {}
     for dataset in plan["datasets"]:
         name, path = dataset["name"], dataset.get("file")
-        if path and inputs:
-            source = open_source(inputs / path, "X", None)
-            found[name] = {"n_cells": len(source.cell_id), "n_genes": len(source.var)}
-        else:
-            found[name] = {"n_cells": int(catalogue.get(name, {}).get("n_cells") or 0), "n_genes": None}
+        row = catalogue.get(name, {})
+        column = dataset.get("perturbation_column") or row.get("perturbation_column") or ""
+        found[name] = _sizes_of(inputs / path, column) if path and inputs else _sizes_in(row)
         found[f"{name}.heldout"] = found[name] | {"n_cells": round(HELD_OUT * found[name]["n_cells"])}
-    return found
+    all_cells = sum(found[dataset["name"]]["n_cells"] for dataset in plan["datasets"])
+    return found | {ALL: {"n_cells": all_cells, "n_genes": None, "n_perturbations": None}}
+
+
+def _sizes_in(row: dict) -> dict:
+    """What the catalogue says."""
+    n_perturbations = row.get("n_perturbations")
+    return {
+        "n_cells": int(row.get("n_cells") or 0),
+        "n_genes": None,
+        "n_perturbations": int(n_perturbations) if n_perturbations else None,
+    }
+
+
+def _sizes_of(path: Path, column: str) -> dict:
+    """What a file says. (Controls may be among the perturbations that are counted: one more.)"""
+    from plumbline.data.ingest import open_source
+
+    source = open_source(path, "X", None)
+    n_perturbations = source.column(column, "perturbation").nunique() if column in source.columns else None
+    return {"n_cells": len(source.cell_id), "n_genes": len(source.var), "n_perturbations": n_perturbations}
 
 
 def planned_tasks(plan: dict, sizes: dict[str, dict]) -> pd.DataFrame:
-    """One row for each step, name and size: how many tasks (n_tasks) of which sizes (those of cost.USUAL, and the data set).
+    """One row for each step, name and size: how many tasks (n_tasks) of which sizes (cost.USUAL, n_perturbations, data set).
 
     process: '' for a task in a process of its own; those of one name share one. START: as many as there are processes.
     """
@@ -43,7 +67,7 @@ def planned_tasks(plan: dict, sizes: dict[str, dict]) -> pd.DataFrame:
         dimensions = wide[(run["dataset"], run["variant"])] = _dimensions(run)
         part = {"n_fit_cells": _fit_cells(run, sizes), "n_dimensions": dimensions, "n_seeds": 1}
         rows.append({"step": "EMBED", "name": run["variant"], "dataset": run["dataset"]} | part)
-    rows += _evaluations(plan, sizes, wide)
+    rows += _evaluations(plan, sizes, wide) + _experiments(plan, wide) + _reports(plan, wide)
     table = pd.DataFrame(rows).assign(n_tasks=1)
     table["process"] = table["process"].fillna("") if "process" in table else ""
     for name in SIZES:
@@ -61,6 +85,7 @@ def _evaluations(plan: dict, sizes: dict[str, dict], wide: dict) -> list[dict]:
     for run in plan["evaluate"]:
         n_dimensions = wide.get((run["dataset"], run["variant"]))
         part = {"dataset": run["dataset"], "n_dimensions": n_dimensions, "n_seeds": run["n_seeds"]}
+        part |= {"n_draws": plan.get("n_draws")}
         n_values = sizes[run["dataset"]]["n_cells"] * (n_dimensions or USUAL["n_dimensions"]) * run["n_seeds"]
         small = n_tasks[run["id"]] > 1 and n_values <= 1e6 * plan["max_together"]
         process = f"{run['dataset']} {n_dimensions} {run['n_seeds']}" if small else ""
@@ -69,6 +94,42 @@ def _evaluations(plan: dict, sizes: dict[str, dict], wide: dict) -> list[dict]:
             rows.append({"step": "START", "name": "EVALUATE"} | part)
             started.add(run["id"])
     return rows
+
+
+def _experiments(plan: dict, wide: dict) -> list[dict]:
+    """What experiments do beside embeddings and their scores, which are among the others."""
+    names, each = plan.get("experiments", []), [dataset["name"] for dataset in plan["datasets"]]
+    rows = [
+        {"step": "EXPERIMENT", "name": process, "dataset": dataset}
+        for experiment, process in ANALYSES.items() if experiment in names for dataset in each
+    ]  # fmt: skip
+    if "objectives" in names:
+        rows += [{"step": "PREPARE", "name": "", "dataset": f"{dataset}.heldout"} for dataset in each]
+    if "cells_per_perturbation" in names:
+        rows += [
+            {"step": "EXPERIMENT", "name": "SCORE_FEWER_CELLS", "dataset": run["dataset"], "n_dimensions": _width(run, wide)}
+            for run in plan["compared"]
+        ]
+    if "cross_context" in names and len(each) > 1:
+        width = sum(_width(run, wide) for run in plan["compared"]) / len(each)
+        rows.append({"step": "EXPERIMENT", "name": "COMPARE_CONTEXTS", "dataset": ALL, "n_dimensions": width})
+    return [row | {"n_seeds": 1} for row in rows]
+
+
+def _reports(plan: dict, wide: dict) -> list[dict]:
+    """Maps of all compared embeddings of a data set, and what follows when all is scored: one after another."""
+    compared: dict[str, float] = {}
+    for run in plan.get("compared", []):
+        compared[run["dataset"]] = compared.get(run["dataset"], 0.0) + _width(run, wide)
+    shared = {"step": "REPORT", "n_seeds": 1}
+    maps = [shared | {"name": "MAP", "dataset": name, "n_dimensions": width} for name, width in compared.items()]
+    last = shared | {"dataset": ALL, "process": "last", "n_scores": len(plan["evaluate"])}
+    ends = [last | {"name": name} for name in ("SUMMARISE", "REPORT", "MULTIQC")] if compared else []
+    return (maps if plan.get("maps") else []) + ends
+
+
+def _width(run: dict, wide: dict) -> float:
+    return wide.get((run["dataset"], run["variant"])) or USUAL["n_dimensions"]
 
 
 def _dimensions(run: dict) -> float | None:

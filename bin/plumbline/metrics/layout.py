@@ -5,9 +5,11 @@ scanpy is not in this environment, and the class ``UMAP`` compiles a search for 
 """
 
 import warnings
+from functools import cache
 
 import numpy as np
 
+from plumbline.common.compiled import keep
 from plumbline.metrics.neighbours import nearest, principal_components
 
 NEIGHBOURS, MIN_DIST, SPREAD, NEGATIVES = 15, 0.5, 1.0, 5  # as scanpy
@@ -27,6 +29,7 @@ def umap_layout(points: np.ndarray, seed: int = 0) -> np.ndarray:
         warnings.simplefilter("ignore")  # of umap-learn, on seeds and threads
         from umap.umap_ import find_ab_params, fuzzy_simplicial_set, simplicial_set_embedding
 
+        _keep_compiled()
         indices, distances = _with_themselves(points)
         random = np.random.RandomState(seed)
         graph, *_ = fuzzy_simplicial_set(
@@ -45,6 +48,15 @@ def umap_layout(points: np.ndarray, seed: int = 0) -> np.ndarray:
         options |= {"densmap": False, "densmap_kwds": {}, "output_dens": False}
         placed, _ = simplicial_set_embedding(points, graph, **options)
     return np.asarray(placed, dtype=np.float32)
+
+
+@cache
+def _keep_compiled() -> None:
+    """umap-learn compiles these anew in each process, for longer than a map takes. (Its pinned version has all of them.)"""
+    from umap import layouts, umap_
+
+    keep([umap_.smooth_knn_dist, umap_.compute_membership_strengths, layouts.clip])
+    keep([layouts._nb_optimize_layout_euclidean_single_epoch])
 
 
 def _with_themselves(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

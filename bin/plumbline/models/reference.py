@@ -70,9 +70,10 @@ def scrambled_pca(counts: Counts, options: Options) -> Result:
 
 
 def label_oracle(counts: Counts, options: Options) -> np.ndarray:
-    """The best embedding that labels and known relationships allow: (n_cells, 512), no expression, no batch.
+    """The best embedding that labels and known relationships allow, without expression or batch: (n_cells, n_components).
 
-    Each cell is the code of its perturbation (``perturbation_codes``; zero for controls) + noise of norm 0.5.
+    n_components: even, 512 unless set. Each cell is the code of its perturbation (``perturbation_codes``; zero for controls)
+    + noise of norm 0.5.
     """
     from plumbline.genes.relationships import SOURCES, known_pairs
 
@@ -82,7 +83,8 @@ def label_oracle(counts: Counts, options: Options) -> np.ndarray:
     control = cells["is_control"].to_numpy(dtype=bool)
     labels = _genes(cells["perturbation"].to_numpy(dtype=str), options.tables)
     names = np.unique(labels[~control])
-    codes = perturbation_codes(names, [known_pairs(source) for source in SOURCES], options.seed)
+    width = at_least(options, "n_components", 2 * WIDTH, 2) // 2
+    codes = perturbation_codes(names, [known_pairs(source) for source in SOURCES], options.seed, width)
     values = NOISE / np.sqrt(codes.shape[1]) * normal(counts.cell_id, codes.shape[1], f"oracle {options.seed}")
     values[~control] += codes[np.searchsorted(names, labels[~control])]
     return values
@@ -99,16 +101,16 @@ def _genes(labels: np.ndarray, tables: Path) -> np.ndarray:
     return perturbed_genes(names, pd.read_parquet(genes), read_facts(tables).get("organism", ""))[code]
 
 
-def perturbation_codes(names: np.ndarray, sources: list[np.ndarray], seed: int) -> np.ndarray:
-    """Unit codes (n_perturbations, 512) whose cosine is high for known pairs and near zero for all others.
+def perturbation_codes(names: np.ndarray, sources: list[np.ndarray], seed: int, width: int = WIDTH) -> np.ndarray:
+    """Unit codes (n_perturbations, 2 width) whose cosine is high for known pairs and near zero for all others.
 
-    names: sorted, unique. sources: arrays of pairs (n, 2) of names. The first half is the best rank-256 approximation of
-    the relationship graph: A + delta I, with A the adjacency of all sources and delta its most negative eigenvalue, is a
+    names: sorted, unique. sources: arrays of pairs (n, 2) of names. The first half is the best approximation of rank ``width``
+    of the relationship graph: A + delta I, with A the adjacency of all sources and delta its most negative eigenvalue, is a
     Gram matrix in which exactly the known pairs have a positive cosine, all the same. The second half is random and tells
     perturbations apart that have the same partners, or none.
     """
-    identity = normal(names, WIDTH, f"code {seed}").astype(np.float64)
-    relations = _rotated(_relation_codes(_adjacency(names, sources)), normal(names, WIDTH, f"basis {seed}"))
+    identity = normal(names, width, f"code {seed}").astype(np.float64)
+    relations = _rotated(_relation_codes(_adjacency(names, sources), width), normal(names, width, f"basis {seed}"))
     related = np.linalg.norm(relations, axis=1, keepdims=True)
     relations = np.divide(relations, related, out=np.zeros_like(relations), where=related > 1e-9)
     codes = np.hstack([np.sqrt(3) * relations, identity / np.linalg.norm(identity, axis=1, keepdims=True)])
@@ -116,7 +118,7 @@ def perturbation_codes(names: np.ndarray, sources: list[np.ndarray], seed: int) 
 
 
 def _rotated(codes: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """The codes (n, 256) in the rotation closest to ``basis`` (n, 256): a function of their inner products alone.
+    """The codes (n, width) in the rotation closest to ``basis`` (n, width): a function of their inner products alone.
 
     Relationship graphs have eigenvalues of high multiplicity. Which eigenvectors LAPACK returns for these depends on the
     processor, and so would the cells' embeddings.
@@ -135,23 +137,23 @@ def _adjacency(names: np.ndarray, sources: list[np.ndarray]):
     return ((matrix + matrix.T) > 0).astype(np.float64)
 
 
-def _relation_codes(adjacency) -> np.ndarray:
-    """(n, 256): rows whose inner products approximate A + delta I; zero rows for perturbations without a partner."""
+def _relation_codes(adjacency, width: int) -> np.ndarray:
+    """(n, width): rows whose inner products approximate A + delta I; zero rows for perturbations without a partner."""
     from scipy.sparse.linalg import eigsh
 
     n = adjacency.shape[0]
-    codes = np.zeros((n, WIDTH))
+    codes = np.zeros((n, width))
     linked = np.flatnonzero(np.diff(adjacency.indptr))
     if not len(linked):
         return codes
     graph = adjacency[linked][:, linked]
-    if len(linked) <= 4 * WIDTH:
+    if len(linked) <= 4 * width:
         values, vectors = np.linalg.eigh(graph.toarray())
         lowest = values[0]
     else:
         start = np.ones(len(linked))
         lowest = eigsh(graph, k=1, which="SA", v0=start, return_eigenvectors=False)[0]
-        values, vectors = eigsh(graph, k=WIDTH, which="LA", v0=start)
-    values, vectors = values[-WIDTH:], vectors[:, -WIDTH:]
+        values, vectors = eigsh(graph, k=width, which="LA", v0=start)
+    values, vectors = values[-width:], vectors[:, -width:]
     codes[linked, : len(values)] = vectors * np.sqrt(np.maximum(values - lowest, 0))
     return codes

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -44,13 +45,14 @@ class Run:
         """Short name of the baseline for readers: 'PCA (log-normalised)' is PCA."""
         return self.titles.get(self.about["baseline"], self.about["baseline"]).partition(" (")[0]
 
-    @property
+    @cached_property
     def titles(self) -> dict[str, str]:
         """variant -> title; of data that came as signed scores, such as z-scores, nothing was log-normalised."""
-        planted = {name for name in self.comparisons.get("variant", []) if name.startswith(PLANTED)}
+        names = dict.fromkeys(self.comparisons.get("variant", []))
+        planted = [name for name in names if name.startswith(PLANTED)]
         titles = {name: f"{name.replace('_', ' ')} (made of the simulated truth)" for name in planted}
         titles |= {name: row.get("title") or name for name, row in self.about["models"].items()}
-        titles |= {name: _state_title(name, titles) for name in self.comparisons.get("variant", []) if state_of(name)}
+        titles |= {name: _state_title(name, titles) for name in names if state_of(name)}
         kinds = {found["facts"].get("x_kind") for found in self.about["datasets"].values()}
         if kinds != {"signed"}:
             return titles

@@ -93,14 +93,15 @@ def _over_seeds(part: pd.DataFrame) -> pd.DataFrame:
     """One row a model: mean and standard deviation of the value over seeds; a reason for seeds that gave none."""
     rows = []
     for (model, variant, fit_on), runs in part.groupby(["model", "variant", "fit_on"], sort=True):
-        good, bad = runs[runs["status"] == "ok"], runs[runs["status"] != "ok"]
+        is_ok, first = runs["status"].to_numpy() == "ok", runs.iloc[0]
+        good, bad = runs[is_ok], runs[~is_ok]
         status = "ok" if len(good) else "failed" if (bad["status"] == "failed").any() else "not_applicable"
         reason = "" if bad.empty else bad.sort_values("status")["reason"].iloc[0]
         if len(good) and len(bad):
             reason = f"{len(bad)} of {len(runs)} seeds gave no score: {reason}"
         one_seed = len(good) == 1
         rows.append({
-            **{name: runs[name].iloc[0] for name in (*_GROUP, "postprocess")},
+            **{name: first[name] for name in (*_GROUP, "postprocess")},
             "model": model, "variant": variant, "fit_on": fit_on, "status": status, "reason": reason,
             "chosen": ", ".join(sorted({text.partition(":")[0] for text in good["reason"]} & set(POSTPROCESSINGS))),
             "value": good["value"].mean(), "n_seeds": good["seed"].nunique(), "n": int(good["n"].max()) if len(good) else 0,
@@ -140,9 +141,10 @@ def _test(frame: pd.DataFrame, contest: Contest, baseline: str, possible: tuple[
 
 def baseline_row(frame: pd.DataFrame, baseline: str) -> int | None:
     """The row of the baseline in one group: fitted on train where there are several; None if it has no score."""
-    rows = frame[(frame["variant"] == baseline) & (frame["status"] == "ok")]
-    rows = rows.loc[(rows["fit_on"] != "train").sort_values(kind="stable").index]
-    return None if rows.empty else rows.index[0]
+    is_home = (frame["variant"].to_numpy() == baseline) & (frame["status"].to_numpy() == "ok")
+    on_train = is_home & (frame["fit_on"].to_numpy() == "train")
+    rows = frame.index[on_train if on_train.any() else is_home]
+    return None if rows.empty else rows[0]
 
 
 def _with_verdicts(frames: list[pd.DataFrame], pairs: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -150,12 +152,11 @@ def _with_verdicts(frames: list[pd.DataFrame], pairs: pd.DataFrame, baseline: st
     frame = pd.concat(frames)
     frame = frame.assign(q=np.nan, verdict="not tested", rank_low=np.nan, rank_high=np.nan)
     frame["note"] = [LEVEL + why if why else "" for why in frame["uncalibrated"]]
-    pairs = decide(pairs, frame)
+    pairs, ranks = decide(pairs, frame), {}
     for number, part in enumerate(frames):
         own = pairs[pairs["group"] == number]
         names = part.index[part["candidate"] & (part["unit"] != "")].tolist()
-        for row, ends in rank_intervals(names, own, part["direction"].iloc[0] > 0).items():
-            frame.loc[row, ["rank_low", "rank_high"]] = ends
+        ranks |= rank_intervals(names, own, part["direction"].iloc[0] > 0)
         home = baseline_row(part, baseline)
         if home is None:
             continue
@@ -164,4 +165,5 @@ def _with_verdicts(frames: list[pd.DataFrame], pairs: pd.DataFrame, baseline: st
             row = pair["a"] if pair["b"] == home else pair["b"]
             frame.loc[row, ["verdict", "note"]] = verdict(frame.loc[row], pair)
             frame.loc[row, ["p", "q"]] = pair["p"], pair["q"]
+    frame.loc[list(ranks), ["rank_low", "rank_high"]] = np.array(list(ranks.values()), dtype=float).reshape(-1, 2)
     return frame

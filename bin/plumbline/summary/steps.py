@@ -12,7 +12,7 @@ import pandas as pd
 from plumbline.common.usage import machine_seconds
 
 USED = ["seconds", "cpu_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes", "gpu", "threads"]
-SIZES = ["n_cells", "n_fit_cells", "n_genes", "n_dimensions", "n_seeds"]
+SIZES = ["n_cells", "n_fit_cells", "n_genes", "n_perturbations", "n_dimensions", "n_seeds", "n_draws"]
 COLUMNS = ["step", "name", "dataset", "variant", "fit_on", "seed", *SIZES, *USED, "machine_seconds"]
 
 
@@ -22,7 +22,10 @@ def steps(scores: Path, provenance: pd.DataFrame, datasets: dict[str, dict]) -> 
     n_cells: cells of the data set; n_fit_cells: those a model was fitted on, 0 for none. Units: seconds, bytes.
     machine_seconds: of a fixed small computation on this machine, by which machines are compared.
     """
-    size = {name: {key: found["facts"].get(key) for key in ("n_cells", "n_genes")} for name, found in datasets.items()}
+    size = {
+        name: {key: found["facts"].get(key) for key in ("n_cells", "n_genes", "n_perturbations")}
+        for name, found in datasets.items()
+    }
     rows = [
         {"step": "PREPARE", "name": "", "dataset": name, **size[name], **found["report"].get("usage", {})}
         for name, found in datasets.items()

@@ -29,4 +29,5 @@ workflow EMBED {
 
     emit:
     embeddings = EMBED_CPU.out.embedding.mix(EMBED_GPU.out.embedding, ch_layers) // [ meta, embedding.npz, embedding.json ]
+    gpus_free = EMBED_GPU.out.embedding.toList().map { _all -> 'free' } // 'free', once
 }

@@ -15,6 +15,7 @@ def byName(files) {
 workflow EVALUATE {
     take:
     ch_evaluations // [ meta, embedding, provenance, tables, counts ]: [ [id: 'kang.pca.42', tasks: [[id: 'kang.pca.42.recall', task: 'recall', ...], ...], ...], .., ]
+    ch_gpus_free // 'free', once, when no embedding needs the GPUs any more
 
     main:
     ch_by_size = ch_evaluations
@@ -42,7 +43,7 @@ workflow EVALUATE {
             cpu: true
         }
     EVALUATE_CPU(ch_by_device.cpu)
-    EVALUATE_GPU(ch_by_device.gpu)
+    EVALUATE_GPU(ch_by_device.gpu.combine(ch_gpus_free).map { row -> row.take(5) })
     ch_alone = EVALUATE_CPU.out.scores.mix(EVALUATE_GPU.out.scores).map { meta, scores, items -> [meta, scores[0], items[0]] }
 
     emit:

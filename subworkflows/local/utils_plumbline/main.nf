@@ -111,7 +111,7 @@ def evaluateMetas(meta, wanted, digests, uses, opts, flags) {
 // --max_together: millions of values, of all seeds
 def isSmall(meta, groups, opts) {
     def values = (meta.n_cells ?: 0L) * (meta.n_dimensions ?: 0) * words(meta.seeds).size()
-    return groups.size() == 1 && values <= 1e6 * opts.max_together
+    return groups.size() == 1 && opts.max_together > 0 && values <= 1e6 * opts.max_together
 }
 
 // 'kang.pca.42.recall'; with the seeds where they are apart
@@ -159,13 +159,17 @@ def expectedRuns(requests, tasks, plans, digests, opts) {
 }
 
 // what the run will do, for an estimate of its cost; files are numbered as Nextflow stages them
-def planOf(datasets, requests, tasks, opts) {
+def planOf(datasets, requests, tasks, experiments, opts) {
     def given = datasets.findAll { _meta, path, _cell_table -> path }.collect { meta, path, _cell_table -> [meta.id, path] }
     def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
     return [
-        datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] },
+        datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id], perturbation_column: meta.row.perturbation_column] },
         embed: requests.findAll { meta, _weights, _uses -> !meta.layer_of }.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) },
         evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [id: meta.id, dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
+        compared: requests.findAll { meta, _weights, uses -> isCompared(meta, uses, opts) }.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant']) },
+        experiments: experiments,
+        maps: !opts.skip_maps,
+        n_draws: opts.n_draws,
         max_together: opts.max_together,
     ]
 }
