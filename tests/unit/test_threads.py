@@ -50,7 +50,7 @@ def test_a_training_gets_the_threads_of_torch_back():
 import os
 os.environ["OMP_NUM_THREADS"] = "1"
 import numba, torch
-from plumbline.benchmark.untouched import limited_threads
+from plumbline.common.threads import limited_threads
 with limited_threads(1):
     assert numba.get_num_threads() == 1
 print(torch.get_num_threads(), numba.get_num_threads() > 1)

@@ -14,8 +14,8 @@ from plumbline.benchmark.result import Result
 from plumbline.benchmark.scored import Scored, score
 from plumbline.benchmark.screens import Screen
 from plumbline.benchmark.settings import Settings
-from plumbline.benchmark.untouched import limited_threads
 from plumbline.common.errors import UserError
+from plumbline.common.threads import limited_threads
 from plumbline.data.catalogue import NAME
 from plumbline.embedding.contract import write_embedding
 from plumbline.embedding.variants import read_variants

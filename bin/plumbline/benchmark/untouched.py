@@ -1,4 +1,4 @@
-"""What an evaluation during training leaves as it was: threads, random numbers, modes of torch modules, gradients."""
+"""What an evaluation during training leaves as it was: random numbers, modes of torch modules, gradients."""
 
 import os
 import random
@@ -8,30 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-
-
-@contextmanager
-def limited_threads(threads: int) -> Iterator[None]:
-    """Hold BLAS, OpenMP, numba and torch to ``threads`` within a block, and give them back afterwards.
-
-    For a process that is not a step of its own, such as somebody's training.
-    """
-    import numba
-    import threadpoolctl
-
-    torch = sys.modules.get("torch")
-    of_torch = torch.get_num_threads() if torch else 0  # before numba starts its threads: they can share torch's OpenMP
-    with threadpoolctl.threadpool_limits(threads):
-        of_numba = numba.get_num_threads()
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        if torch:
-            torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            numba.set_num_threads(of_numba)
-            if torch:
-                torch.set_num_threads(of_torch)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def limit_threads(threads: int) -> None:
@@ -23,3 +25,28 @@ def limit_threads(threads: int) -> None:
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(threads)
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Hold BLAS, OpenMP, numba and torch to ``threads`` within a block, and give them back afterwards.
+
+    For a process that is not a step of its own, such as somebody's training.
+    """
+    import threadpoolctl
+
+    numba, torch = sys.modules.get("numba"), sys.modules.get("torch")  # not imported: environments of models lack numba
+    of_torch = torch.get_num_threads() if torch else 0  # before numba starts its threads: they can share torch's OpenMP
+    with threadpoolctl.threadpool_limits(threads):
+        of_numba = numba.get_num_threads() if numba else 0
+        if numba:
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        if torch:
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            if numba:
+                numba.set_num_threads(of_numba)
+            if torch:
+                torch.set_num_threads(of_torch)
