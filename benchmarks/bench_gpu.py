@@ -9,8 +9,10 @@ whole takes minutes.
 """
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,9 @@ from pathlib import Path
 import numpy as np
 
 BIN = Path(__file__).resolve().parents[1] / "bin"
-sys.path.insert(0, str(BIN))
+sys.path[:0] = [str(BIN), str(Path(__file__).resolve().parent)]
+
+import big_screen
 
 from plumbline.metrics import neighbours, probe
 from plumbline.metrics.probe import Schedule, fit_linear
@@ -134,6 +138,50 @@ class Expression:
             yield rows, self.table[rows].toarray()
 
 
+def whole(device: str) -> Iterator[tuple]:
+    """EVALUATE as a process on the device and on the CPU, of the same small data: every score of the tasks that use one."""
+    import pandas as pd
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "CORUM.txt").write_text("gene\nA\n")  # so that the screen needs no package of relationships
+        os.environ["PLUMBLINE_RELATIONSHIPS"] = place
+        random = np.random.default_rng(0)
+        table = big_screen.cell_table(4_000, 20, 10, 0.1, random)
+        big_screen.write_tables(folder / "tables", table, big_screen.gene_table(20, 100, random))
+        big_screen.write_embedding(folder / "embedding.npz", table, 32, random)
+        for task in ("batch_effect", "separability"):
+            tables, seconds = zip(*(_evaluated(folder, task, where) for where in (device, "cpu")), strict=True)
+            there, here = (pd.to_numeric(one["value"]) for one in tables)
+            away, same = float((there - here).abs().max()), list(tables[0]["metric"]) == list(tables[1]["metric"])
+            right = same and away < 0.02 and bool((there.isna() == here.isna()).all())
+            yield (
+                f"EVALUATE {task}, 4,000 x 32, start included",
+                f"{len(there)} scores within {away:.0e}",
+                right,
+                *seconds[::-1],
+            )
+
+
+def _evaluated(folder: Path, task: str, device: str) -> tuple:
+    """The score table of one process, and its seconds."""
+    import pandas as pd
+
+    data = ["--embedding", folder / "embedding.npz", "--tables", folder / "tables", "--task", task, "--seeds", "42"]
+    command = [sys.executable, BIN / "evaluate_embedding.py", *data, "--n-boot", "10", "--device", device]
+    start = time.monotonic()
+    subprocess.run([*map(str, command), "--output", str(folder / device)], check=True, stdout=sys.stderr)
+    return pd.read_parquet(folder / f"{device}.scores.parquet"), time.monotonic() - start
+
+
+def warm(device: str) -> None:
+    """Compile what is compiled at its first call, and load the device's libraries: neither is timed."""
+    points, code = cells(600, 8, 2)
+    for where in (device, "cpu"):
+        neighbours.nearest(points, 5, None, 1, where)
+        fit_linear(points, code, 2, Schedule(300, 1), 0, device=where)
+
+
 def memory(device: str) -> Iterator[tuple]:
     """Too little memory on the device ends a script with the exit code that Nextflow repeats on the CPU."""
     if device == "cuda":
@@ -157,12 +205,14 @@ def main() -> None:
     tiny = parser.parse_args().device == "cpu"
     if tiny:
         dry_run()
-    print("| computation | check | CPU, one thread | device |\n|---|---|---|---|")
+    warm("cuda")
+    print("| computation | check | CPU, one thread | device |\n|---|---|---|---|", flush=True)
     failed = 0
     checks = (
         searches("cuda", tiny),
         probes("cuda", tiny),
         decoders("cpu" if tiny else "cuda", tiny),
+        whole("cpu" if tiny else "cuda"),
         memory("cpu" if tiny else "cuda"),
     )
     for name, found, right, cpu, seconds in (line for part in checks for line in part):

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import logging
 import os
+import random
 import runpy
 import subprocess
 import sys
@@ -160,10 +161,11 @@ def wrong(adata: ad.AnnData) -> dict:
         "the columns label are not numeric": table.assign(label="x"),
         "obsm has no 'X_mime'.*Did you mean 'X_mine'": "X_mime",
         "more than once": pd.concat([table, table.iloc[-1:]]),
+        "rows hold NaN or infinite values .* Give every cell finite numbers": np.ma.masked_greater(array, 1),
     }
 
 
-@pytest.mark.parametrize("place", range(9))
+@pytest.mark.parametrize("place", range(10))
 def test_what_cannot_be_scored_is_refused_with_a_reason(adata, bench, place):
     message, z = list(wrong(adata).items())[place]
     with pytest.raises(UserError, match=message):
@@ -187,11 +189,19 @@ def test_a_name_is_free_and_can_be_a_file_name(bench, name):
         ({"seeds": [7]}, r"prepared with the seeds \[42, 43\]"),
         ({"protocols": ["corect"]}, "Did you mean 'corrected'"),
         ({"protocols": []}, "protocols is empty"),
+        ({"tasks": []}, "tasks is empty"),
     ],
 )
 def test_settings_are_checked_before_anything_is_computed(screen, change, message):
     with pytest.raises(UserError, match=message):
         pl.Benchmark(screen, **change)
+
+
+def test_without_known_relationships_the_command_comes_before_the_first_score(screen, monkeypatch, tmp_path):
+    monkeypatch.setenv("PLUMBLINE_RELATIONSHIPS", str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"recall and map read them; without: tasks=\['separability'"):
+        pl.Benchmark(screen)
+    pl.Benchmark(screen, tasks=["consistency"])
 
 
 def test_a_reference_with_an_environment_of_its_own_is_refused(screen):
@@ -380,6 +390,67 @@ def test_the_evaluator_scores_a_sample(bench):
     assert sizes == [120]
 
 
+class Network(torch.nn.Module):
+    """A model that is trained but for one part, and what the callback uses of a LightningModule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trained, self.frozen, self.logged = torch.nn.Dropout(), torch.nn.Dropout().eval(), {}
+
+    def log_dict(self, numbers: dict, logger: bool, rank_zero_only: bool) -> None:
+        assert rank_zero_only
+        assert not logger  # its loggers have them already
+        self.logged |= numbers
+
+
+def drawn() -> list[float]:
+    """One number of each generator that a training may use."""
+    return [random.random(), float(np.random.rand()), float(torch.rand(1))]  # noqa: NPY002
+
+
+def test_a_training_goes_on_as_if_there_had_been_no_evaluation(bench):
+    """Random numbers, modes of parts and gradients; after an evaluation that fails, too."""
+    model, seen = Network(), []
+
+    def encode(network: Network, data: ad.AnnData):
+        seen.append((network.trained.training, torch.is_grad_enabled()))
+        drawn()
+        return data.obsm["X_mine"] if len(seen) == 1 else 1 / 0
+
+    evaluator = pl.callbacks.Evaluator(bench, encode, every_n_steps=1)
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    expected = drawn()
+    for _ in range(2):
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+        evaluator(1, model)
+        assert drawn() == expected
+        assert (model.training, model.trained.training, model.frozen.training) == (True, True, False)
+        assert torch.is_grad_enabled()
+    assert seen == [(False, False)] * 2
+    assert len(evaluator.history) == 1
+
+
+def test_only_encoding_is_without_gradients(bench, monkeypatch):
+    """Tasks that train a decoder need them."""
+    seen = []
+    monkeypatch.setattr(pl.Benchmark, "evaluate", lambda *_, **__: seen.append(torch.is_grad_enabled()))
+    pl.callbacks.Evaluator(bench, lambda data: "X_mine", every_n_steps=1)(1)
+    assert seen == [True]
+
+
+def test_only_rank_0_prepares_and_evaluates(bench, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    evaluator = pl.callbacks.Evaluator(bench, lambda data: "X_mine", every_n_steps=1, max_cells=120)
+    assert "bench" not in vars(evaluator)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    assert evaluator(1) == {}
+    assert evaluator.history == []
+    assert "bench" not in vars(evaluator)
+
+
 @pytest.fixture
 def lightning(monkeypatch):
     """A stand-in for Lightning: the base class of callbacks."""
@@ -391,45 +462,39 @@ def lightning(monkeypatch):
     return module
 
 
-class Module:
-    """What the callback uses of a LightningModule."""
+class Logger:
+    """A logger of a trainer: keeps the steps."""
 
     def __init__(self) -> None:
-        self.training, self.logged = True, {}
+        self.steps = []
 
-    def eval(self) -> None:
-        self.training = False
-
-    def train(self, mode: bool) -> None:
-        self.training = mode
-
-    def log_dict(self, numbers: dict, rank_zero_only: bool) -> None:
-        assert rank_zero_only
-        self.logged |= numbers
+    def log_metrics(self, numbers: dict, step: int) -> None:
+        assert all(isinstance(value, float) for value in numbers.values())
+        self.steps.append(step)
 
 
-def test_the_lightning_callback_logs_once_per_step_and_restores_the_mode(bench, lightning):
-    modes = []
-
-    def encode(module: Module, data: ad.AnnData):
-        modes.append(module.training)
-        return data.obsm["X_mine"]
-
-    callback = pl.callbacks.Lightning(bench, encode, every_n_steps=2, max_cells=None)
+def test_the_lightning_callback_logs_every_n_steps_whatever_a_batch_counts(bench, lightning):
+    """Accumulated gradients: several batches are one step; two optimizers: one batch is two; resumed: not at once."""
+    callback = pl.callbacks.Lightning(bench, lambda module, data: data.obsm["X_mine"], every_n_steps=5, max_cells=None)
     assert isinstance(callback, lightning.Callback)
-    module = Module()
-    for step, main in [(1, True), (2, True), (2, True), (4, False)]:
-        callback.on_train_batch_end(types.SimpleNamespace(global_step=step, is_global_zero=main), module, None, None, 0)
-    assert modes == [False]
-    assert module.training
+    module, logger = Network(), Logger()
+
+    def end_of_batch(step: int, main: bool = True) -> None:
+        trainer = types.SimpleNamespace(global_step=step, is_global_zero=main, loggers=[logger])
+        callback.on_train_batch_end(trainer, module, None, None, 0)
+
+    callback.on_train_start(types.SimpleNamespace(global_step=1007), module)
+    for step in (1008, 1010, 1010, 1012, 1014, 1016):
+        end_of_batch(step)
+    end_of_batch(1020, main=False)
+    assert logger.steps == [1010, 1016]
     assert set(module.logged) == {"plumbline/consistency_pct", "plumbline/consistency_pct/vs_pca"}
     callback.evaluator.encode = lambda module, data: 1 / 0
-    trainer = types.SimpleNamespace(global_step=6, is_global_zero=True)
-    callback.on_train_batch_end(trainer, module, None, None, 0)
-    assert module.training
+    end_of_batch(1025)
+    assert logger.steps == [1010, 1016]
 
 
-def test_lightning_itself_calls_it_and_goes_on_after_a_failure(bench, adata, caplog):
+def test_lightning_itself_calls_it_and_goes_on_after_a_failure(bench, adata, caplog, tmp_path):
     if importlib.util.find_spec("lightning") is None:
         pytest.skip("needs lightning, which comes with scvi-tools")
     trainer_of = importlib.import_module("lightning.pytorch")
@@ -452,12 +517,15 @@ def test_lightning_itself_calls_it_and_goes_on_after_a_failure(bench, adata, cap
 
     callback = pl.callbacks.Lightning(bench, encode, every_n_steps=2, max_cells=None)
     loader = torch.utils.data.DataLoader(torch.as_tensor(adata.obsm["X_mine"][:32]), batch_size=8)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    logger = importlib.import_module("lightning.pytorch.loggers").CSVLogger(tmp_path)
+    quiet = {"logger": logger, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = trainer_of.Trainer(max_steps=4, accelerator="cpu", callbacks=[callback], **quiet)
     trainer.fit(Autoencoder(), loader)
     assert trainer.global_step == 4
     assert [entry["step"] for entry in callback.evaluator.history] == [2]
     assert "plumbline/consistency_pct" in trainer.callback_metrics
+    logged = pd.read_csv(Path(logger.log_dir) / "metrics.csv")  # which Lightning itself writes to at every 50th step alone
+    assert logged["step"].tolist() == [2]
     assert "step 4 (RuntimeError: not now)" in caplog.text
 
 

@@ -59,6 +59,8 @@ def test_scores_are_those_of_all_draws(task, monkeypatch):
         assert part.value == pytest.approx(whole.value, abs=1e-8 if effect else 1e-12)
         assert 0 < part.value < 100
         np.testing.assert_allclose(part.items.numerator, whole.items.numerator, rtol=2e-5 if effect else 0)
+        assert ("distances in float32" in part.reason) == (task is magnitude)
+        assert "float32" not in whole.reason
         if effect:
             continue
         p, q = (dict(part=part.items.extra[key], whole=whole.items.extra[key]) for key in ("p", "q"))

@@ -30,7 +30,19 @@ MAY_IMPORT = {
     "summary": {"common", "genes", "embedding", "scoring", "metrics", "tasks", "experiments"},
     "report": {"common", "scoring", "metrics", "tasks", "summary", "experiments"},
     "bundles": {"common", "data", "embedding", "scoring", "tasks", "summary", "report"},
-    "benchmark": {"bundles", "common", "data", "counts", "embedding", "models", "scoring", "tasks", "summary", "report"},
+    "benchmark": {
+        "bundles",
+        "common",
+        "data",
+        "counts",
+        "embedding",
+        "genes",
+        "models",
+        "scoring",
+        "tasks",
+        "summary",
+        "report",
+    },
 }
 NAMES = {path: ".".join(path.relative_to(BIN).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
 MODULES = {name.removesuffix(".__init__"): path for path, name in NAMES.items()}

@@ -11,7 +11,7 @@ from made_run import sign
 
 from plumbline.bundles import board, site
 from plumbline.bundles.board import Board, read_board
-from plumbline.bundles.manifest import MANIFEST
+from plumbline.bundles.manifest import MANIFEST, find_bundles
 from plumbline.common.errors import UserError
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -84,6 +84,20 @@ def test_what_is_not_sound_is_left_out_with_the_reason(made, bundle, tmp_path):
     assert len(found.submissions) == 3
     assert [Path(path) for path, _ in found.left_out] == sorted([bundle, tmp_path / "x/y"])
     assert "items.parquet is missing" in site.page(found)
+
+
+def test_a_result_counts_once_and_the_one_that_can_be_verified_is_shown(made, tmp_path):
+    small = tmp_path / "a"  # before "bundles" by name
+    for place, bundle in enumerate(find_bundles(made / "bundles")):
+        copy = shutil.copytree(bundle, small / str(place))
+        for path in copy.glob("embedding*"):
+            path.unlink()
+        sign(copy, embeddings=[], left_out={"embedding": "large"})
+    alone, both = read_board([made / "bundles"]), read_board([small, made / "bundles"])
+    assert repr(both.scores) == repr(alone.scores)  # NaN is not NaN
+    assert [row["verifiable"] for row in both.submissions] == ["yes"] * 3
+    assert len(both.left_out) == 3
+    assert all("the same model, revision and data set as" in why for _, why in both.left_out)
 
 
 def test_scores_of_other_rules_are_left_out(bundle):

@@ -4,7 +4,9 @@ import base64
 import json
 import re
 from argparse import Namespace
+from collections import Counter
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import per_task, summary_text
 from plumbline.report.task_sections import task_sections
 from plumbline.report.verdicts import verdict_cell, verdict_section
-from plumbline.report.words import listed, number, with_interval
+from plumbline.report.words import listed, metric_title, number, with_interval
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +225,20 @@ def test_first_section_shows_words_and_symbols(sections, summary):
     run = read_run(summary)
     rows = run.headline[run.headline["dataset"] == "vcc_h1"].set_index(["variant", "task"])
     scvi = rows.loc[("scvi", "recall")]
-    assert f"{number(scvi['difference'], sign=True)} [{number(scvi['diff_low'])}, {number(scvi['diff_high'])}]" in page
+    ends = f"[{number(scvi['diff_low'])}, {number(scvi['diff_high'])}]"
+    assert f"{number(scvi['difference'], sign=True)} <span>{ends}</span>" in page
+
+
+def test_no_table_of_metrics_is_wider_than_a_page_and_every_metric_is_in_one(sections, summary):
+    run = read_run(summary)
+    for task in ("recall", "separability"):
+        data = sections[f"plumbline_{task}_metrics"]["data"]
+        heads = [re.findall(r"<th>(.*?)</th>", head) for head in re.findall(r"<thead>(.*?)</thead>", data)]
+        assert heads
+        assert max(len(head) for head in heads) <= 3 + 6
+        scores = run.scores[(run.scores["task"] == task) & (run.scores["status"] == "ok")]
+        wanted = scores[["dataset", "metric"]].drop_duplicates()["metric"]
+        assert Counter(title for head in heads for title in head[3:]) == Counter(escape(metric_title(name)) for name in wanted)
 
 
 def test_failed_and_not_applicable_have_their_reasons(sections):

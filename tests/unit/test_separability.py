@@ -224,12 +224,19 @@ def test_batches_without_controls_are_left_out():
     assert found.items.extra["n_cells"].sum() == rest.sum()
 
 
-def test_wide_embeddings_are_reduced_and_controls_sampled(monkeypatch):
+def test_wide_embeddings_of_many_cells_are_reduced_and_the_row_says_so_and_controls_are_sampled(monkeypatch):
     given = view(signal=1)
-    full = scores(given)["auroc_control"].value
-    monkeypatch.setattr(auroc, "MAX_DIMENSIONS", 15)
+    full = scores(given)["auroc_control"]
+    for module in (auroc, separability):
+        monkeypatch.setattr(module, "MAX_DIMENSIONS", 15)
+    assert scores(given)["auroc_control"].value == full.value  # of few cells all dimensions are taken
+    monkeypatch.setattr(auroc, "WIDE", given.embedding.shape[1] * 100)
+    assert scores(replace(given, exact=True))["auroc_control"].value == full.value
+    reduced = scores(given)["auroc_control"]
+    assert reduced.reason == f"15 principal components of {given.embedding.shape[1]} dimensions"
+    assert reduced.value == pytest.approx(full.value, abs=0.05)
     monkeypatch.setattr(auroc, "MAX_CONTROLS", 30)
-    assert scores(given)["auroc_control"].value == pytest.approx(full, abs=0.05)
+    assert scores(given)["auroc_control"].value == pytest.approx(full.value, abs=0.05)
 
 
 def test_the_units_of_a_single_perturbation_are_batches():
@@ -271,6 +278,7 @@ def test_a_probe_cut_to_its_budget_says_so_and_exact_cuts_nothing(monkeypatch):
 def test_cells_that_do_not_fit_in_memory_give_the_same_scores(d, monkeypatch):
     given = view(signal=0.5, d=d)
     monkeypatch.setattr(auroc, "MAX_DIMENSIONS", 30)
+    monkeypatch.setattr(auroc, "WIDE", 0)
     whole = scores(given)
     for module in (rows, neighbours):
         monkeypatch.setattr(module, "HELD", 4000)

@@ -42,3 +42,17 @@ evaluate_embedding.write_tables = write_tables
 evaluate_embedding.main()
 """
     assert pools(script) == "1"
+
+
+def test_a_training_gets_the_threads_of_torch_back():
+    """Numba may share torch's OpenMP: the start of its own threads must not be taken for what the training had."""
+    code = """
+import os
+os.environ["OMP_NUM_THREADS"] = "1"
+import numba, torch
+from plumbline.common.threads import limited_threads
+with limited_threads(1):
+    assert numba.get_num_threads() == 1
+print(torch.get_num_threads(), numba.get_num_threads() > 1)
+"""
+    assert pools(code) == "1 True"

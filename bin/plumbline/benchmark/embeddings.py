@@ -59,6 +59,7 @@ def _from_obsm(key: str, screen: Screen) -> Any:
 def _numbers(z: Any, name: str) -> np.ndarray:
     """An array, sparse matrix or tensor on any device as float32 (n, d)."""
     z = z.detach().float().cpu() if hasattr(z, "detach") else z
+    z = np.ma.filled(z.astype(float), np.nan) if isinstance(z, np.ma.MaskedArray) else z  # else masked numbers would count
     values = np.asarray(z.toarray() if hasattr(z, "toarray") else z)
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise UserError(f"{name}: an embedding of shape {values.shape} and type {values.dtype}; expected numbers (n_cells, d).")

@@ -8,6 +8,7 @@ from typing import Any
 from plumbline import tasks as all_tasks
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.embedding.variants import find_variant, read_variants
+from plumbline.genes.relationships import annotations_folder
 from plumbline.scoring.protocol import PROTOCOLS
 
 
@@ -39,9 +40,10 @@ class Settings:
         **more: Any,
     ) -> "Settings":
         """Check what was given. Raises UserError with a hint for an unknown name, or a seed that the screen has not."""
-        variants = read_variants()
+        variants, names = read_variants(), _tasks(tasks)
+        _check_relationships(names)
         return Settings(
-            tasks=_tasks(tasks),
+            tasks=names,
             baseline=find_variant(baseline, variants).id,
             references=[find_variant(name, variants).id for name in references if name != baseline],
             seeds=_seeds(seeds, screen_seeds),
@@ -59,7 +61,19 @@ def _tasks(wanted: str | Iterable[str]) -> list[str]:
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names:
         all_tasks.load(name)
+    if not names:
+        raise UserError(f"tasks is empty. Known: {', '.join(records)}; or tasks='fast'.")
     return [name for name in records if name in names]
+
+
+def _check_relationships(tasks: list[str]) -> None:
+    """Raises UserError with the command that installs them, before anything is computed."""
+    reading = [name for name in tasks if all_tasks.load(name).needs_relationships]
+    try:
+        _ = annotations_folder() if reading else None
+    except UserError as error:
+        others = ", ".join(repr(name) for name in tasks if name not in reading)
+        raise UserError(f"{error} {' and '.join(reading)} read them; without: tasks=[{others}].") from error
 
 
 def _seeds(seeds: Iterable[int], known: list[int]) -> list[int]:

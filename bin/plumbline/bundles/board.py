@@ -28,20 +28,26 @@ class Board:
 
 
 def read_board(folders: list[Path]) -> Board:
-    """Read all bundles below the folders; what is not sound, or scored by other rules, is left out, with the reason."""
+    """Read all bundles below the folders; what is not sound, or scored by other rules, is left out, with the reason.
+
+    Of several bundles of one model, revision and data set the first is shown, those with an embedding before those without.
+    """
     scores, submissions, left_out = [], [], []
-    paths = sorted({path for folder in folders for path in find_bundles(folder)})
-    for path in paths:
+    shown: dict[tuple[str, str, str], Path] = {}
+    paths = {path for folder in folders for path in find_bundles(folder)}
+    for path in sorted(paths, key=lambda path: (not any(path.glob("embedding*.npz")), path)):
         try:
             bundle = read_bundle(path)
             others = other_rules(bundle)
             findings = [one for one in check_bundle(bundle) if one.status == FAILED and not one.what.startswith("protocol of")]
             if findings:
                 raise UserError(f"{findings[0].what}: {findings[0].text}")
+            _check_first(bundle, shown)
             about = _about(bundle)
             scores += [about | row for row in _scores(bundle) if row["task"] not in others]
             left_out += [(f"{path}, {task}", why) for task, why in others.items()]
             submissions.append(about | _submission(bundle))
+            shown[bundle.variant, bundle.revision, bundle.dataset] = path
         except UserError as error:
             left_out.append((str(path), str(error)))
     if not submissions:
@@ -49,7 +55,14 @@ def read_board(folders: list[Path]) -> Board:
         raise UserError(f"no sound bundle in {', '.join(map(str, folders))}. Write some with ./plumb submit RUN.{reasons}")
     # stable: what readers look for comes first, references and what has no score last
     scores.sort(key=lambda row: (row["kind"] == "reference", math.isnan(row["value"])))
-    return Board(scores, submissions, left_out)
+    return Board(scores, submissions, sorted(left_out))
+
+
+def _check_first(bundle: Bundle, shown: dict[tuple[str, str, str], Path]) -> None:
+    """Raises UserError if the board has this revision of the model on this data set: its verdicts would count twice."""
+    other = shown.get((bundle.variant, bundle.revision, bundle.dataset))
+    if other is not None:
+        raise UserError(f"the same model, revision and data set as {other}. Another result needs another --revision.")
 
 
 def _about(bundle: Bundle) -> dict:

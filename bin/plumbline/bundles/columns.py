@@ -55,7 +55,9 @@ def interval(value: str, low: str, high: str, sign: bool = False) -> Cell:
 
     def cell(row: dict) -> str:
         exact = [_exact(row[name]) for name in (value, low, high)]
-        return td(with_interval(row[value], row[low], row[high], row["metric"], sign), exact, exact[0], "n")
+        score, bracket, ends = with_interval(row[value], row[low], row[high], row["metric"], sign).partition("[")
+        shown = f"{score.strip()} <small>{bracket}{ends}</small>" if bracket else score
+        return td(shown, exact, exact[0], "n")
 
     return cell
 

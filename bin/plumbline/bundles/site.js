@@ -71,8 +71,8 @@ function grid(table) {
 // a spreadsheet must not take a text for a formula
 const guarded = (text) => (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? "'" + text : text);
 const csv = (lines) => lines.map((line) => line.map((text) => `"${guarded(text).replaceAll('"', '""')}"`).join(",")).join("\r\n") + "\r\n";
-const TEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "−": "$-$", "–": "--", "≤": "$\\leq$", "β": "$\\beta$" };
-const tex = (text) => text.replace(/\s+/g, " ").replace(/[\\~^−–≤β&%$#_{}]/g, (sign) => TEX[sign] || "\\" + sign);
+const TEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "−": "$-$", "–": "--", "≤": "$\\leq$", "β": "$\\beta$", "<": "$<$", ">": "$>$", "|": "$|$" };
+const tex = (text) => text.replace(/\s+/g, " ").replace(/[\\~^−–≤β<>|&%$#_{}]/g, (sign) => TEX[sign] || "\\" + sign);
 
 function latex(table) {
   const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim());

@@ -33,19 +33,19 @@ def limited_threads(threads: int) -> Iterator[None]:
 
     For a process that is not a step of its own, such as somebody's training.
     """
+    import numba
     import threadpoolctl
 
-    numba, torch = sys.modules.get("numba"), sys.modules.get("torch")
-    before = (numba.get_num_threads() if numba else 0, torch.get_num_threads() if torch else 0)
+    torch = sys.modules.get("torch")
+    of_torch = torch.get_num_threads() if torch else 0  # before numba starts its threads: they can share torch's OpenMP
     with threadpoolctl.threadpool_limits(threads):
-        if numba:
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        of_numba = numba.get_num_threads()
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         if torch:
             torch.set_num_threads(threads)
         try:
             yield
         finally:
-            if numba:
-                numba.set_num_threads(before[0])
+            numba.set_num_threads(of_numba)
             if torch:
-                torch.set_num_threads(before[1])
+                torch.set_num_threads(of_torch)

@@ -104,13 +104,16 @@ def rows_of(found: np.ndarray, cell_id: np.ndarray, source: str = "the embedding
     order = np.argsort(found, kind="stable")
     have = found[order]
     if len(have) > 1 and (have[1:] == have[:-1]).any():
-        raise UserError(f"{source} has the cell id {str(have[1:][have[1:] == have[:-1]][0])!r} more than once.")
+        raise UserError(
+            f"{source} has the cell id {str(have[1:][have[1:] == have[:-1]][0])!r} more than once. Keep one row per cell."
+        )
     missing = np.setdiff1d(wanted, have, assume_unique=True)
     extra = np.setdiff1d(have, wanted, assume_unique=True)
     if len(missing) or len(extra):
         raise UserError(
             f"{source} and the data set do not hold the same cells: {len(missing)} missing{_example(missing)}, "
-            f"{len(extra)} extra{_example(extra)}. Embed exactly the cells of the prepared counts.h5ad, keyed by its cell ids."
+            f"{len(extra)} extra{_example(extra)}. Embed exactly the cells of the prepared counts.h5ad (from Python: of "
+            "screen.adata), keyed by its cell ids."
         )
     return order[np.searchsorted(have, wanted)]
 
@@ -146,7 +149,9 @@ def check_embedding(ids: np.ndarray, values: np.ndarray | StoredArray, name: str
     if bad.sum() != unembedded:
         first = f" (first: cell {str(ids[bad][0])!r})" if bad.any() else ""
         but = f", but unembedded_cells is {unembedded}" if unembedded else ""
-        raise UserError(f"{name}: {int(bad.sum())} rows hold NaN or infinite values{first}{but}.")
+        raise UserError(
+            f"{name}: {int(bad.sum())} rows hold NaN or infinite values{first}{but}. Give every cell finite numbers."
+        )
 
 
 def not_finite(values: np.ndarray | StoredArray) -> np.ndarray:

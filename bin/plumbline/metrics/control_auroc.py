@@ -15,20 +15,27 @@ from plumbline.metrics.rows import HELD, Rows, Source, held
 FOLDS = 5
 MIN_CELLS = 3  # scored cells below which a perturbation is left out
 MAX_CONTROLS = 500  # controls of a batch that its cells are compared with; more are sub-sampled
-MAX_DIMENSIONS = 512  # wider embeddings are reduced to this many principal components
+MAX_DIMENSIONS, WIDE = 512, 2**26  # principal components that stand for a wider embedding of more than so many numbers
 BLOCK = 4_194_304  # comparisons held at once
-CELLS = HELD // 8  # numbers (64 MB of float64) of a block of cells less their controls
+CELLS = HELD // 16  # numbers (64 MB of float64) of a block of cells less their controls
 
 
 @dataclass(frozen=True)
 class Cells:
     """Cells to separate. values (n, d), a source of rows; perturbation (n,) codes, -1 for controls; batch (n,) codes; test (n,)
-    bool: the cells to be scored, the others only help to fit."""
+    bool: the cells to be scored, the others only help to fit. exact: in all dimensions, however many."""
 
     values: Source
     perturbation: np.ndarray
     batch: np.ndarray
     test: np.ndarray
+    exact: bool = False
+
+    @property
+    def reduced(self) -> bool:
+        """Whether principal components stand for the dimensions: where these are many, and cells are, too."""
+        n, d = self.values.shape
+        return d > MAX_DIMENSIONS and n * d > WIDE and not self.exact
 
 
 def control_auroc(cells: Cells, n_perturbations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +80,7 @@ def shrinkage(covariance: np.ndarray, n: int) -> float:
 
 
 def _reduced(cells: Cells) -> Source:
-    if cells.values.shape[1] <= MAX_DIMENSIONS:
+    if not cells.reduced:
         return held(cells.values)
     mean, axes, _ = principal_components(Rows(cells.values, np.flatnonzero(~cells.test)))
     return held(Rows(cells.values, shift=mean.astype(np.float32), axes=axes[:, :MAX_DIMENSIONS].astype(np.float32)))

@@ -59,7 +59,8 @@ def group_means(x: Vectors | np.ndarray, groups: Groups, block: int | None = Non
     totals = np.zeros((len(groups.names), vectors.shape[1]))
     for positions, values in vectors.blocks(size=block):
         group_sums(totals, groups.codes[positions], values)
-    return totals / groups.sizes[:, None]
+    totals /= groups.sizes[:, None]
+    return totals
 
 
 def enough_relabellings(marked: np.ndarray, others: np.ndarray) -> bool:

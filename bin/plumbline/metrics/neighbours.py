@@ -85,7 +85,7 @@ class Search:
         if isinstance(self.points, np.ndarray):
             _sort_by_exact_distance(chunk, self.points, indices, own, distances)
             return distances
-        step = max(1, HELD // 2 // (indices.shape[1] * chunk.shape[1]))
+        step = max(1, HELD // 4 // (indices.shape[1] * chunk.shape[1]))
         for start in range(0, len(chunk), step):
             part = slice(start, start + step)
             needed = np.union1d(indices[part], own[part][own[part] >= 0])

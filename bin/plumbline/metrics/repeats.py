@@ -4,16 +4,18 @@ The effect of a perturbation is its mean embedding less the mean of the controls
 parts share neither cells nor controls, so that the noise of one is independent of that of the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.random import uniform_by_id
-from plumbline.metrics.groups import Groups, group_by, group_means
+from plumbline.metrics.groups import ROWS, Groups, group_by, group_sums
 from plumbline.scoring.screen import Screen
 from plumbline.scoring.vectors import Vectors
+
+SUMS = 2**26  # numbers (512 MB) of sums that are taken in one pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +135,21 @@ def effects(x: Vectors | np.ndarray, labels: Labels, part: np.ndarray) -> Effect
 
     Cells in a batch without a control in their part are left out, too.
     """
-    names, cells, place, controls, n_parts = _grouped(labels, part)
-    values = _means(x, cells) - _own_controls(cells, place, controls) @ _means(x, controls)
-    code, part = np.divmod(cells.names, n_parts)
-    return Effects(names=names, code=code, part=part, n_cells=cells.sizes, values=values)
+    return next(effects_in(x, labels, [part]))
+
+
+def effects_in(x: Vectors | np.ndarray, labels: Labels, divisions: list[np.ndarray]) -> Iterator[Effects]:
+    """``effects`` in each of several divisions of the cells into parts; x is read once for as many as fit in memory."""
+    vectors = Vectors.of(x)
+    rows = max(2 * len(group_by(labels.perturbation).names), 1)
+    at_once = max(1, SUMS // max(rows * vectors.shape[1], 1))
+    for start in range(0, len(divisions), at_once):
+        grouped = [_grouped(labels, part) for part in divisions[start : start + at_once]]
+        means = _means_of(vectors, [groups for _, cells, _, controls, _ in grouped for groups in (cells, controls)])
+        for (names, cells, place, controls, n_parts), *own in zip(grouped, means[::2], means[1::2], strict=True):
+            values = _less(own[0], _own_controls(cells, place, controls), own[1])
+            code, part = np.divmod(cells.names, n_parts)
+            yield Effects(names=names, code=code, part=part, n_cells=cells.sizes, values=values)
 
 
 def _grouped(labels: Labels, part: np.ndarray) -> tuple[np.ndarray, Groups, np.ndarray, Groups, int]:
@@ -212,15 +225,35 @@ def control_profiles(
     numbers[rows[kept]] = most * part[rows[kept]] + profile[kept]
     used = np.isin(np.arange(len(part)), rows[kept])
     cells = _groups_of(numbers, used)
-    values = _means(x, cells) - _own_controls(cells, place, controls) @ _means(x, controls)
+    of_cells, of_controls = _means_of(x, [cells, controls])
+    values = _less(of_cells, _own_controls(cells, place, controls), of_controls)
     return Effects(names=cells.names, code=np.arange(len(values)), part=cells.names // most, n_cells=cells.sizes, values=values)
 
 
-def _means(x: Vectors | np.ndarray, groups: Groups) -> np.ndarray:
-    """Mean vector of each group, (g, d) float64; the cells of no group are not read."""
-    rows = np.sort(groups.order)
-    place = np.searchsorted(rows, groups.order)
-    return group_means(Vectors.of(x).take(rows), Groups(groups.names, place, groups.starts, groups.codes[rows]))
+def _less(values: np.ndarray, own: sp.csr_matrix, controls: np.ndarray) -> np.ndarray:
+    """``values`` (g, d), in place, less ``own`` times ``controls``: some rows at a time.
+
+    Of eight parts of 9,866 perturbations in 1,280 dimensions each array of all rows is 0.8 GB.
+    """
+    for start in range(0, len(values), ROWS):
+        rows = slice(start, start + ROWS)
+        values[rows] -= own[rows] @ controls
+    return values
+
+
+def _means_of(x: Vectors | np.ndarray, groupings: list[Groups]) -> list[np.ndarray]:
+    """Mean vector of each group of each grouping, (g, d) float64, in one pass; cells that are in no group are not read."""
+    vectors = Vectors.of(x)
+    totals = [np.zeros((len(groups.names), vectors.shape[1])) for groups in groupings]
+    rows = np.flatnonzero(np.any([groups.codes >= 0 for groups in groupings], axis=0))
+    for positions, values in vectors.blocks(rows):
+        for groups, total in zip(groupings, totals, strict=True):
+            code = groups.codes[rows[positions]]
+            met = code >= 0
+            group_sums(total, code[met], values[met])
+    for groups, total in zip(groupings, totals, strict=True):
+        total /= groups.sizes[:, None]
+    return totals
 
 
 def _controls(labels: Labels, part: np.ndarray, n_parts: int) -> tuple[np.ndarray, Groups]:

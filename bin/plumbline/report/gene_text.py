@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from plumbline.report.genes import Perturbations
+from plumbline.report.genes import Measure, Perturbations
 from plumbline.report.run import Run
 from plumbline.report.words import listed, number
 
@@ -18,16 +18,17 @@ def gene_text(run: Run, genes: Perturbations, name: str) -> str:
              f"expression of the target {row['expression']:.2f}" if np.isfinite(row["expression"]) else ""]  # fmt: skip
     told = ", ".join(fact for fact in facts if fact)
     lines = [f"{name} in {run.title(genes.dataset)}" + (f": {told}" if told else ""), ""]
+    measures = [part for part in genes.measures if genes.values[part.metric].loc[name].notna().any()]
     lines += _columns(
-        [["", *(part.title for part in genes.measures)], *(_numbers(genes, name, label) for label in genes.models)]
+        [["", *(part.title for part in measures)], *(_numbers(genes, measures, name, label) for label in genes.models)]
     )
     lines += _near(genes, name) + _partners(genes, name)
     return "\n".join(lines)
 
 
-def _numbers(genes: Perturbations, name: str, label: str) -> list[str]:
+def _numbers(genes: Perturbations, measures: list[Measure], name: str, label: str) -> list[str]:
     texts = []
-    for part in genes.measures:
+    for part in measures:
         q = genes.q[part.metric].loc[name, label] if part.metric in genes.q else np.nan
         texts.append(number(genes.values[part.metric].loc[name, label]) + (f" (q {number(q)})" if np.isfinite(q) else ""))
     return [label, *texts]

@@ -28,7 +28,7 @@ def _table(run: Run) -> dict:
         means = rows.groupby("task")["calibrated"].mean().dropna()
         counts = {name: int((rows["verdict"] == name).sum()) for name in ("better", "tied", "worse")}
         counts["untold"] = int(rows["verdict"].isin(SILENT).sum())
-        data[label] = counts | {task: round(float(value), 4) for task, value in means.items()}
+        data[label] = counts | {task: round(float(value), 4) if abs(value) >= 0.005 else 0.0 for task, value in means.items()}
     calibrated = [task for task in run.tasks if any(task in row for row in data.values())]
     about = (
         "Over all data sets. Task columns are calibrated: 0 is the best of the floors (random, scrambled or untrained "

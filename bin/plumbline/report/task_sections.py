@@ -1,5 +1,7 @@
 """A section for every task: scores, differences, spread over units, all metrics."""
 
+import math
+
 import pandas as pd
 
 from plumbline import tasks
@@ -19,6 +21,7 @@ from plumbline.report.words import (
 from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS, REFERENCES
 
 POSTS = [*reversed(CHOSEN.values()), *POSTPROCESSINGS, CENTER_PERTURBED]
+WIDEST = 6  # metrics of a table that is as wide as the page on a screen of 1,300 px
 CIVIDIS = [[0, "#00224e"], [0.25, "#434e6c"], [0.5, "#7d7c78"], [0.75, "#bcae6c"], [1, "#fee838"]]
 
 
@@ -107,8 +110,8 @@ def _all_metrics(run: Run, task: str) -> dict | None:
     parts = []
     for dataset in [name for name in run.datasets if name in set(scores["dataset"])]:
         compared = run.comparisons[(run.comparisons["dataset"] == dataset) & (run.comparisons["task"] == task)]
-        content = _metric_table(run, scores[scores["dataset"] == dataset], compared, metrics)
-        parts.append(folded(run.title(dataset), f'<div class="pl-scroll">{content}</div>'))
+        content = _metric_tables(run, scores[scores["dataset"] == dataset], compared, metrics)
+        parts.append(folded(run.title(dataset), content))
     about = (
         "Mean over split seeds with its 95 % interval (for single post-processings over several seeds: ± standard deviation "
         "over seeds); every post-processing, both protocols. In full: <code>scores.tsv</code>."
@@ -123,16 +126,32 @@ def _uncalibrated(metrics: list[str]) -> str:
     return f" No verdict and no rank rests on a metric whose intervals do not hold their level ({told})." if told else ""
 
 
-def _metric_table(run: Run, scores: pd.DataFrame, compared: pd.DataFrame, metrics: list[str]) -> str:
+def _metric_tables(run: Run, scores: pd.DataFrame, compared: pd.DataFrame, metrics: list[str]) -> str:
+    """Several tables where one would be wider than a page: of these metrics, those that this data set has a score of."""
     cells = _over_seeds(scores) | _chosen(compared)
+    present = {key[3] for key in cells}
+    shown = [name for name in metrics if name in present]
+    n_tables = math.ceil(len(shown) / WIDEST)
+    parts = [shown[round(i * len(shown) / n_tables) : round((i + 1) * len(shown) / n_tables)] for i in range(n_tables)]
+    return "".join(f'<div class="pl-scroll">{_metric_table(run, cells, part)}</div>' for part in parts)
+
+
+def _metric_table(run: Run, cells: dict[tuple, str], metrics: list[str]) -> str:
     place = {label: place for place, label in enumerate(run.models)}
-    keys = {key[:3] for key in cells}
+    keys = {key[:3] for key in cells if key[3] in metrics}
     keys = sorted(keys, key=lambda key: (place.get(key[0], len(place)), key[1] != "corrected", POSTS.index(key[2])))
     body = []
     for key in keys:
-        numbers = [f'<td class="n">{cells.get((*key, metric), "–")}</td>' for metric in metrics]
+        numbers = [f'<td class="n">{_stacked(cells.get((*key, metric), "–"))}</td>' for metric in metrics]
         body.append([*map(escape, key), *numbers])
-    return table(["Model", "Protocol", "Post-processing", *(escape(metric_title(metric)) for metric in metrics)], body)
+    head = ["Model", "Protocol", "Post-processing", *(escape(metric_title(metric)) for metric in metrics)]
+    return table(head, body, "pl-tight")
+
+
+def _stacked(text: str) -> str:
+    """The interval below its value, which halves the width of a column."""
+    value, bracket, interval = text.partition(" [")
+    return f"{value}<br><small>[{interval}</small>" if bracket else text
 
 
 def _over_seeds(rows: pd.DataFrame) -> dict[tuple, str]:

@@ -27,6 +27,11 @@ table.pl th,table.pl td{padding:.28em .7em;border-bottom:1px solid rgba(128,128,
 table.pl th{border-bottom:2px solid rgba(128,128,128,.7);font-weight:600}
 table.pl td:first-child{min-width:8.5em}
 table.pl td.v{white-space:nowrap;color:#222}
+table.pl.pl-tight{font-size:.88em}
+table.pl.pl-tight th,table.pl.pl-tight td{padding:.28em .3em;overflow-wrap:break-word}
+table.pl.pl-tight td:first-child{min-width:7em}
+table.pl.pl-tight td.v{white-space:normal}
+table.pl.pl-tight td.v b,table.pl td small span{white-space:nowrap}
 table.pl td.t{background:var(--t);border-left:3px solid var(--v)}
 .pl-v{color:var(--v)}
 table.pl td.v small{display:block;color:#444;font-weight:normal}
@@ -76,7 +81,7 @@ def overview(run: Run) -> str:
         for label in run.models
         if label in present
     ]
-    return f'<div class="pl-scroll" style="max-height:none">{table(head, body)}</div>'
+    return f'<div class="pl-scroll" style="max-height:none">{table(head, body, "pl-tight")}</div>'
 
 
 def _tally(rows: pd.DataFrame) -> str:
@@ -125,7 +130,7 @@ def matrix(run: Run, rows: pd.DataFrame) -> str:
         for label in run.models
         if label in present
     ]
-    return f'<div class="pl-scroll" style="max-height:none">{table(head, body)}</div>'
+    return f'<div class="pl-scroll" style="max-height:none">{table(head, body, "pl-tight")}</div>'
 
 
 def _task_head(rows: pd.DataFrame, task: str) -> str:
@@ -151,7 +156,7 @@ def _detail(row, name: str) -> str:
     """The difference and its interval, or the score alone; the units behind it; the smallest difference a test could see."""
     text = number(row.value, row.metric)
     if name in ("better", "worse", "tied", "cannot tell"):
-        ends = f"[{number(row.diff_low, row.metric)}, {number(row.diff_high, row.metric)}]"
+        ends = f"<span>[{number(row.diff_low, row.metric)}, {number(row.diff_high, row.metric)}]</span>"
         text = f"{number(row.difference, row.metric, sign=True)} {ends}"
     n = f"n = {counted(int(row.n_units), row.unit)}" if row.unit and row.n_units == row.n_units else ""
     visible = f"visible from {number(row.detectable, row.metric)}" if name in ("tied", "cannot tell") else ""

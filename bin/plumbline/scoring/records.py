@@ -59,13 +59,14 @@ class Task:
     `paper`, where the paper has another.
     not_applicable(facts): why the task does not apply to a data set; '' if it does.
     run(view): one Score per metric, always.
-    needs_counts: it streams counts.h5ad. uses_split: it scores test cells rather than all cells. scores_controls: controls
-    are among the scored cells, which are the same under every post-processing. chooses_on_train: the post-processing is chosen
-    on train cells, and all test cells are reported on. scores_predictors: it also scores predictors, which give expression and
-    no embedding. whole_if_few: of few batches `corrected` scores all (scoring/parts.py), each one left out in turn where
-    something is trained, and chooses no post-processing. uses_device: a GPU speeds it up. describes: neither direction of its
-    metrics is better: no post-processing is chosen by it, all cells are described once, and there is no verdict, no scale and
-    no rank. centers_perturbed: `corrected` also reports on it under post-processing center_perturbed, which is never chosen.
+    needs_counts: it streams counts.h5ad. needs_relationships: it reads known relationships of genes, which are installed
+    apart. uses_split: it scores test cells rather than all cells. scores_controls: controls are among the scored cells,
+    which are the same under every post-processing. chooses_on_train: the post-processing is chosen on train cells, and all
+    test cells are reported on. scores_predictors: it also scores predictors, which give expression and no embedding.
+    whole_if_few: of few batches `corrected` scores all (scoring/parts.py), each one left out in turn where something is
+    trained, and chooses no post-processing. uses_device: a GPU speeds it up. describes: neither direction of its metrics is
+    better: no post-processing is chosen by it, all cells are described once, and there is no verdict, no scale and no rank.
+    centers_perturbed: `corrected` also reports on it under post-processing center_perturbed, which is never chosen.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Task:
     choose_main: Callable[[dict], str] | None = None
     paper_metric: str = ""
     needs_counts: bool = False
+    needs_relationships: bool = False
     uses_split: bool = False
     scores_controls: bool = False
     chooses_on_train: bool = False

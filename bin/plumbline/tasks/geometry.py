@@ -9,7 +9,7 @@ import pandas as pd
 
 from plumbline.common.random import seed_of, uniform_by_id
 from plumbline.metrics.geometry import effective_rank, mean_cosine, participation_ratio, spectrum, systematic_terms
-from plumbline.metrics.repeats import by_cell, effects, labels_of
+from plumbline.metrics.repeats import by_cell, effects_in, labels_of
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.screen import View
@@ -57,9 +57,9 @@ def _some(view: View) -> np.ndarray:
 def _systematic_share(view: View) -> Score:
     """|mean effect|^2 over the mean |effect|^2. Items: perturbations."""
     metric, labels, parts = "systematic_share", labels_of(view.screen), []
-    for split in range(N_SPLITS):
-        halves = by_cell(labels, 2, seed_of(view.seed, f"halves {split}"))
-        names, first, second = effects(view.embedding, labels, halves).halves()
+    divisions = [by_cell(labels, 2, seed_of(view.seed, f"halves {split}")) for split in range(N_SPLITS)]
+    for found in effects_in(view.embedding, labels, divisions):
+        names, first, second = found.halves()
         if len(names) >= MIN_PERTURBATIONS:
             with_mean, with_itself = systematic_terms(first, second)
             parts.append(pd.DataFrame({"name": names, "mean": with_mean, "itself": with_itself}))

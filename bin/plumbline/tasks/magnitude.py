@@ -80,7 +80,7 @@ def _paper(view: View) -> list[Score]:
     if reason:
         return TASK.absent(reason)
     p = paper_p_value(value[scored], pool, "right")
-    reason = f"null: {len(pool)} perturbations of unexpressed genes"
+    reason = "; ".join(filter(None, (f"null: {len(pool)} perturbations of unexpressed genes", _rounding(view))))
     score = significance("magnitude_pct", groups.names[scored], p, value[scored], groups.sizes[scored], reason)
     absent = {"magnitude_fdr_pct": "the paper's p values are not corrected for multiple testing",
               "magnitude_effect": "not part of the paper's protocol"}  # fmt: skip
@@ -106,17 +106,23 @@ def _corrected(view: View) -> list[Score]:
     reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than {MIN_CELLS} cells in batches with controls, "
     reason += f"or fewer than {MIN_RELABELLINGS} relabellings, not scored"
     p = draw_p_value(result.observed[scored], result.null[scored])
-    reason = "; ".join(filter(None, ("" if scored.all() else reason, ended_early(result.null[scored]))))
+    reason = "; ".join(filter(None, ("" if scored.all() else reason, ended_early(result.null[scored]), _rounding(view))))
     parts = names[scored], p, result.observed[scored], result.n_cells[scored], reason
     influence = partial(influence_on_share, result.observed[scored], result.null[scored], result.pull[scored])
     shares = [significance(metric, *parts, fdr="fdr" in metric, influence=influence) for metric in SHARES]
     within = f"within {counted(len(np.unique(result.sizes.batch)), 'batch')}"
+    within = "; ".join(filter(None, (within, _rounding(view))))
     return [*shares, Score.of("magnitude_effect", result.sizes.items(), reason=within)]
 
 
 def _precision(view: View) -> type:
     """Of the distance between two cells: float32 on large data, unless exact results are asked for."""
     return np.float32 if may_end_early(view) else np.float64
+
+
+def _rounding(view: View) -> str:
+    """That distances are in float32, or ''."""
+    return "distances in float32" if _precision(view) is np.float32 else ""
 
 
 TASK = Task(

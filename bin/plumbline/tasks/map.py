@@ -181,4 +181,5 @@ TASK = Task(
     main_metric="map_activity",
     not_applicable=not_applicable,
     run=run,
+    needs_relationships=True,
 )

@@ -5,6 +5,8 @@ highest 5 % of all pairs (chance: 0.10). `corrected` adds the band of 10 % (chan
 and the separation of CORUM complexes; intervals resample genes.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from plumbline.common.random import seed_of
@@ -12,7 +14,7 @@ from plumbline.genes.combinations import is_combination
 from plumbline.genes.names import fill_ensembl
 from plumbline.genes.orthologs import MOUSE
 from plumbline.genes.relationships import SOURCES, UNMAPPED, known_pairs, members_among, perturbed_genes
-from plumbline.metrics.groups import group_by, group_means
+from plumbline.metrics.groups import Groups, group_by, group_means, group_sums
 from plumbline.metrics.ranks import ALPHA
 from plumbline.metrics.recall import (
     Band,
@@ -106,13 +108,35 @@ def gene_means(embedding: Vectors, screen: Screen) -> tuple[np.ndarray, np.ndarr
     An Ensembl id is replaced by its symbol, a mouse gene by its human ortholog. Controls and combinations of genes (a+b) are
     left out.
     """
+    rows, groups = _cells_of_genes(screen)
+    return groups.names, group_means(embedding.take(rows), groups)
+
+
+def _cells_of_genes(screen: Screen) -> tuple[np.ndarray, Groups]:
+    """Row numbers of the cells of single genes, and these cells grouped by gene."""
     perturbations = group_by(screen.perturbation)
     labels, label = perturbations.names, perturbations.codes
     genes = perturbed_genes(labels, screen.genes, screen.facts.get("organism") or "human")
     single = np.array([not is_combination(name) for name in genes], dtype=bool)
     rows = np.flatnonzero(~screen.is_control & single[label])
-    groups = group_by(genes.astype(object)[label[rows]])
-    return groups.names, group_means(embedding.take(rows), groups)
+    return rows, group_by(genes.astype(object)[label[rows]])
+
+
+def _half_means(view: View) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Names of the genes with cells in both halves of a division, and their means in each; all divisions in one pass."""
+    rows, groups = _cells_of_genes(view.screen)
+    labels = labels_of(view.screen)
+    halves = [by_cell(labels, 2, seed_of(view.seed, f"halves {number}"))[rows] for number in range(DIVISIONS)]
+    codes = [2 * groups.codes + half for half in halves]
+    totals = np.zeros((DIVISIONS, 2 * len(groups.names), view.embedding.shape[1]))
+    for positions, values in view.embedding.take(rows).blocks():
+        for total, code in zip(totals, codes, strict=True):
+            group_sums(total, code[positions], values)
+    for total, code in zip(totals, codes, strict=True):
+        sizes = np.bincount(code, minlength=len(total)).reshape(-1, 2, 1)
+        both = (sizes > 0).all(axis=(1, 2))
+        means = total.reshape(len(sizes), 2, -1)[both] / sizes[both]
+        yield groups.names[both], means[:, 0], means[:, 1]
 
 
 def genes_among(names: np.ndarray, screen: Screen) -> int:
@@ -221,12 +245,9 @@ def _ceiling(view: View) -> Score:
     many are found in it.
     """
     sums: dict[str, np.ndarray] = {}
-    for number in range(DIVISIONS):
-        part = by_cell(labels_of(view.screen), 2, seed_of(view.seed, f"halves {number}"))
-        halves = [gene_means(view.embedding.take(part == half), view.screen.take(part == half)) for half in (0, 1)]
-        names, first, second = np.intersect1d(halves[0][0], halves[1][0], return_indices=True)
+    for names, first, second in _half_means(view):
         if len(names) >= MIN_GENES:
-            found = similarity_sums(halves[0][1][first], halves[1][1][second])
+            found = similarity_sums(first, second)
             sums |= {name: sums.get(name, 0) + one for name, one in zip(names.tolist(), found, strict=True)}
     if not sums:
         return Score.absent("recall_ceiling", f"fewer than {MIN_GENES} perturbed genes have cells in both halves")
@@ -245,5 +266,6 @@ TASK = Task(
     main_metric="recall_mean",
     not_applicable=not_applicable,
     run=run,
+    needs_relationships=True,
     centers_perturbed=True,
 )

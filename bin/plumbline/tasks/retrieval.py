@@ -4,11 +4,13 @@ The effects of one half of the batches are looked up among those of the other ha
 (PDS) of cell-eval and the Virtual Cell Challenge 2026, of an embedding.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from plumbline.common.random import seed_of
-from plumbline.metrics.repeats import Labels, Parting, by_cell, effects, labels_of, parting_for
+from plumbline.metrics.repeats import Effects, Labels, Parting, by_cell, effects_in, labels_of, parting_for
 from plumbline.metrics.retrieval import Nearer, centred, chance_of_reciprocal_rank, reliability, retrieve, similarity_sums
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
@@ -65,12 +67,17 @@ def run(view: View) -> list[Score]:
 def _scored(view: View, labels: Labels, parting: Parting) -> pd.DataFrame:
     """One row per perturbation: mean of each metric over the splits and directions it was in, and the number of candidates."""
     parts = []
-    for split in range(N_SPLITS):
-        halves = parting(labels, 2, seed_of(view.seed, f"halves {split}"))
-        names, first, second = effects(view.embedding, labels, halves).halves()
+    for found in _in_halves(view, labels, parting):
+        names, first, second = found.halves()
         if len(names) >= MIN_CANDIDATES:
             parts += _both_ways(names, first, second)
     return pd.concat(parts).groupby("name", as_index=False).mean() if parts else pd.DataFrame()
+
+
+def _in_halves(view: View, labels: Labels, parting: Parting) -> Iterator[Effects]:
+    """Effects in two halves of the data, N_SPLITS times."""
+    seeds = [seed_of(view.seed, f"halves {split}") for split in range(N_SPLITS)]
+    return effects_in(view.embedding, labels, [parting(labels, 2, seed) for seed in seeds])
 
 
 def _both_ways(names: np.ndarray, first: np.ndarray, second: np.ndarray) -> list[pd.DataFrame]:
@@ -96,10 +103,13 @@ def _ceiling(view: View, labels: Labels, parting: Parting) -> Score:
     metric = "retrieval_pds_ceiling"
     if parting is by_cell:
         return Score.absent(metric, "the halves are already cells of the same batches")
-    table = _scored(view, labels, by_cell)
-    if table.empty:
+    halves = [found.halves() for found in _in_halves(view, labels, by_cell)]
+    pds = [pd.DataFrame({"name": names, "pds": nearer.pds}) for names, first, second in halves
+           if len(names) >= MIN_CANDIDATES for nearer in retrieve(first, second)]  # fmt: skip
+    if not pds:
         return Score.absent(metric, TOO_FEW)
-    return _score(metric, table["name"], table["retrieval_pds"].to_numpy(), "halves: cells of the same batches")
+    table = pd.concat(pds).groupby("name", as_index=False).mean()
+    return _score(metric, table["name"], table["pds"].to_numpy(), "halves: cells of the same batches")
 
 
 def _score(metric: str, names: pd.Series, value: np.ndarray, note: str) -> Score:

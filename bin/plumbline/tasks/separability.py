@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.data.splits import n_train
-from plumbline.metrics.control_auroc import MIN_CELLS, Cells, control_auroc, placements
+from plumbline.metrics.control_auroc import MAX_DIMENSIONS, MIN_CELLS, Cells, control_auroc, placements
 from plumbline.metrics.probe import Layer, knn_k, knn_ranks
 from plumbline.metrics.probe_budget import ProbePlan, fit, plan
 from plumbline.metrics.rows import Rows, Source, blocks, moments
@@ -172,12 +172,14 @@ def _auroc(view: View) -> Score:
     code = np.full(len(rows), -1)
     code[~control], names = pd.factorize(screen.perturbation[rows][~control].astype(object))
     batch = pd.factorize(screen.batch[rows].astype(object))[0]
-    cells = Cells(Rows(_standardised(view), rows), code, batch, test[rows])
+    values = Rows(_standardised(view), rows)
+    cells = Cells(values=values, perturbation=code, batch=batch, test=test[rows], exact=view.exact)
     if len(names) == 1:
         return _auroc_by_batch(metric, cells, screen.batch[rows], view.seed)
     auroc, n_cells = control_auroc(cells, len(names), view.seed)
     scored, left_out = np.isfinite(auroc), int(((n_cells < MIN_CELLS) & _in_test(code, test[rows], len(names))).sum())
-    note = f"{counted(left_out, 'perturbation')} with fewer than {MIN_CELLS} comparable cells not scored" if left_out else ""
+    few = f"{counted(left_out, 'perturbation')} with fewer than {MIN_CELLS} comparable cells not scored" if left_out else ""
+    note = "; ".join(filter(None, (_components(cells), few)))
     ones = np.ones(int(scored.sum()))
     items = Items("perturbation", names[scored].astype(str), auroc[scored], ones, extra={"n_cells": n_cells[scored]})
     return Score.of(metric, items, reason=note)
@@ -190,7 +192,13 @@ def _auroc_by_batch(metric: str, cells: Cells, batch: np.ndarray, seed: int) -> 
         return Score.absent(metric, f"{counted(len(share), 'cell')} can be compared with controls; {MIN_CELLS} are needed")
     code, names = pd.factorize(batch[position].astype(object), sort=True)
     n_cells = np.bincount(code).astype(float)
-    return Score.of(metric, Items("batch", names.astype(str), np.bincount(code, weights=share), n_cells), n=len(share))
+    items = Items("batch", names.astype(str), np.bincount(code, weights=share), n_cells)
+    return Score.of(metric, items, n=len(share), reason=_components(cells))
+
+
+def _components(cells: Cells) -> str:
+    """That principal components stand for the dimensions, or ''."""
+    return f"{MAX_DIMENSIONS} principal components of {cells.values.shape[1]:,} dimensions" if cells.reduced else ""
 
 
 def _in_test(code: np.ndarray, test: np.ndarray, n: int) -> np.ndarray:

@@ -92,7 +92,8 @@ def _next_block(image: np.ndarray, basis: np.ndarray, largest: float) -> tuple[n
         floor = (NEGLIGIBLE * abs(largest)) ** 2 if round_ == 0 else 0.0
         good = weights > max(floor, 1e-15 * weights.max(initial=0.0))
         directions = directions @ (axes[:, good] / np.sqrt(weights[good]))
-        directions = directions - basis @ (basis.T @ directions)  # small columns were mostly rounding
+        if round_ == 0 or weights[good].min(initial=1.0) < 0.5:  # small columns were mostly rounding
+            directions = directions - basis @ (basis.T @ directions)
     return directions, directions.T @ image
 
 

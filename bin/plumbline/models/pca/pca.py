@@ -102,6 +102,7 @@ def _eigenpairs(blocks: Callable[[], Iterator[sp.csr_matrix]], cells: "_Moments"
 
     def by_gram(precision: type) -> Eigenpairs:
         gram = centred_gram(blocks(), cells.mean, cells.filled / cells.n, precision)
+        gram = gram.single() if precision is np.float32 and not is_small(n_genes, k) else gram
         pairs = top_eigenpairs(gram.apply, n_genes, k, TOLERANCE / 2)  # products are cheap here: leave room for rounding
         rounding = gram_error(exact, gram, pairs.vectors) / float(pairs.values[-1])
         return replace(pairs, residual=pairs.residual + rounding)
