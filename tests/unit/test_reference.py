@@ -96,6 +96,18 @@ def test_codes_of_many_perturbations_use_the_sparse_solver_and_repeat():
     )
 
 
+def test_narrow_codes_know_the_same_pairs():
+    """Six complexes are six dimensions: 8 hold them as well as 256 do, and those of one complex stay the closest."""
+    names = np.array([f"GENE{i:02d}" for i in range(24)])
+    pairs = np.array([(names[i], names[j]) for i in range(24) for j in range(i) if i // 4 == j // 4])
+    codes = reference.perturbation_codes(names, [pairs], 42, width=8)
+    assert codes.shape == (24, 16)
+    np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1.0, atol=1e-6)
+    cosine = codes @ codes.T
+    related = np.arange(24)[:, None] // 4 == np.arange(24) // 4
+    assert cosine[related].min() > cosine[~related].max()
+
+
 def test_codes_without_any_relationship_are_still_distinct():
     codes = reference.perturbation_codes(np.array(["A", "B", "C"]), [], 42)
     assert np.abs(codes @ codes.T - np.eye(3)).max() < 0.4
@@ -145,5 +157,5 @@ def test_the_codes_do_not_depend_on_the_eigenvectors_that_lapack_returns(monkeyp
     codes = reference.perturbation_codes(names, [pairs], 42)
     given = reference._relation_codes
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(256, 256)))
-    monkeypatch.setattr(reference, "_relation_codes", lambda adjacency: given(adjacency) @ turn)
+    monkeypatch.setattr(reference, "_relation_codes", lambda adjacency, width: given(adjacency, width) @ turn)
     np.testing.assert_allclose(reference.perturbation_codes(names, [pairs], 42), codes, atol=1e-6)
