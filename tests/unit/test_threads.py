@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import threadpoolctl
+
+from plumbline.common.threads import side_by_side
 
 BIN = Path(__file__).resolve().parents[2] / "bin"
 POOLS = "import numpy, scipy.linalg, threadpoolctl as t; print(*{pool['num_threads'] for pool in t.threadpool_info()})"
@@ -56,3 +60,17 @@ with limited_threads(1):
 print(torch.get_num_threads(), numba.get_num_threads() > 1)
 """
     assert pools(code) == "1 True"
+
+
+def test_threads_side_by_side_do_not_share_those_of_blas():
+    """Two callers of OpenBLAS that each had two threads waited for one another: magnitude took six times as long with two."""
+
+    def of_blas() -> set[int]:
+        (np.eye(8) @ np.eye(8)).sum()
+        return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpoolctl.threadpool_limits(2):
+        assert of_blas() == {2}
+        with side_by_side(2) as pool:
+            assert list(pool.map(lambda _: of_blas(), range(2))) == [{1}, {1}]
+        assert of_blas() == {2}

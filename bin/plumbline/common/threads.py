@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 
@@ -50,3 +51,15 @@ def limited_threads(threads: int) -> Iterator[None]:
                 numba.set_num_threads(of_numba)
             if torch:
                 torch.set_num_threads(of_torch)
+
+
+@contextmanager
+def side_by_side(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of ``threads`` whose products of matrices are made by one thread each.
+
+    OpenBLAS has one set of threads: two callers that each ask for two wait busily for one another, and took six times as long.
+    """
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        yield pool

@@ -7,7 +7,6 @@ are fitted to the data too, the dispersion comes out too small by about (batches
 are described if there are enough of them, as effects of perturbations inflate the dispersion too.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pandas as pd
 from scipy.stats import chi2
 
 from plumbline.common.errors import NotApplicable
+from plumbline.common.threads import side_by_side
 from plumbline.counts.reading import open_counts
 from plumbline.experiments.count_summary import summarise
 from plumbline.scoring.screen import Screen, read_screen
@@ -114,7 +114,7 @@ def fit(counts: Path, screen: Screen, chosen: Chosen, depth: np.ndarray, threads
     tested = (mean >= MIN_MEAN) & (moments.n_nonzero >= MIN_NONZERO)
     out = np.full((len(mean), 9), np.nan)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with side_by_side(threads) as pool:
         parts = np.array_split(np.flatnonzero(tested), 8 * threads)
         list(pool.map(lambda part: fit_genes(part, moments, grid, LARGE, out), parts))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -4,12 +4,12 @@ Euclidean distances, V-statistic: 2 E|x-y| - E|x-x'| - E|y-y'|, each mean over a
 included (Szekely & Rizzo 2013, J Stat Plan Inference 143:1249). It is >= 0, and 0 only for equal samples.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from plumbline.common.random import seed_of
+from plumbline.common.threads import side_by_side
 from plumbline.metrics.draws import draw_members
 from plumbline.metrics.effect_size import EffectSizes, effect_sizes
 from plumbline.metrics.groups import Groups, enough_relabellings, group_by
@@ -183,7 +183,7 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
         sizes[item] = effect_sizes(str(names[item]), distances, match.wanted, match.starts, met, group[match.picked])
 
     scored = np.array([item for item, match in enumerate(found) if match.can_be_relabelled], dtype=np.int64)
-    with ThreadPoolExecutor(threads) as pool:
+    with side_by_side(threads) as pool:
         for part in _portions(np.array([len(found[item].picked) for item in scored]), x.shape[1]):
             picked = [found[item].picked for item in scored[part]]
             each, where = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *picked]), return_inverse=True)

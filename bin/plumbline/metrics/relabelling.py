@@ -6,12 +6,12 @@ fit, and the same draws are made for each of these parts.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from plumbline.common.threads import side_by_side
 from plumbline.metrics.draws import LANES, add_square_lengths, draw_cells
 from plumbline.metrics.groups import enough_relabellings
 from plumbline.metrics.units import row_lengths
@@ -58,7 +58,7 @@ def pair_means(vectors: Vectors, order: np.ndarray, items: list[Relabelled], n_d
 
     def add_columns(columns: slice) -> list[np.ndarray]:  # a function, so that its slabs are gone before the next are made
         slabs = _slabs(vectors.dimensions(columns), order, length)
-        with ThreadPoolExecutor(threads) as pool:
+        with side_by_side(threads) as pool:
             return [state for states in pool.map(lambda group: add(group, slabs), _groups(items, n_draws)) for state in states]
 
     for columns in _columns(*vectors.shape):
