@@ -18,7 +18,7 @@ from plumbline.counts.reading import open_counts
 from plumbline.data.quality import confounding, cramers_v
 from plumbline.data.splits import read_split
 from plumbline.experiments.hold_out import write_part
-from plumbline.metrics.repeats import labels_of
+from plumbline.metrics.divisions import labels_of
 from plumbline.scoring.screen import read_screen
 
 

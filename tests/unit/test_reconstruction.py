@@ -17,10 +17,10 @@ from plumbline.metrics import decoder, effect_agreement
 from plumbline.metrics.correlation import pearson_rows, spearman_rows
 from plumbline.metrics.count_halves import count_halves
 from plumbline.metrics.decoder import operations, plan, train_decoder
+from plumbline.metrics.divisions import by_cell, labels_of
 from plumbline.metrics.effect_agreement import EffectAgreement
 from plumbline.metrics.effects import mean_effect_weights
 from plumbline.metrics.integrity import Reconstruction
-from plumbline.metrics.repeats import by_cell, labels_of
 from plumbline.tasks import reconstruction
 
 BUDGET = 2e11

@@ -10,7 +10,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
-from plumbline.metrics.repeats import Labels, by_batch, by_cell, by_guide, control_profiles, effects, labels_of, parting_for
+from plumbline.metrics.divisions import Labels, by_batch, by_cell, by_guide, labels_of, parting_for
+from plumbline.metrics.repeats import control_profiles, effects
 from plumbline.metrics.retrieval import chance_of_reciprocal_rank, reliability, retrieve, similarity_sums
 from plumbline.scoring import vectors
 from plumbline.scoring.center_perturbed import center_perturbed

@@ -15,7 +15,8 @@ from scipy.stats import rankdata
 
 from plumbline.common.random import seed_of
 from plumbline.genes.relationships import perturbed_genes
-from plumbline.metrics.repeats import by_cell, effects, labels_of
+from plumbline.metrics.divisions import by_cell, labels_of
+from plumbline.metrics.repeats import effects
 from plumbline.metrics.retrieval import Nearer, reliability, similarity_sums
 from plumbline.metrics.units import unit_rows
 from plumbline.scoring.scores import Items

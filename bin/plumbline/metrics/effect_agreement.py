@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from plumbline.common.random import seed_of
-from plumbline.metrics.repeats import EffectMap, Labels, by_cell, effect_map
+from plumbline.metrics.divisions import Labels, by_cell
+from plumbline.metrics.repeats import EffectMap, effect_map
 from plumbline.scoring.scores import Items
 
 DIVISIONS = 3  # of the cells into halves, each scored in both directions

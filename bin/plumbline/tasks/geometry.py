@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.random import seed_of, uniform_by_id
+from plumbline.metrics.divisions import by_cell, labels_of
 from plumbline.metrics.geometry import effective_rank, mean_cosine, participation_ratio, spectrum, systematic_terms
-from plumbline.metrics.repeats import by_cell, effects_in, labels_of
+from plumbline.metrics.repeats import effects_in
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.screen import View

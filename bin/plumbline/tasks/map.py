@@ -13,9 +13,10 @@ from plumbline.common.random import seed_of
 from plumbline.genes.combinations import is_combination
 from plumbline.genes.relationships import members_among, perturbed_genes
 from plumbline.metrics.average_precision import Activity, Consistency
+from plumbline.metrics.divisions import labels_of, parting_for
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.ranks import ALPHA
-from plumbline.metrics.repeats import Effects, control_profiles, effects, labels_of, parting_for
+from plumbline.metrics.repeats import Effects, control_profiles, effects
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View

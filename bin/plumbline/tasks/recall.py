@@ -14,6 +14,7 @@ from plumbline.genes.combinations import is_combination
 from plumbline.genes.names import fill_ensembl
 from plumbline.genes.orthologs import MOUSE
 from plumbline.genes.relationships import SOURCES, UNMAPPED, known_pairs, members_among, perturbed_genes
+from plumbline.metrics.divisions import by_cell, labels_of
 from plumbline.metrics.groups import Groups, group_by, group_means, group_sums
 from plumbline.metrics.ranks import ALPHA
 from plumbline.metrics.recall import (
@@ -26,7 +27,6 @@ from plumbline.metrics.recall import (
     recall_of_exact,
     recalled,
 )
-from plumbline.metrics.repeats import by_cell, labels_of
 from plumbline.metrics.retrieval import reliability, similarity_sums
 from plumbline.metrics.units import unit_rows
 from plumbline.scoring.records import Metric, Task

@@ -15,10 +15,10 @@ import scipy.sparse as sp
 from plumbline.counts.expression import ShuffledExpression, read_expression, weighted_sum
 from plumbline.metrics.count_halves import missed_by_the_best
 from plumbline.metrics.decoder import Decoder, plan, train_decoder
+from plumbline.metrics.divisions import labels_of
 from plumbline.metrics.effect_agreement import EffectAgreement
 from plumbline.metrics.effects import ControlMean, SplitHalf, mean_effect_weights
 from plumbline.metrics.integrity import Reconstruction
-from plumbline.metrics.repeats import labels_of
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.random import seed_of
-from plumbline.metrics.repeats import Effects, Labels, Parting, by_cell, effects_in, labels_of, parting_for
+from plumbline.metrics.divisions import Labels, Parting, by_cell, labels_of, parting_for
+from plumbline.metrics.repeats import Effects, effects_in
 from plumbline.metrics.retrieval import Nearer, centred, chance_of_reciprocal_rank, reliability, retrieve, similarity_sums
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
