@@ -19,10 +19,11 @@ from plumbline import tasks
 from plumbline.common.errors import NotApplicable
 from plumbline.common.usage import machine_seconds
 from plumbline.counts.reading import open_counts
-from plumbline.experiments.cost import at_cells, estimate, fit_costs, pareto_front, work
+from plumbline.experiments.cost import at_cells, estimate, fit_costs, pareto_front
 from plumbline.experiments.generality import concordance, kendalls_w
 from plumbline.experiments.hold_out import held_out_rows
 from plumbline.experiments.planned import dataset_sizes, planned_tasks
+from plumbline.experiments.work import work
 from plumbline.genes.relationships import known_symbols
 from plumbline.report.experiments import generality, minimal_data, transfer
 from plumbline.report.run import read_run

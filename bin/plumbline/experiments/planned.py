@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from plumbline.experiments.cost import USUAL
+from plumbline.experiments.work import USUAL
 
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
 TRAIN = 0.5  # of the cells, about: 70 % of the perturbations in 70 % of the batches
@@ -57,7 +57,7 @@ def _sizes_of(path: Path, column: str) -> dict:
 
 
 def planned_tasks(plan: dict, sizes: dict[str, dict]) -> pd.DataFrame:
-    """One row for each step, name and size: how many tasks (n_tasks) of which sizes (cost.USUAL, n_perturbations, data set).
+    """One row for each step, name and size: how many tasks (n_tasks) of which sizes (work.USUAL, n_perturbations, data set).
 
     process: '' for a task in a process of its own; those of one name share one. START: as many as there are processes.
     """
