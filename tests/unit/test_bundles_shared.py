@@ -41,13 +41,16 @@ def test_a_difference_beyond_noise_comes_first_and_what_changed_is_said(made, bu
         table.loc[every, "numerator"] = table.loc[every, "numerator"] + 7 * table.loc[every, "denominator"]
         one = table.index[(table["metric"] == "consistency_pct") & (table["seed"] == 42)][:1]
         table.loc[one, "numerator"] += 0.01
+        last = table["metric"] == "magnitude_fdr_pct"  # as another library does to all units: certain, and no change
+        table.loc[last, "numerator"] += 1e-8 * table.loc[last, "denominator"]
 
     change_table(bundle, "items", moved)
     sign(bundle, settings=read_bundle(bundle).manifest["settings"] | {"n_draws": 999})
     table = table_of(made / "bundles/mine", bundle)
     assert table["evidence"].iloc[0] == "changed"
     assert set(table.loc[table["evidence"] == "changed", "metric"]) == {"magnitude_pct"}
-    assert set(table.loc[table["metric"] == "magnitude_fdr_pct", "evidence"]) == {"identical"}
+    rounded = table[table["metric"] == "magnitude_fdr_pct"]
+    assert set(zip(rounded["evidence"], rounded["note"], strict=True)) == {("identical", "but for rounding")}
     sides = [next(iter(entries_of(path).values()))().manifest for path in (made / "bundles/mine", bundle)]
     assert list(changes(*sides)) == [("settings.n_draws", str(DRAWS), "999")]
 

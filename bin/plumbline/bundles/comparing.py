@@ -21,6 +21,7 @@ from plumbline.scoring.units import pool
 from plumbline.summary.tables import items_of
 
 LEVEL = 0.05
+ROUNDING = 1e-5  # of a score (of 1, if that is smaller): what other libraries and processors do to embeddings and their scores
 ORDER = ("changed", "other status", "only in A", "only in B", "other rules", "too few units", "within noise", "identical")
 COLUMNS = ["evidence", "dataset", "variant", "task", "metric", "protocol", "a", "b", "difference", "low", "high", "p", "q",
            "n_units", "n_left_out", "note"]  # fmt: skip
@@ -134,11 +135,13 @@ def _difference(a: dict[int, Items], b: dict[int, Items], n_boot: int) -> dict[s
     seeds = sorted(set(a) & set(b))
     if not seeds:
         return {"evidence": "too few units", "note": "no split seed in common"}
-    result = paired_difference(pool([b[seed] for seed in seeds]), pool([a[seed] for seed in seeds]), n_boot)
+    pooled = [pool([side[seed] for seed in seeds]) for side in (b, a)]
+    result = paired_difference(*pooled, n_boot)
     about = {"difference": result.value, "low": result.low, "high": result.high, "p": result.p}
     about |= {"n_units": result.n_units, "n_left_out": result.n_left_out}
-    if not np.nan_to_num([result.value, result.low, result.high]).any():
-        return about | {"evidence": "identical", "p": np.nan}
+    largest = np.abs(np.nan_to_num([result.value, result.low, result.high])).max()
+    if largest <= ROUNDING * max(1.0, abs(pooled[0].value)):
+        return about | {"evidence": "identical", "p": np.nan, "note": "but for rounding" if largest else ""}
     return about | {"evidence": "" if np.isfinite(result.p) else "too few units"}
 
 
