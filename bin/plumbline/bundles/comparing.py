@@ -135,12 +135,12 @@ def _difference(a: dict[int, Items], b: dict[int, Items], n_boot: int) -> dict[s
     seeds = sorted(set(a) & set(b))
     if not seeds:
         return {"evidence": "too few units", "note": "no split seed in common"}
-    pooled = [pool([side[seed] for seed in seeds]) for side in (b, a)]
-    result = paired_difference(*pooled, n_boot)
+    new, old = (pool([side[seed] for seed in seeds]) for side in (b, a))
+    result = paired_difference(new, old, n_boot)
     about = {"difference": result.value, "low": result.low, "high": result.high, "p": result.p}
     about |= {"n_units": result.n_units, "n_left_out": result.n_left_out}
     largest = np.abs(np.nan_to_num([result.value, result.low, result.high])).max()
-    if largest <= ROUNDING * max(1.0, abs(pooled[0].value)):
+    if largest <= ROUNDING * max(1.0, abs(new.value)):
         return about | {"evidence": "identical", "p": np.nan, "note": "but for rounding" if largest else ""}
     return about | {"evidence": "" if np.isfinite(result.p) else "too few units"}
 
