@@ -103,8 +103,9 @@ def test_points_that_do_not_fit_in_memory_are_searched_in_blocks(points, monkeyp
     points = np.concatenate([points, points[:40]])
     others = np.random.default_rng(1).normal(size=(90, 17)).astype(np.float32)
     expected = [nearest(points, 30), nearest(points, 30, others)]
-    monkeypatch.setattr(rows, "HELD", 17 * 400)  # blocks of 100 points
-    monkeypatch.setattr(neighbours, "HELD", 17 * 400)
+    monkeypatch.setattr(rows, "HELD", 17 * 400)
+    for module in (rows, neighbours):
+        monkeypatch.setattr(module, "READ", 17 * 100)  # blocks of 100 points
     for source in (points, Rows(points)):
         for found, whole in zip([nearest(source, 30), nearest(source, 30, others)], expected, strict=True):
             np.testing.assert_allclose(found[0], whole[0], rtol=1e-6)
@@ -126,13 +127,15 @@ def test_rows_are_read_shifted_scaled_and_projected(monkeypatch):
     projected = Rows(Rows(values, some), shift=shift, axes=axes)
     assert projected.shape == (3, 2)
     np.testing.assert_allclose(projected[np.array([1])], (values[[9]] - shift) @ axes, rtol=1e-6)
-    monkeypatch.setattr(rows, "HELD", 6 * 28)  # blocks of 7 rows of the source, however few numbers are left of each
+    monkeypatch.setattr(rows, "HELD", 6 * 28)
+    monkeypatch.setattr(rows, "READ", 6 * 7)  # blocks of 7 rows of the source, however few numbers are left of each
     assert [len(block) for _, block in rows.blocks(projected)] == [3]
     assert max(len(block) for _, block in rows.blocks(Rows(values, axes=axes[:, :1]))) == 7
     np.testing.assert_array_equal(rows.held(Rows(values, axes=axes[:, :1])), values @ axes[:, :1])
     monkeypatch.undo()
     mean, deviation = rows.moments(Rows(values))
-    monkeypatch.setattr(rows, "HELD", 6 * 28)  # blocks of 7
+    monkeypatch.setattr(rows, "HELD", 6 * 28)
+    monkeypatch.setattr(rows, "READ", 6 * 7)  # blocks of 7
     np.testing.assert_allclose(rows.moments(Rows(values)), (mean, deviation), rtol=1e-12)
     np.testing.assert_allclose((mean, deviation), (values.mean(0, dtype=float), values.std(0, dtype=float)), rtol=1e-12)
     np.testing.assert_allclose(principal_components(Rows(values))[2], principal_components(values)[2], rtol=1e-9)

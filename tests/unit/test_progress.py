@@ -13,7 +13,7 @@ ESTIMATE = """Estimate: 126 tasks, 3 min of processor time, about 78 s on 2 proc
 # as Nextflow 25.04.3 writes it
 ENDED = (
     "Nov-29 23:29:53.899 [Task monitor] DEBUG n.processor.TaskPollingMonitor - Task completed > TaskHandler[id: 2; "
-    "name: PLUMBLINE:{name} ({tag}); status: {status}; exit: 0; error: -; workDir: /work/d4/36c40a81bd1658144857064a50f6dc]\n"
+    "name: PLUMBLINE:{name} ({tag}); status: {status}; exit: 0; error: -; workDir: w/d4/36c40a81bd1658144857064a50f6dc]\n"
 )
 
 

@@ -280,8 +280,9 @@ def test_cells_that_do_not_fit_in_memory_give_the_same_scores(d, monkeypatch):
     monkeypatch.setattr(auroc, "MAX_DIMENSIONS", 30)
     monkeypatch.setattr(auroc, "WIDE", 0)
     whole = scores(given)
+    monkeypatch.setattr(rows, "HELD", 4000)
     for module in (rows, neighbours):
-        monkeypatch.setattr(module, "HELD", 4000)
+        monkeypatch.setattr(module, "READ", 1000)
     monkeypatch.setattr(auroc, "CELLS", 4000)
     for metric, score in scores(given).items():
         assert score.value == pytest.approx(whole[metric].value, abs=2e-3), metric

@@ -70,7 +70,8 @@ def _check_relationships(tasks: list[str]) -> None:
     """Raises UserError with the command that installs them, before anything is computed."""
     reading = [name for name in tasks if all_tasks.load(name).needs_relationships]
     try:
-        _ = annotations_folder() if reading else None
+        if reading:
+            annotations_folder()
     except UserError as error:
         others = ", ".join(repr(name) for name in tasks if name not in reading)
         raise UserError(f"{error} {' and '.join(reading)} read them; without: tasks=[{others}].") from error

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plumbline.metrics.neighbours import principal_components
-from plumbline.metrics.rows import HELD, Rows, Source, held
+from plumbline.metrics.rows import READ, Rows, Source, held
 
 FOLDS = 5
 MIN_CELLS = 3  # scored cells below which a perturbation is left out
 MAX_CONTROLS = 500  # controls of a batch that its cells are compared with; more are sub-sampled
 MAX_DIMENSIONS, WIDE = 512, 2**26  # principal components that stand for a wider embedding of more than so many numbers
 BLOCK = 4_194_304  # comparisons held at once
-CELLS = HELD // 16  # numbers (64 MB of float64) of a block of cells less their controls
+CELLS = READ // 4  # numbers (64 MB of float64) of a block of cells less their controls
 
 
 @dataclass(frozen=True)

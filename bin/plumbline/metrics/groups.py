@@ -43,6 +43,16 @@ def group_by(labels: np.ndarray) -> Groups:
     return Groups(np.asarray(names).astype(str), order, starts, codes)
 
 
+def numbered(number: np.ndarray, used: np.ndarray) -> Groups:
+    """The ``used`` rows grouped by ``number`` (n,); ``names`` are the numbers that occur, in order."""
+    rows = np.flatnonzero(used)
+    names, code = np.unique(number[rows], return_inverse=True)
+    codes = np.full(len(number), -1, dtype=np.int64)
+    codes[rows] = code
+    order = rows[np.argsort(code, kind="stable")]
+    return Groups(names, order, np.searchsorted(codes[order], np.arange(len(names) + 1)), codes)
+
+
 def group_sums(totals: np.ndarray, codes: np.ndarray, values: np.ndarray) -> None:
     """Add the rows of ``values`` (n, d) to the totals (g, d) float64 of their groups ``codes`` (n,)."""
     for start in range(0, len(codes), ROWS):
@@ -55,11 +65,21 @@ def group_sums(totals: np.ndarray, codes: np.ndarray, values: np.ndarray) -> Non
 
 def group_means(x: Vectors | np.ndarray, groups: Groups, block: int | None = None) -> np.ndarray:
     """Mean row of each group, (g, d) float64. x: (n, d), read in blocks (of so many rows)."""
+    return means_of(x, [groups], block)[0]
+
+
+def means_of(x: Vectors | np.ndarray, groupings: list[Groups], block: int | None = None) -> list[np.ndarray]:
+    """``group_means`` of several groupings of the rows of x, in one pass; rows that are in no group (code -1) are not read."""
     vectors = Vectors.of(x)
-    totals = np.zeros((len(groups.names), vectors.shape[1]))
-    for positions, values in vectors.blocks(size=block):
-        group_sums(totals, groups.codes[positions], values)
-    totals /= groups.sizes[:, None]
+    totals = [np.zeros((len(groups.names), vectors.shape[1])) for groups in groupings]
+    rows = np.flatnonzero(np.any([groups.codes >= 0 for groups in groupings], axis=0))
+    for positions, values in vectors.blocks(rows, block):
+        for groups, total in zip(groupings, totals, strict=True):
+            code = groups.codes[rows[positions]]
+            met = code >= 0
+            group_sums(total, code[met], values[met])
+    for groups, total in zip(groupings, totals, strict=True):
+        total /= groups.sizes[:, None]
     return totals
 
 

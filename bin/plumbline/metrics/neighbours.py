@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from plumbline.common.compiled import compiled
-from plumbline.metrics.rows import HELD, Source, between, blocks, column_means, fits, held
+from plumbline.metrics.rows import READ, Source, between, blocks, column_means, fits, held
 
 CHUNK = 16_384  # query rows searched at a time
 SPARE = 8  # neighbours searched beyond k: rounding in the search's expanded squares cannot then push a true one out
@@ -85,7 +85,7 @@ class Search:
         if isinstance(self.points, np.ndarray):
             _sort_by_exact_distance(chunk, self.points, indices, own, distances)
             return distances
-        step = max(1, HELD // 4 // (indices.shape[1] * chunk.shape[1]))
+        step = max(1, READ // (indices.shape[1] * chunk.shape[1]))
         for start in range(0, len(chunk), step):
             part = slice(start, start + step)
             needed = np.union1d(indices[part], own[part][own[part] >= 0])

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from plumbline.common.random import uniform_by_id
 from plumbline.metrics.divisions import Labels
-from plumbline.metrics.groups import ROWS, Groups, group_by, group_sums
+from plumbline.metrics.groups import ROWS, Groups, group_by, means_of, numbered
 from plumbline.scoring.vectors import Vectors
 
 SUMS = 2**26  # numbers (512 MB) of sums that are taken in one pass
@@ -53,7 +53,7 @@ def effects_in(x: Vectors | np.ndarray, labels: Labels, divisions: list[np.ndarr
     at_once = max(1, SUMS // max(rows * vectors.shape[1], 1))
     for start in range(0, len(divisions), at_once):
         grouped = [_grouped(labels, part) for part in divisions[start : start + at_once]]
-        means = _means_of(vectors, [groups for _, cells, _, controls, _ in grouped for groups in (cells, controls)])
+        means = means_of(vectors, [groups for _, cells, _, controls, _ in grouped for groups in (cells, controls)])
         for (names, cells, place, controls, n_parts), *own in zip(grouped, means[::2], means[1::2], strict=True):
             values = _less(own[0], _own_controls(cells, place, controls), own[1])
             code, part = np.divmod(cells.names, n_parts)
@@ -68,7 +68,7 @@ def _grouped(labels: Labels, part: np.ndarray) -> tuple[np.ndarray, Groups, np.n
     groups = group_by(labels.perturbation[usable])
     code = np.zeros(len(place), dtype=np.int64)
     code[usable] = groups.codes
-    return groups.names, _groups_of(n_parts * code + part, usable), place, controls, n_parts
+    return groups.names, numbered(n_parts * code + part, usable), place, controls, n_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +132,8 @@ def control_profiles(
     numbers = np.zeros(len(part), dtype=np.int64)
     numbers[rows[kept]] = most * part[rows[kept]] + profile[kept]
     used = np.isin(np.arange(len(part)), rows[kept])
-    cells = _groups_of(numbers, used)
-    of_cells, of_controls = _means_of(x, [cells, controls])
+    cells = numbered(numbers, used)
+    of_cells, of_controls = means_of(x, [cells, controls])
     values = _less(of_cells, _own_controls(cells, place, controls), of_controls)
     return Effects(names=cells.names, code=np.arange(len(values)), part=cells.names // most, n_cells=cells.sizes, values=values)
 
@@ -149,35 +149,10 @@ def _less(values: np.ndarray, own: sp.csr_matrix, controls: np.ndarray) -> np.nd
     return values
 
 
-def _means_of(x: Vectors | np.ndarray, groupings: list[Groups]) -> list[np.ndarray]:
-    """Mean vector of each group of each grouping, (g, d) float64, in one pass; cells that are in no group are not read."""
-    vectors = Vectors.of(x)
-    totals = [np.zeros((len(groups.names), vectors.shape[1])) for groups in groupings]
-    rows = np.flatnonzero(np.any([groups.codes >= 0 for groups in groupings], axis=0))
-    for positions, values in vectors.blocks(rows):
-        for groups, total in zip(groupings, totals, strict=True):
-            code = groups.codes[rows[positions]]
-            met = code >= 0
-            group_sums(total, code[met], values[met])
-    for groups, total in zip(groupings, totals, strict=True):
-        total /= groups.sizes[:, None]
-    return totals
-
-
 def _controls(labels: Labels, part: np.ndarray, n_parts: int) -> tuple[np.ndarray, Groups]:
     """A number per batch and part, for each cell, and the controls grouped by it."""
     place = n_parts * group_by(labels.batch).codes + part
-    return place, _groups_of(place, labels.is_control & (part >= 0))
-
-
-def _groups_of(number: np.ndarray, used: np.ndarray) -> Groups:
-    """The ``used`` rows grouped by ``number`` (n,); ``names`` are the numbers that occur, in order."""
-    rows = np.flatnonzero(used)
-    names, code = np.unique(number[rows], return_inverse=True)
-    codes = np.full(len(number), -1, dtype=np.int64)
-    codes[rows] = code
-    order = rows[np.argsort(code, kind="stable")]
-    return Groups(names, order, np.searchsorted(codes[order], np.arange(len(names) + 1)), codes)
+    return place, numbered(place, labels.is_control & (part >= 0))
 
 
 def _own_controls(cells: Groups, place: np.ndarray, controls: Groups) -> sp.csr_matrix:

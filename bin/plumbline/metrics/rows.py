@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-HELD = 2**27  # numbers (512 MB of float32) up to which a table is held in memory; above, it is read in blocks of a quarter
+HELD = 2**27  # numbers (512 MB of float32) up to which a table is held in memory; above, it is read in blocks
+READ = 2**25  # numbers of such a block
 
 Source = Any  # np.ndarray, Rows, or an embedding mapped from disk
 
@@ -53,8 +54,8 @@ def between(source: Source, start: int, stop: int) -> np.ndarray:
 
 
 def blocks(source: Source, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-    """A source in blocks of ``size`` rows (as many as a quarter of HELD has by default): (which rows, their values)."""
-    n, size = source.shape[0], size or max(1, HELD // 4 // max(width(source), 1))
+    """A source in blocks of ``size`` rows (READ numbers by default): (which rows, their values)."""
+    n, size = source.shape[0], size or max(1, READ // max(width(source), 1))
     return ((slice(start, min(start + size, n)), between(source, start, start + size)) for start in range(0, n, size))
 
 

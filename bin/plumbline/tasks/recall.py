@@ -15,7 +15,7 @@ from plumbline.genes.names import fill_ensembl
 from plumbline.genes.orthologs import MOUSE
 from plumbline.genes.relationships import SOURCES, UNMAPPED, known_pairs, members_among, perturbed_genes
 from plumbline.metrics.divisions import by_cell, labels_of
-from plumbline.metrics.groups import Groups, group_by, group_means, group_sums
+from plumbline.metrics.groups import Groups, group_by, group_means, means_of, numbered
 from plumbline.metrics.ranks import ALPHA
 from plumbline.metrics.recall import (
     Band,
@@ -27,6 +27,7 @@ from plumbline.metrics.recall import (
     recall_of_exact,
     recalled,
 )
+from plumbline.metrics.repeats import Effects
 from plumbline.metrics.retrieval import reliability, similarity_sums
 from plumbline.metrics.units import unit_rows
 from plumbline.scoring.records import Metric, Task
@@ -127,16 +128,10 @@ def _half_means(view: View) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray
     rows, groups = _cells_of_genes(view.screen)
     labels = labels_of(view.screen)
     halves = [by_cell(labels, 2, seed_of(view.seed, f"halves {number}"))[rows] for number in range(DIVISIONS)]
-    codes = [2 * groups.codes + half for half in halves]
-    totals = np.zeros((DIVISIONS, 2 * len(groups.names), view.embedding.shape[1]))
-    for positions, values in view.embedding.take(rows).blocks():
-        for total, code in zip(totals, codes, strict=True):
-            group_sums(total, code[positions], values)
-    for total, code in zip(totals, codes, strict=True):
-        sizes = np.bincount(code, minlength=len(total)).reshape(-1, 2, 1)
-        both = (sizes > 0).all(axis=(1, 2))
-        means = total.reshape(len(sizes), 2, -1)[both] / sizes[both]
-        yield groups.names[both], means[:, 0], means[:, 1]
+    groupings = [numbered(2 * groups.codes + half, half >= 0) for half in halves]
+    for both, values in zip(groupings, means_of(view.embedding.take(rows), groupings), strict=True):
+        code, part = np.divmod(both.names, 2)
+        yield Effects(names=groups.names, code=code, part=part, n_cells=both.sizes, values=values).halves()
 
 
 def genes_among(names: np.ndarray, screen: Screen) -> int:

@@ -104,7 +104,7 @@ def _ceiling(view: View, labels: Labels, parting: Parting) -> Score:
     metric = "retrieval_pds_ceiling"
     if parting is by_cell:
         return Score.absent(metric, "the halves are already cells of the same batches")
-    halves = [found.halves() for found in _in_halves(view, labels, by_cell)]
+    halves = (found.halves() for found in _in_halves(view, labels, by_cell))
     pds = [pd.DataFrame({"name": names, "pds": nearer.pds}) for names, first, second in halves
            if len(names) >= MIN_CANDIDATES for nearer in retrieve(first, second)]  # fmt: skip
     if not pds:
