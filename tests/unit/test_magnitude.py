@@ -13,8 +13,9 @@ from scipy.spatial.distance import cdist
 from scipy.stats import energy_distance, kstest
 
 from plumbline.metrics import energy
+from plumbline.metrics.distances import mean_distance, mean_distance_within
 from plumbline.metrics.draws import draw_members
-from plumbline.metrics.energy import energy_distances, matched_test, mean_distance, mean_distance_within, permutation_test
+from plumbline.metrics.energy import energy_distances, matched_test, permutation_test
 from plumbline.metrics.groups import group_by
 from plumbline.metrics.influence import control_group
 from plumbline.tasks import magnitude

@@ -19,8 +19,9 @@ from plumbline.counts.expression import read_expression
 from plumbline.data.splits import read_split
 from plumbline.experiments.integrity_damages import INDIFFERENT, KEPT, SENSITIVE, Case, levels_of, take_apart, undamaged
 from plumbline.metrics.correlation import pearson_rows
+from plumbline.metrics.distances import mean_distance, mean_distance_within
 from plumbline.metrics.effects import ControlMean, mean_of_groups
-from plumbline.metrics.energy import MIN_CELLS, mean_distance, mean_distance_within
+from plumbline.metrics.energy import MIN_CELLS
 from plumbline.metrics.integrity import Reconstruction
 from plumbline.scoring.screen import read_screen
 from plumbline.tasks import reconstruction

@@ -49,6 +49,7 @@ def matched_null(  # noqa: PLR0913 - metrics are functions of arrays
     seed: int,
     threads: int = 1,
     curtailed: bool = False,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean cosine of a perturbation's cells, and the same under relabellings of the cells within their batches.
 
@@ -60,6 +61,7 @@ def matched_null(  # noqa: PLR0913 - metrics are functions of arrays
     others in a batch, in 45 % with one). In a batch at most half as many cells are tested as there are others (one, if there
     is only one other), and at most MAX_CELLS in all. Neither the order of the rows nor which perturbations are tested changes
     a result. curtailed: no more draws for a perturbation once its p cannot become 0.05 or less; the rest of its null is NaN.
+    device: where draws are summed.
     """
     cells = _in_order(cell_id, perturbation, batch)
     items = [_tested(cells, cells.groups.rows(code), seed_of(seed, name)) for name, code in _codes(cells, names)]
@@ -68,7 +70,7 @@ def matched_null(  # noqa: PLR0913 - metrics are functions of arrays
     for draws in rounds(n_draws, curtailed):
         left = scored[undecided(observed[scored], null[scored], n_draws)] if curtailed and draws.start else scored
         if len(left):
-            values = pair_means(Vectors.of(x), cells.order, [items[i] for i in left], draws.stop - draws.start, threads)
+            values = pair_means(Vectors.of(x), cells.order, [items[i] for i in left], draws.stop - draws.start, threads, device)
             observed[left], null[left, draws] = values[:, 0], values[:, 1:]
     return observed, null, np.array([len(item.own) for item in items], dtype=np.int64)
 

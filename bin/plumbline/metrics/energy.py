@@ -10,6 +10,8 @@ import numpy as np
 
 from plumbline.common.random import seed_of
 from plumbline.common.threads import side_by_side
+from plumbline.metrics.arrays import is_gpu
+from plumbline.metrics.distances import distances_within, mean_distance, mean_distance_within
 from plumbline.metrics.draws import draw_members
 from plumbline.metrics.effect_size import EffectSizes, effect_sizes
 from plumbline.metrics.groups import Groups, enough_relabellings, group_by
@@ -20,54 +22,11 @@ from plumbline.scoring.vectors import BLOCK_BYTES, Vectors
 MAX_CELLS = 500  # cells of a perturbation in the permutation test; more are sub-sampled
 MAX_CONTROLS = 300  # batch-matched controls in the permutation test; more are sub-sampled
 MIN_CELLS = 5  # a perturbation with fewer cells is not scored
-NEAR = 0.01  # in float32: squares nearer than this share of their norms are taken in float64
-_BLOCK = 1024
 
 
-def mean_distance(x: np.ndarray, y: np.ndarray, precision: type = np.float64) -> float:
-    """Mean Euclidean distance over all pairs of rows of x (n, d) and y (m, d); in blocks of rows, added up in float64."""
-    total = 0.0
-    for start in range(0, len(x), _BLOCK):
-        total += _distances(x[start : start + _BLOCK], y, precision).sum(dtype=np.float64)
-    return total / (len(x) * len(y))
-
-
-def _distances(x: np.ndarray, y: np.ndarray, precision: type = np.float64) -> np.ndarray:
-    """Euclidean distances (n, m). In float32 only where that is safe.
-
-    |x|^2 + |y|^2 - 2 x.y loses digits where two rows are much nearer to one another than to the origin.
-    """
-    a, b = np.asarray(x, dtype=precision), np.asarray(y, dtype=precision)
-    d, norm = a @ b.T, np.einsum("ij,ij->i", a, a)
-    d *= -2
-    d += norm[:, None]
-    d += np.einsum("ij,ij->i", b, b)
-    if precision is np.float32:
-        if x is y:
-            np.fill_diagonal(d, np.inf)
-        if (d.min(axis=1) < 2 * NEAR * norm).any():
-            return _distances(x, y)
-    return np.sqrt(np.maximum(d, 0, out=d), out=d)
-
-
-def _distances_within(x: np.ndarray, precision: type = np.float64) -> np.ndarray:
-    d = _distances(x, x, precision)
-    np.fill_diagonal(d, 0)  # exactly, not up to rounding
-    return d
-
-
-def mean_distance_within(x: np.ndarray, precision: type = np.float64) -> float:
-    """Mean Euclidean distance over all ordered pairs of rows of x (n, d), a row with itself included (0)."""
-    if len(x) <= _BLOCK:
-        return float(_distances_within(x, precision).mean(dtype=np.float64))
-    starts = range(0, len(x), _BLOCK)
-    total = sum(_distances_within(x[s : s + _BLOCK], precision).sum(dtype=np.float64) for s in starts)
-    for s in starts[1:]:
-        total += 2 * mean_distance(x[s : s + _BLOCK], x[:s], precision) * len(x[s : s + _BLOCK]) * s
-    return total / len(x) ** 2
-
-
-def energy_distances(x: Vectors | np.ndarray, groups: Groups, controls: np.ndarray, precision: type = np.float64) -> np.ndarray:
+def energy_distances(
+    x: Vectors | np.ndarray, groups: Groups, controls: np.ndarray, precision: type = np.float64, device: str = "cpu"
+) -> np.ndarray:
     """Energy distance of each group of rows of x (n, d) to ``controls`` (m, d): (g,), >= 0; NaN below MIN_CELLS cells.
 
     The term among the controls is computed once. precision: of distances between two cells; float32 on large data.
@@ -75,14 +34,14 @@ def energy_distances(x: Vectors | np.ndarray, groups: Groups, controls: np.ndarr
     """
     centre = controls.mean(axis=0, dtype=np.float64)  # distances do not change, their rounding does
     y = controls - centre
-    among = mean_distance_within(y)
+    among = mean_distance_within(y, device=device)
     values = np.full(len(groups.names), np.nan)
     for part in _portions(groups.sizes, x.shape[1]):
         rows = x[np.concatenate([groups.rows(group) for group in part])]
         for group, own in zip(part, np.split(rows, np.cumsum(groups.sizes[part])[:-1]), strict=True):
             if len(own) >= MIN_CELLS:
-                within = mean_distance_within(own - own.mean(axis=0, dtype=np.float64), precision)
-                values[group] = 2 * mean_distance(own - centre, y, precision) - within - among
+                within = mean_distance_within(own - own.mean(axis=0, dtype=np.float64), precision, device)
+                values[group] = 2 * mean_distance(own - centre, y, precision, device) - within - among
     return values
 
 
@@ -93,7 +52,13 @@ def _portions(sizes: np.ndarray, d: int) -> list[np.ndarray]:
 
 
 def permutation_test(
-    distances: np.ndarray, wanted: np.ndarray, starts: np.ndarray, n_draws: int, seed: int, curtailed: bool = False
+    distances: np.ndarray,
+    wanted: np.ndarray,
+    starts: np.ndarray,
+    n_draws: int,
+    seed: int,
+    curtailed: bool = False,
+    device: str = "cpu",
 ) -> tuple[float, np.ndarray]:
     """Energy distance of marked cells to the others, and under ``n_draws`` relabellings within strata.
 
@@ -111,21 +76,27 @@ def permutation_test(
         members = np.zeros((1 + draws.stop - draws.start, len(d)), dtype=np.float32)
         members[0] = first  # the observed labels take the same arithmetic as the draws
         draw_members(starts, wanted, state, urn, members[1:])
-        values = _energies(members, d, to_all)
+        values = _energies(_within(members, d, device), members, to_all)
         observed[0], null[draws] = values[0], values[1:]
     return float(observed[0]), null
 
 
-def _energies(members: np.ndarray, d: np.ndarray, to_all: np.ndarray) -> np.ndarray:
-    """Energy distance of the marked cells to the others for each row of ``members`` (k, N) of 0 and 1, as one product.
+def _within(members: np.ndarray, d: np.ndarray, device: str) -> np.ndarray:
+    """Sum of the distances ``d`` (N, N) among the marked cells, for each row of ``members`` (k, N) of 0 and 1: one product."""
+    if not is_gpu(device):
+        return np.einsum("ij,ij->i", members @ d, members, dtype=np.float64)
+    import torch
 
-    With D the distances, the sums within the marked cells are the row sums of (M @ D) * M, and the others follow from the row
-    sums of D (``to_all``).
-    """
-    within = np.einsum("ij,ij->i", members @ d, members, dtype=np.float64)
+    marked, distances = (torch.from_numpy(one).to(device) for one in (members, d))
+    return ((marked @ distances) * marked).sum(dim=1, dtype=torch.float64).cpu().numpy()
+
+
+def _energies(within: np.ndarray, members: np.ndarray, to_all: np.ndarray) -> np.ndarray:
+    """Energy distance of the marked cells to the others for each row of ``members`` (k, N), from the sums among the marked ones
+    and those of each cell's distances to all (N,): the other sums follow."""
     cross = members @ to_all - within
     n = members[0].sum(dtype=np.float64)
-    m, among = len(d) - n, to_all.sum() - within - 2 * cross
+    m, among = len(to_all) - n, to_all.sum() - within - 2 * cross
     return 2 * cross / (n * m) - within / n**2 - among / m**2
 
 
@@ -157,13 +128,14 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
     threads: int = 1,
     curtailed: bool = False,
     precision: type = np.float64,
+    device: str = "cpu",
 ) -> MatchedTest:
     """Energy distance of each perturbation to controls of its own batches, with relabellings within each batch.
 
     x: (n, d); the other arrays (n,); names (g,): perturbations to test. In each batch up to r controls per cell are used,
     r chosen so that at most MAX_CONTROLS are; cells in batches without controls are left out. Fewer than MIN_CELLS cells
     left, or fewer than MIN_RELABELLINGS (metrics/groups.py) ways to relabel them: not scored. Neither the order of the rows
-    nor which perturbations are tested changes a result. curtailed, precision: as above.
+    nor which perturbations are tested changes a result. curtailed, precision: as above. device: of distances and draws.
     """
     cells = _in_order(cell_id, perturbation, is_control, batch)
     found = [cells.match(name, seed_of(seed, str(name))) for name in names]
@@ -175,8 +147,8 @@ def matched_test(  # noqa: PLR0913 - metrics are functions of arrays
 
     def test(item: int, rows: np.ndarray) -> None:
         match, start = found[item], seed_of(seed, str(names[item]))
-        distances = _distances_within(rows - rows.mean(axis=0), precision)
-        observed[item], null[item] = permutation_test(distances, match.wanted, match.starts, n_draws, start, curtailed)
+        distances = distances_within(rows - rows.mean(axis=0), precision, device)
+        observed[item], null[item] = permutation_test(distances, match.wanted, match.starts, n_draws, start, curtailed, device)
         others, pull = influence_of_controls(distances, match.wanted, match.starts)
         pulls[item] = np.bincount(group[match.picked[others]], pull, minlength=CONTROL_GROUPS)
         met = batches[cells.batch[match.picked[match.starts[:-1]]]]

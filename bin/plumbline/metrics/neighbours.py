@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 from plumbline.common.compiled import compiled
+from plumbline.metrics.arrays import is_gpu
 from plumbline.metrics.rows import READ, Source, between, blocks, column_means, fits, held
 
 CHUNK = 16_384  # query rows searched at a time
@@ -60,7 +61,7 @@ class Search:
     def __init__(self, points: Source, threads: int, device: str) -> None:
         self.points = np.ascontiguousarray(points, dtype=np.float32) if isinstance(points, np.ndarray) else held(points)
         self.centre = column_means(self.points).astype(np.float32)  # smaller norms, less cancellation in the search
-        on_device = device.startswith("cuda")
+        on_device = is_gpu(device)
         self.index = partial(_torch_index, device=device) if on_device else partial(_faiss_index, threads=threads)
         self.whole = self.index(self.points - self.centre) if fits(self.points) else None
 

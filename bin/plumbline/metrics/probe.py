@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from plumbline.metrics.arrays import arrays
 from plumbline.metrics.class_ranks import rank_of
 from plumbline.metrics.neighbours import neighbour_chunks, odd_at_most, principal_components
 from plumbline.metrics.rows import Rows, Source, blocks, fits, held
@@ -80,7 +81,7 @@ def fit_linear(
     shuffles the minibatches. On the CPU numpy computes it, with the threads its BLAS may use: torch takes seconds to import
     and is no faster.
     """
-    xp, there, back = _arrays(device)
+    xp, there, back = arrays(device)
     random, n = np.random.default_rng(seed), len(code)
     layer = there(np.column_stack((start.weight, start.bias)) if start else initial(values.shape[1], n_classes, random))
     read = _reader(xp, values, code, there, device)
@@ -131,15 +132,6 @@ def _gradient(xp: ModuleType, layer: Array, read: Callable, rows: int | np.ndarr
         odds[there(np.arange(len(x))), y] -= 1
         total = odds.T @ x if total is None else total + odds.T @ x
     return total / n
-
-
-def _arrays(device: str) -> tuple[ModuleType, Callable, Callable]:
-    """The array library of a device (numpy, or torch on a GPU: the lines above suit both), and the ways there and back."""
-    if not device.startswith("cuda"):
-        return np, lambda array: array, lambda array: array
-    import torch
-
-    return torch, lambda array: torch.from_numpy(array).to(device), lambda tensor: tensor.cpu().numpy()
 
 
 def learning_rates(steps: int, epochs: int) -> np.ndarray:

@@ -7,15 +7,21 @@ fit, and the same draws are made for each of these parts.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from plumbline.common.threads import side_by_side
+from plumbline.metrics.arrays import is_gpu
 from plumbline.metrics.draws import LANES, add_square_lengths, draw_cells
 from plumbline.metrics.groups import enough_relabellings
 from plumbline.metrics.units import row_lengths
 from plumbline.scoring.vectors import Vectors
+
+if TYPE_CHECKING:
+    import torch
 
 HELD_BYTES = 2**30  # of unit rows
 GROUP_BYTES = 2**26  # of the draws of perturbations that are summed together
@@ -40,28 +46,33 @@ class Relabelled:
         return len(self.own) > 1 and enough_relabellings(self.wanted, self.others)
 
 
-def pair_means(vectors: Vectors, order: np.ndarray, items: list[Relabelled], n_draws: int, threads: int) -> np.ndarray:
+def pair_means(
+    vectors: Vectors, order: np.ndarray, items: list[Relabelled], n_draws: int, threads: int, device: str = "cpu"
+) -> np.ndarray:
     """Mean pairwise cosine of the tested cells, and of the next ``n_draws`` draws, of each perturbation: (items, 1 + n_draws).
 
-    order: row of each position. Every item's generator is moved on by these draws.
+    order: row of each position. Every item's generator is moved on by these draws, which the CPU makes; ``device`` sums them.
     """
+    hold, add_to, room = (
+        (partial(_there, device=device), _add_there, _room(device)) if is_gpu(device) else (_slabs, _add, HELD_BYTES)
+    )
     length = _lengths(vectors)[order]
     n, squares = np.array([len(item.own) for item in items])[:, None], np.zeros((len(items), 1 + n_draws))
     alone = np.zeros_like(squares) + n
 
-    def add(group: slice, slabs: np.ndarray) -> list[np.ndarray]:
+    def add(group: slice, held: Any) -> list[np.ndarray]:
         drawn, states = _drawn(items[group], n_draws, len(order))
-        _add(slabs, items[group], drawn, squares[group])
+        add_to(held, items[group], drawn, squares[group])
         if not length.all():
             alone[group] = [(length[cells] > 0).sum(axis=0) for cells in drawn]
         return states
 
-    def add_columns(columns: slice) -> list[np.ndarray]:  # a function, so that its slabs are gone before the next are made
-        slabs = _slabs(vectors.dimensions(columns), order, length)
+    def add_columns(columns: slice) -> list[np.ndarray]:  # a function, so that what it holds is gone before the next is made
+        held = hold(vectors.dimensions(columns), order, length)
         with side_by_side(threads) as pool:
-            return [state for states in pool.map(lambda group: add(group, slabs), _groups(items, n_draws)) for state in states]
+            return [state for states in pool.map(lambda group: add(group, held), _groups(items, n_draws)) for state in states]
 
-    for columns in _columns(*vectors.shape):
+    for columns in _columns(*vectors.shape, room):
         states = add_columns(columns)
     for item, state in zip(items, states, strict=True):
         item.state[:] = state
@@ -83,23 +94,46 @@ def _groups(items: list[Relabelled], n_draws: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
-def _columns(n: int, d: int) -> Iterator[slice]:
-    step = max(LANES, HELD_BYTES // (4 * max(n, 1)) // LANES * LANES)
+def _columns(n: int, d: int, room: int) -> Iterator[slice]:
+    step = max(LANES, room // (4 * max(n, 1)) // LANES * LANES)
     return (slice(start, min(start + step, d)) for start in range(0, d, step))
 
 
 def _slabs(vectors: Vectors, order: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Unit vectors in the order of the positions, LANES dimensions at a time: (slabs, n, LANES), filled up with zeros."""
     n, d = vectors.shape
-    slabs, position = np.zeros((-(-d // LANES), n, LANES), dtype=np.float32), np.empty(n, dtype=np.int64)
-    position[order] = np.arange(n)
-    for rows, block in vectors.blocks():
-        places = position[rows]
-        unit = block / np.where(length[places] > 0, length[places], 1)[:, None]
+    slabs = np.zeros((-(-d // LANES), n, LANES), dtype=np.float32)
+    for places, unit in _unit_vectors(vectors, order, length):
         for slab, start in enumerate(range(0, d, LANES)):
             part = unit[:, start : start + LANES]
             slabs[slab, places, : part.shape[1]] = part
     return slabs
+
+
+def _there(vectors: Vectors, order: np.ndarray, length: np.ndarray, device: str) -> "torch.Tensor":
+    """The same on a GPU, all dimensions of a vector beside one another: (n, d)."""
+    import torch
+
+    held = torch.zeros(vectors.shape, dtype=torch.float32, device=device)
+    for places, unit in _unit_vectors(vectors, order, length):
+        held[torch.from_numpy(places).to(device)] = torch.from_numpy(unit).to(device)
+    return held
+
+
+def _unit_vectors(vectors: Vectors, order: np.ndarray, length: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(positions, unit vectors) of a block of cells after the other."""
+    position = np.empty(len(order), dtype=np.int64)
+    position[order] = np.arange(len(order))
+    for rows, block in vectors.blocks():
+        places = position[rows]
+        yield places, block / np.where(length[places] > 0, length[places], 1)[:, None]
+
+
+def _room(device: str) -> int:
+    """Bytes of unit vectors on a GPU at once: half of what is free."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] // 2
 
 
 def _drawn(items: list[Relabelled], n_draws: int, n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -126,3 +160,12 @@ def _add(slabs: np.ndarray, items: list[Relabelled], drawn: list[np.ndarray], ou
     flat = np.concatenate([cells.ravel() for cells in drawn])
     total = np.empty((*out.shape, LANES), dtype=np.float32)
     add_square_lengths(slabs, flat, begins, which[batch], column[batch], total, out)
+
+
+def _add_there(held: "torch.Tensor", _items: list[Relabelled], drawn: list[np.ndarray], out: np.ndarray) -> None:
+    """The same on a GPU, one perturbation after the other: embedding_bag sums the rows of a draw without a copy of them."""
+    import torch
+
+    for cells, squares in zip(drawn, out, strict=True):
+        sums = torch.nn.functional.embedding_bag(torch.from_numpy(cells.T.copy()).to(held.device), held, mode="sum")
+        squares += (sums.double() ** 2).sum(dim=1).cpu().numpy()

@@ -62,7 +62,7 @@ def _corrected(view: View) -> list[Score]:
     groups = group_by(np.where(screen.is_control, "", screen.perturbation))
     names = groups.names[groups.names != ""]
     arrays = view.embedding, screen.cell_id, screen.perturbation, screen.batch
-    observed, null, _ = matched_null(*arrays, names, view.n_draws, view.seed, view.threads, may_end_early(view))
+    observed, null, _ = matched_null(*arrays, names, view.n_draws, view.seed, view.threads, may_end_early(view), view.device)
     scored = np.isfinite(observed)
     value, size = (array[groups.names != ""][scored] for array in (mean_cosine(view.embedding, groups), groups.sizes))
     reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than 2 cells beside other cells of the batch, "
@@ -83,4 +83,5 @@ TASK = Task(
     main_metric="consistency_pct",
     not_applicable=not_applicable,
     run=run,
+    uses_device=True,
 )

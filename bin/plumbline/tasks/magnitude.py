@@ -72,7 +72,7 @@ def _paper(view: View) -> list[Score]:
     perturbed = np.flatnonzero(~screen.is_control)
     groups = group_by(screen.perturbation[perturbed])
     controls = view.embedding[_paper_controls(view)]
-    value = energy_distances(view.embedding.take(perturbed), groups, controls, _precision(view))
+    value = energy_distances(view.embedding.take(perturbed), groups, controls, _precision(view), view.device)
     null, reason = unexpressed_null(groups.names, screen)
     scored = np.isfinite(value) & ~null
     pool = value[null & np.isfinite(value)]
@@ -100,7 +100,7 @@ def _corrected(view: View) -> list[Score]:
     screen = view.screen
     names = group_by(screen.perturbation[~screen.is_control]).names
     arrays = view.embedding, screen.cell_id, screen.perturbation, screen.is_control, screen.batch
-    how = {"curtailed": may_end_early(view), "precision": _precision(view)}
+    how = {"curtailed": may_end_early(view), "precision": _precision(view), "device": view.device}
     result = matched_test(*arrays, names, view.n_draws, view.seed, view.threads, **how)
     scored = np.isfinite(result.observed)
     reason = f"{counted((~scored).sum(), 'perturbation')} with fewer than {MIN_CELLS} cells in batches with controls, "
@@ -137,5 +137,6 @@ TASK = Task(
     paper_metric="magnitude_pct",
     not_applicable=not_applicable,
     run=run,
+    uses_device=True,
     whole_if_few=True,
 )

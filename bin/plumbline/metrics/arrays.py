@@ -1,0 +1,20 @@
+"""Where arrays are computed: by numpy on the CPU, by torch on a GPU."""
+
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+
+
+def is_gpu(device: str) -> bool:
+    """Whether ``device`` ('cpu', 'cuda' or 'cuda:1') is a GPU."""
+    return device.startswith("cuda")
+
+
+def arrays(device: str) -> tuple[ModuleType, Callable, Callable]:
+    """The array library of a device, for lines that suit both, and the ways of a numpy array there and back."""
+    if not is_gpu(device):
+        return np, lambda array: array, lambda array: array
+    import torch
+
+    return torch, lambda array: torch.from_numpy(array).to(device), lambda tensor: tensor.cpu().numpy()
