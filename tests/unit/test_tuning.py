@@ -17,6 +17,8 @@ from plumbline.counts.reading import Counts, open_counts
 from plumbline.embedding.options import Source
 
 torch = pytest.importorskip("torch")
+from pretended_gpu import pretended_gpu
+
 from plumbline.models.objectives import objective
 from plumbline.models.objectives.head import embed_with_head
 from plumbline.models.objectives.tuning import adapt, free_weights
@@ -104,6 +106,17 @@ def test_a_killed_run_goes_on_to_the_same_result(folder, tmp_path, screen, kind,
     resumed = embed("scgpt", screen, asked)
     np.testing.assert_array_equal(resumed.values, whole)
     assert resumed.extra["tuning"]["resumed_from_epoch"] == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_gpu_training_goes_the_same_way(folder, tmp_path, screen, kind):
+    """On a stand-in for one (tests/pretended_gpu.py), with the precision of the CPU; the checkpoint is read there, too."""
+    need(kind)
+    asked = told(folder, tmp_path, "scgpt", tune=kind, precision="fp32", head_epochs=2)
+    here = embed("scgpt", screen, asked)
+    with pretended_gpu():
+        there = embed("scgpt", screen, replace(asked, device="cuda"))
+    np.testing.assert_allclose(here.values, there.values, atol=1e-5)
 
 
 def test_labels_of_test_cells_change_nothing(folder, tmp_path, screen):

@@ -37,6 +37,8 @@ from plumbline.models.shared.untrained import is_untrained
 
 torch = pytest.importorskip("torch")
 
+from pretended_gpu import pretended_gpu
+
 SCRIPTS = {"geneformer": embed_geneformer, "scgpt": embed_scgpt, "uce": embed_uce, "cellplm": embed_cellplm}
 SCRIPTS |= {"scfoundation": embed_scfoundation, "scimilarity": embed_scimilarity, "tahoe_x1": embed_tahoe_x1}
 SCRIPTS |= {
@@ -72,14 +74,16 @@ def matrix(counts: Counts) -> np.ndarray:
     return np.vstack([block.toarray() for _, block in counts.blocks()])
 
 
-def told(model: str, seed: int = 42, weights: Path | None = None, batch_size: int = 0, **settings: str) -> Options:
+def told(
+    model: str, seed: int = 42, weights: Path | None = None, batch_size: int = 0, device: str = "cpu", **settings: str
+) -> Options:
     return Options(
         variant=f"{model}_untrained",
         weights=weights,
         tables=None,
         fit_on="none",
         seed=seed,
-        device="cpu",
+        device=device,
         batch_size=batch_size,
         threads=1,
         settings=settings,
@@ -94,6 +98,15 @@ def untrained(counts):
         return SCRIPTS[model].embed(cells, told(model, untrained="true", **more))
 
     return embed
+
+
+@pytest.mark.parametrize("model", SCRIPTS)
+def test_on_a_gpu_the_embedding_is_the_same(untrained, model):
+    """On a stand-in for one: nothing of a model stays on the CPU, and nothing is read from where it is not."""
+    with pretended_gpu():
+        there = untrained(model, device="cuda")
+    assert there.extra["devices"] == ["cuda:0"]
+    np.testing.assert_allclose(there.values, untrained(model).values, atol=1e-6)
 
 
 @pytest.mark.parametrize("model", SCRIPTS)

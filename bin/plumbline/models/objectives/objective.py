@@ -169,7 +169,7 @@ class Training:
         if path is None or not path.exists():
             return 0
         try:
-            found = torch.load(path, map_location=self.device, weights_only=True)
+            found = torch.load(path, map_location="cpu", weights_only=True)
             key = found["key"]
         except Exception as error:  # a damaged file fails in a dozen ways, each meaning the same
             raise UserError(f"--set head_checkpoint={path}: no checkpoint of a training ({error}). Delete it.") from error
