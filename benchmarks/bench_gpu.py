@@ -2,7 +2,7 @@
 """What EVALUATE computes on a GPU, compared with the CPU and timed: a Markdown table. benchmarks/gpu.sh runs it.
 
     python benchmarks/bench_gpu.py --device cuda       # at the sizes of the paper's data where only the device is timed
-    python benchmarks/bench_gpu.py --device cpu        # a dry run: tiny, with torch on the CPU in the device's place
+    python benchmarks/bench_gpu.py --device cpu        # a dry run: tiny, on the stand-in for a GPU of tests/pretended_gpu.py
 
 Each line is a check with its tolerance; the exit code is 1 if one fails. The CPU computes on small parts only, so that the
 whole takes minutes.
@@ -15,16 +15,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 
 BIN = Path(__file__).resolve().parents[1] / "bin"
-sys.path[:0] = [str(BIN), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(BIN), str(Path(__file__).resolve().parent), str(BIN.parent / "tests")]
 
 import big_screen
+from pretended_gpu import pretended_gpu
 
-from plumbline.metrics import neighbours, probe
+from plumbline.metrics import neighbours
+from plumbline.metrics.cosine import matched_null
+from plumbline.metrics.energy import matched_test
 from plumbline.metrics.probe import Schedule, fit_linear
 from plumbline.metrics.probe_budget import plan
 
@@ -84,6 +88,41 @@ def probes(device: str, tiny: bool) -> Iterator[tuple]:
     _, seconds = timed(lambda: fit_linear(values, code, 6_905, Schedule(whole.batch, epochs, True), 0, device=device))
     name = f"linear probe, 970,000 x 256, 6,905 classes, {whole.epochs} epochs (from {epochs})"
     yield name, "timed", True, float("nan"), seconds * whole.epochs / epochs
+
+
+def nulls(device: str, tiny: bool) -> Iterator[tuple]:
+    """Null draws of consistency and magnitude; on the device alone at the size of the paper's data."""
+    for function, name in ((consistency, "null draws of consistency"), (magnitude, "energy distances and their null draws")):
+        n, d, few = (600, 40, 5) if tiny else (100_000, 256, 20)
+        ours, seconds = timed(lambda n=n, d=d, few=few, function=function: function(n, d, few, device))
+        on_cpu, cpu = timed(lambda n=n, d=d, few=few, function=function: function(n, d, few, "cpu"))
+        away = max(float(np.nanmax(np.abs(one - other))) for one, other in zip(ours, on_cpu, strict=True))
+        yield f"{name}, {few} of {n:,} x {d}, 1,000 draws", f"within {away:.0e}", away < 1e-4, cpu, seconds
+        if not tiny:
+            _, seconds = timed(lambda function=function: function(300_000, 1_280, 200, device))
+            yield f"{name}, 200 of 300,000 x 1,280, 1,000 draws", "timed", True, float("nan"), seconds
+
+
+def consistency(n: int, d: int, few: int, device: str) -> tuple[np.ndarray, ...]:
+    """Observed and null values of some perturbations of about 100 cells."""
+    values, code = cells(n, d, max(few + 1, n // 100))
+    names, batch = np.char.add("p", code.astype(str)), (np.arange(n) % 20).astype(str)
+    tested = np.array([f"p{number}" for number in range(1, few + 1)])
+    return matched_null(values, _names(n), names, batch, tested, 1000, 0, device=device)[:2]
+
+
+def magnitude(n: int, d: int, few: int, device: str) -> tuple[np.ndarray, ...]:
+    """The same of energy distances in float32; the first perturbation stands for the controls."""
+    values, code = cells(n, d, max(few + 1, n // 100))
+    names, batch = np.char.add("p", code.astype(str)), (np.arange(n) % 20).astype(str)
+    tested = np.array([f"p{number}" for number in range(1, few + 1)])
+    how = {"precision": np.float32, "device": device}
+    found = matched_test(values, _names(n), names, code == 0, batch, tested, 1000, 0, **how)
+    return found.observed, found.null
+
+
+def _names(n: int) -> np.ndarray:
+    return np.char.add("c", np.arange(n).astype(str))
 
 
 def decoders(device: str, tiny: bool) -> Iterator[tuple]:
@@ -150,7 +189,7 @@ def whole(device: str) -> Iterator[tuple]:
         table = big_screen.cell_table(4_000, 20, 10, 0.1, random)
         big_screen.write_tables(folder / "tables", table, big_screen.gene_table(20, 100, random))
         big_screen.write_embedding(folder / "embedding.npz", table, 32, random)
-        for task in ("batch_effect", "separability"):
+        for task in ("batch_effect", "separability", "consistency", "magnitude"):
             tables, seconds = zip(*(_evaluated(folder, task, where) for where in (device, "cpu")), strict=True)
             there, here = (pd.to_numeric(one["value"]) for one in tables)
             away, same = float((there - here).abs().max()), list(tables[0]["metric"]) == list(tables[1]["metric"])
@@ -189,33 +228,23 @@ def memory(device: str) -> Iterator[tuple]:
         yield "out of GPU memory", f"exit code {code}", code == 66, float("nan"), float("nan")
 
 
-def dry_run() -> None:
-    """torch on the CPU where the GPU would be: the same lines of code but for the place of the arrays."""
-    import torch
-
-    search, arrays = neighbours._torch_index, lambda device: (torch, torch.from_numpy, lambda tensor: tensor.numpy())
-    neighbours._torch_index = lambda points, device: search(points, "cpu")
-    whole = probe._arrays
-    probe._arrays = lambda device: arrays(device) if device.startswith("cuda") else whole(device)
+def checks(tiny: bool) -> Iterator[tuple]:
+    """All lines; of a dry run on the stand-in, but for whole processes, which run on the CPU."""
+    with pretended_gpu() if tiny else nullcontext():
+        warm("cuda")
+        for part in (searches, probes, nulls, decoders):
+            yield from part("cuda", tiny)
+    yield from whole("cpu" if tiny else "cuda")
+    yield from memory("cpu" if tiny else "cuda")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
     tiny = parser.parse_args().device == "cpu"
-    if tiny:
-        dry_run()
-    warm("cuda")
     print("| computation | check | CPU, one thread | device |\n|---|---|---|---|", flush=True)
     failed = 0
-    checks = (
-        searches("cuda", tiny),
-        probes("cuda", tiny),
-        decoders("cpu" if tiny else "cuda", tiny),
-        whole("cpu" if tiny else "cuda"),
-        memory("cpu" if tiny else "cuda"),
-    )
-    for name, found, right, cpu, seconds in (line for part in checks for line in part):
+    for name, found, right, cpu, seconds in checks(tiny):
         failed += not right
         times = (f"{value:.2f} s" if value == value else "" for value in (cpu, seconds))
         print(f"| {name} | {'' if right else 'FAILED: '}{found} | {' | '.join(times)} |", flush=True)

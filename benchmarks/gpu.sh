@@ -4,8 +4,9 @@
 # Run it where the base environment is (containers/base/requirements.txt: its torch has CUDA), from any folder. Without it:
 #   WHEELS=DIR             *.whl to be put before the interpreter's own packages first, without network
 #   PYTHON=...             the interpreter (default: python3); 3.11 or later
-#   PLUMBLINE_DEVICE=cpu   a dry run of everything at tiny sizes, with torch on the CPU in the device's place
+#   PLUMBLINE_DEVICE=cpu   a dry run of everything at tiny sizes, on a stand-in for a GPU (tests/pretended_gpu.py)
 set -euo pipefail
+[ $# -eq 0 ] || exec > "$1"
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3} device=${PLUMBLINE_DEVICE:-cuda}
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 # what the CPU's times are of
@@ -38,5 +39,5 @@ if "$python" -c 'import pytest, sklearn' 2>/dev/null; then
 else
     echo "the tests marked gpu are left out: they need pytest and scikit-learn" >&2
 fi
-timeout 360 "$python" benchmarks/bench_gpu.py --device "$device" > "${1:-/dev/stdout}"
+timeout 360 "$python" benchmarks/bench_gpu.py --device "$device"
 exit "$tests" # after the table: a test that fails costs no timing

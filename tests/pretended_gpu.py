@@ -53,7 +53,9 @@ def _computed(function: Callable, args: tuple, kwargs: dict) -> object:
     if wrappers and name == "__get__" and property_ in ("device", "is_cuda", "is_cpu"):
         return {"device": DEVICE, "is_cuda": True, "is_cpu": False}[property_]
     if wrappers and name in ("numpy", "__array__"):
-        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+        raise TypeError(
+            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+        )
     _check(name, args, given)
     there = _place(name, args, kwargs, bool(wrappers))
     out = function(*tree_map(_here, args), **tree_map(_here, kwargs))
@@ -82,7 +84,9 @@ def _is_device(one: object) -> bool:
 
 def _place(name: str, args: tuple, kwargs: dict, there: bool) -> bool:
     """Whether the result lies on the device."""
-    named = [one for one in (*args, kwargs.get("device")) if isinstance(one, torch.device) or (isinstance(one, str) and name == "to")]
+    named = [
+        one for one in (*args, kwargs.get("device")) if isinstance(one, torch.device) or (isinstance(one, str) and name == "to")
+    ]
     if name in ("cpu", "cuda"):
         return name == "cuda"
     if kwargs.get("device") is not None or named:
@@ -104,7 +108,9 @@ def _check(name: str, args: tuple, given: list[torch.Tensor]) -> None:
     with torch._C.DisableTorchFunction():
         strangers = [one for one in given if not isinstance(one, There) and one.dim()]
     if strangers and any(isinstance(one, There) for one in given) and name not in FROM_ANYWHERE:
-        raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({name})")
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({name})"
+        )
 
 
 @contextmanager
@@ -121,10 +127,14 @@ def pretended_gpu() -> Iterator[None]:
         "is_bf16_supported": True,
     }
     ends = {name: mock.Mock(return_value=value) for name, value in facts.items()}
-    ends |= {name: mock.Mock() for name in ("_lazy_init", "empty_cache", "set_device", "synchronize", "reset_peak_memory_stats")}
+    ends |= {
+        name: mock.Mock() for name in ("_lazy_init", "empty_cache", "set_device", "synchronize", "reset_peak_memory_stats")
+    }
     to = torch.Tensor.to  # by itself, too: a mode is not seen in other threads
     swapped = torch.__future__.get_swap_module_params_on_conversion()
-    torch.__future__.set_swap_module_params_on_conversion(True)  # a parameter of the CPU cannot take the storage of another class
+    torch.__future__.set_swap_module_params_on_conversion(
+        True
+    )  # a parameter of the CPU cannot take the storage of another class
     try:
         health = mock.patch.object(torch.optim.Optimizer, "_accelerator_graph_capture_health_check")
         moving = mock.patch.object(torch.Tensor, "to", lambda one, *args, **kwargs: _computed(to, (one, *args), kwargs))

@@ -68,13 +68,6 @@ def test_chunks_and_threads_do_not_matter(points, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_gpu_search_with_torch_on_the_cpu(points, monkeypatch):
-    expected = nearest(points, 30)
-    monkeypatch.setattr(neighbours, "_faiss_index", lambda array, threads: neighbours._torch_index(array, "cpu"))
-    for a, b in zip(nearest(points, 30), expected, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 @pytest.mark.gpu
 def test_cuda_finds_the_same(points):
     torch = pytest.importorskip("torch")
