@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 DEVICE = torch.device("cuda:0")
 MEMORY = 8 << 30
 FROM_ANYWHERE = ("copy_", "to", "type_as", "_has_compatible_shallow_copy_type")  # take tensors of other devices
+ABOUT = {"device": DEVICE, "is_cuda": True, "is_cpu": False}
 INDEXED = ("__getitem__", "__setitem__", "index_put_", "index_put")  # by tensors of the CPU, too
 
 
@@ -45,17 +46,15 @@ def _there(here: torch.Tensor) -> There:
 
 def _computed(function: Callable, args: tuple, kwargs: dict) -> object:
     """The result of a call, where a device would have it."""
-    name, property_ = getattr(function, "__name__", ""), getattr(getattr(function, "__self__", None), "__name__", "")
+    name = getattr(function, "__name__", "")
     if name == "_parse_to":  # reads the arguments of a module's .to()
         return function(*args, **kwargs)
     given = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
     wrappers = {id(one.here): one for one in given if isinstance(one, There)}
-    if wrappers and name == "__get__" and property_ in ("device", "is_cuda", "is_cpu"):
-        return {"device": DEVICE, "is_cuda": True, "is_cpu": False}[property_]
+    if wrappers and name == "__get__" and function.__self__.__name__ in ABOUT:
+        return ABOUT[function.__self__.__name__]
     if wrappers and name in ("numpy", "__array__"):
-        raise TypeError(
-            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
-        )
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
     _check(name, args, given)
     there = _place(name, args, kwargs, bool(wrappers))
     out = function(*tree_map(_here, args), **tree_map(_here, kwargs))
@@ -66,7 +65,7 @@ def _computed(function: Callable, args: tuple, kwargs: dict) -> object:
             return one
         if there and id(one) in wrappers:  # a call in place returns what it was given
             return wrappers[id(one)]
-        one = one.detach().clone() if id(one) in moved else one
+        one = one.clone() if id(one) in moved else one
         return _there(one) if there else one
 
     return tree_map(placed, out)
@@ -84,13 +83,12 @@ def _is_device(one: object) -> bool:
 
 def _place(name: str, args: tuple, kwargs: dict, there: bool) -> bool:
     """Whether the result lies on the device."""
-    named = [
-        one for one in (*args, kwargs.get("device")) if isinstance(one, torch.device) or (isinstance(one, str) and name == "to")
-    ]
+    said = [*args, kwargs.get("device")] if name == "to" else [kwargs.get("device")]
+    said = [one for one in said if isinstance(one, str | torch.device)]
     if name in ("cpu", "cuda"):
         return name == "cuda"
-    if kwargs.get("device") is not None or named:
-        return any(map(_is_device, (*args, kwargs.get("device"))))
+    if said:
+        return any(map(_is_device, said))
     if name in FROM_ANYWHERE and args:
         other = args[1] if name == "to" and len(args) > 1 and isinstance(args[1], torch.Tensor) else args[0]
         return isinstance(other, There)
@@ -127,14 +125,11 @@ def pretended_gpu() -> Iterator[None]:
         "is_bf16_supported": True,
     }
     ends = {name: mock.Mock(return_value=value) for name, value in facts.items()}
-    ends |= {
-        name: mock.Mock() for name in ("_lazy_init", "empty_cache", "set_device", "synchronize", "reset_peak_memory_stats")
-    }
+    ends |= {name: mock.Mock() for name in ("_lazy_init", "empty_cache", "set_device", "synchronize")}
     to = torch.Tensor.to  # by itself, too: a mode is not seen in other threads
     swapped = torch.__future__.get_swap_module_params_on_conversion()
-    torch.__future__.set_swap_module_params_on_conversion(
-        True
-    )  # a parameter of the CPU cannot take the storage of another class
+    # a parameter of the CPU cannot take the storage of another class
+    torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         health = mock.patch.object(torch.optim.Optimizer, "_accelerator_graph_capture_health_check")
         moving = mock.patch.object(torch.Tensor, "to", lambda one, *args, **kwargs: _computed(to, (one, *args), kwargs))

@@ -1,5 +1,5 @@
-"""What EVALUATE computes on a GPU is what the CPU computes, on a stand-in for one (tests/pretended_gpu.py), which refuses what a
-GPU refuses. benchmarks/gpu.sh repeats it on a real one."""
+"""What EVALUATE computes on a GPU is what the CPU computes: on a stand-in for one (tests/pretended_gpu.py), which refuses what
+a GPU refuses. benchmarks/gpu.sh repeats it on a real one."""
 
 from dataclasses import replace
 from functools import partial
@@ -48,11 +48,14 @@ def both():
 def test_the_stand_in_refuses_what_a_gpu_refuses():
     with pretended_gpu():
         x = torch.ones(3, 2).to("cuda")
-        assert isinstance(x, There) and x.device.type == "cuda" and x.sum().item() == 6
+        assert isinstance(x, There)
+        assert x.device.type == "cuda"
+        assert x.sum().item() == 6
         for wrong in (lambda: x + torch.ones(3, 2), lambda: x.numpy(), lambda: torch.ones(3)[x[:, 0].long()]):
             with pytest.raises((RuntimeError, TypeError), match="device"):
                 wrong()
-        assert torch.ones(2).device.type == "cpu" and (x * torch.tensor(2.0)).cpu().sum() == 12
+        assert torch.ones(2).device.type == "cpu"
+        assert (x * torch.tensor(2.0)).cpu().sum() == 12
         model = torch.nn.Linear(2, 1).to("cuda")
         model(x).sum().backward()
         assert model.weight.grad.device.type == "cuda"
