@@ -39,6 +39,7 @@ class Design:
 
 DESIGNS = {
     "few": Design(),
+    "small": Design(n_perturbations=16, cells=12, n_batches=4, n_controls=64),
     "many": Design(n_perturbations=120, cells=10, n_batches=12, n_controls=240),
     "unbalanced": Design(unbalanced=0.8, n_batches=12),
     "weak": Design(effect=0.5, shared=0.2),
