@@ -20,7 +20,7 @@ include { SUMMARISE } from './modules/local/summarise/main'
 include { announce } from './subworkflows/local/utils_completion/main'
 include { codeDigest } from './subworkflows/local/utils_code/main'
 include { checkKnown ; selectedEmbeddings ; selectedModels } from './subworkflows/local/utils_models/main'
-include { embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isCompared ; planOf ; readObject ; selectedDatasets ; selectedTasks ; tasksFor } from './subworkflows/local/utils_plumbline/main'
+include { embedRequests ; evaluateMetas ; expectedRuns ; factsOf ; isCompared ; planOf ; readObject ; recordFiles ; selectedDatasets ; selectedTasks ; tasksFor } from './subworkflows/local/utils_plumbline/main'
 include { checkNames ; checkedParameters } from './subworkflows/local/utils_request/main'
 include { paramsHelp ; words } from './subworkflows/local/utils_schema/main'
 
@@ -54,7 +54,7 @@ workflow PLUMBLINE {
     EXPERIMENTS(experiments, requests, ch_given_data, opts, assets.resolve('catalogue.csv'))
     ch_prepared = ch_given_data.mix(EXPERIMENTS.out.prepared)
 
-    def records = tasks.flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
+    def records = recordFiles(tasks)
     def plan_code = codeDigest(['plan_evaluation.py'] + records)
     PLAN(ch_prepared.map { id, _counts, tables -> [[id: id, seeds: words(opts.seeds).join(','), code: plan_code], tables] })
     // [ 'kang', [not_applicable: [recall: 'known relationships are ...'], ...] ]
@@ -163,7 +163,7 @@ workflow {
     def requests = joinedRequests(wanted)
     def plan = groovy.json.JsonOutput.toJson(planOf(datasets, requests, tasks, experiments, opts))
     ESTIMATE(
-        [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'])],
+        [cpus: Runtime.runtime.availableProcessors(), code: codeDigest(['estimate_cost.py'] + recordFiles(tasks))],
         channel.of(plan).collectFile(name: 'plan.json'),
         datasets.collect { dataset -> dataset[1] }.findAll { path -> path },
         file(opts.costs, checkIfExists: true),

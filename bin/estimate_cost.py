@@ -10,6 +10,8 @@ from plumbline.common.errors import UserError, run_script
 from plumbline.common.threads import limit_threads
 from plumbline.common.usage import duration
 
+PRICED = ["step", "name", "dataset", "n_tasks", "n_cells", "n_dimensions", "seconds", "cpu_seconds", "peak_memory_bytes"]
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -19,6 +21,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--inputs", type=Path, help="folder with the data sets' files")
     parser.add_argument("--cpus", type=whole(1), default=1, help="processors that the run may use")
     parser.add_argument("--output", type=Path, required=True, help="text file")
+    parser.add_argument("--table", type=Path, help="TSV: a row for each step, name and size of the tasks, with what they take")
     return parser.parse_args()
 
 
@@ -92,8 +95,12 @@ def main() -> None:
     module |= {name: variant.model for name, variant in read_variants().items()}
     found = estimate(fit_costs(read_costs(args.costs)), planned_tasks(plan, sizes), module)
     unknown = [dataset["name"] for dataset in plan["datasets"] if not sizes[dataset["name"]]["n_cells"]]
+    found = found[found["n_cells"] > 0]
     with whole_file(args.output) as temporary:
-        temporary.write_text(text_of(found[found["n_cells"] > 0], unknown, args.cpus))
+        temporary.write_text(text_of(found, unknown, args.cpus))
+    if args.table:
+        with whole_file(args.table) as temporary:
+            found[PRICED].round(3).to_csv(temporary, sep="\t", index=False)
 
 
 if __name__ == "__main__":

@@ -18,24 +18,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def not_applicable(facts: dict) -> dict[str, str]:
-    """task -> why it does not apply to the data set, for those that do not."""
-    from plumbline import tasks
-
-    reasons = {name: task.not_applicable(facts) for name, task in tasks.records().items()}
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
 def main() -> None:
     args = arguments()
     limit_threads(1)  # a second would mostly wait busily for its turn
+    from plumbline import tasks
     from plumbline.common.files import write_json
     from plumbline.data.facts import read_facts
     from plumbline.data.splits import split_warnings, write_splits
 
     facts, sizes = read_facts(args.tables), write_splits(args.tables, args.seeds, args.splits)
     plan = {"dataset": facts["name"], "splits": sizes, "warnings": split_warnings(sizes)}
-    write_json(args.output, plan | {"not_applicable": not_applicable(facts)})
+    write_json(args.output, plan | {"not_applicable": tasks.not_applicable(facts)})
     for warning in plan["warnings"]:
         print(f"{facts['name']}: WARNING: {warning}")
 

@@ -44,7 +44,7 @@ def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False
     start = time.time()
     outdir = Path(parameters.get("outdir") or "results").absolute()
     log = Path(value(list(before), "-log") or ".nextflow.log")
-    progress = Progress(log) if tells and not _chosen_log(arguments) else None
+    progress = Progress(log, outdir / "pipeline_info/estimate.tsv") if tells and not _chosen_log(arguments) else None
     command = [program.command, *before, "run", str(REPO), *_plain_lines(arguments, progress is not None), *options]
     code = wait(command, program.environment | variables, progress)
     if code:

@@ -1,4 +1,4 @@
-"""The commands of ./plumb. Each is a thin door: the work is done by Nextflow, pytest or a script of bin/."""
+"""The commands of ./plumb. Each is a thin door: the work is done by Nextflow, pytest or a script of bin/ (scripts.py)."""
 
 import argparse
 import os
@@ -6,28 +6,17 @@ import signal
 import sys
 from pathlib import Path
 
-from launcher import doctor, environments, models
+from launcher import doctor, environments, models, scripts
 from launcher.home import REPO, home, say
 from launcher.launch import launch, wait
 from launcher.nextflow import nextflow, tool
-from launcher.parameters import Parameters, value, values, without
+from launcher.parameters import Parameters, value, without
 from plumbline import __version__
-from plumbline.common.errors import UserError, did_you_mean
-from plumbline.data.catalogue import read_catalogue
-from plumbline.embedding.variants import read_rows
+from plumbline.common.errors import UserError
 
 DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation data?"
 EPILOG = """Set-up happens by itself, in $PLUMBLINE_HOME (now: {home}); it can be interrupted, repeated, and undone by deleting
 that folder. `nextflow run {repo} -profile docker --input ...` is the same pipeline without ./plumb."""
-# verb -> script of bin/, whose arguments and --help are its own (docs/sharing_results.md)
-SHARING = {
-    "submit": ("submit_run.py", "write the results of a run as bundles that can be shared and verified"),
-    "verify": ("verify_bundle.py", "score the embedding of a bundle again, and compare metric by metric"),
-    "compare": ("compare_runs.py", "what differs between two runs or bundles, and whether it is more than noise"),
-    "leaderboard": ("make_leaderboard.py", "one web page of many bundles"),
-    "splits": ("share_splits.py", "export or import the splits of a data set"),
-}
-
 STORY = """What the demo shows: planted_pathways is no model. It was made from the truth of the simulated screen and knows the
 complex of a perturbed gene, not the gene itself. So it beats PCA at known biology and loses at telling perturbations apart;
 the report finds both. Next: one gene (./plumb show GENE --run DIR), or your own data (./plumb run, docs/usage.md)."""
@@ -79,33 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--quick", action="store_true", help="only the tests that do not start Nextflow")
     test.add_argument("--engines", default="", metavar="LIST", help="also run under podman,docker,slurm,... (comma-separated)")
 
-    embed = verb("embed", _embed, "one embedding: raw counts in, embedding out", "bin/embed_MODEL.py (see its --help)")
-    embed.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv: pca, scvi, ...")
-
-    fetch = verb("fetch", _fetch, "download a data set or a model's weights", "bin/fetch_dataset.py or fetch_weights.py")
-    fetch.add_argument("name", metavar="NAME", help="a data set (plumb catalogue) or a variant with weights")
-
-    verb("catalogue", _catalogue, "the public data sets known by name")
-
-    check = verb("check-model", _check_model, "does a model keep the contract of plumbline?", "bin/check_model.py")
-    check.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv; any name with --script")
-    check.add_argument("--script", type=Path, help="an embedding script of your own (docs/adding_a_model.md)")
-    check.add_argument("--environment", default="base", help="with --script: base (default), scgpt (has torch), ...")
-
-    verb(
-        "weights",
-        _weights,
-        "weights check VARIANT: are a model's weights read right?",
-        "bin/check_weights.py",
-        shows_help=False,
-    )
-
-    for name, (script, text) in SHARING.items():
-        verb(name, _share, text, f"bin/{script}", shows_help=False)
-
-    show = verb("show", _show, "one perturbation of a finished run, over all its models", "bin/show_gene.py")
-    show.add_argument("gene", metavar="GENE", help="a perturbation, as the data set names it")
-    show.add_argument("--run", type=Path, required=True, metavar="DIR", help="output folder of a run (its --outdir)")
+    scripts.add(verb)
 
     doctor_ = verb("doctor", lambda a, _: doctor.report(a.weights), "what is there, what is missing, and how to mend it")
     doctor_.add_argument("--weights", type=Path, help="folder of foundation model checkpoints")
@@ -156,63 +119,6 @@ def _test(arguments: argparse.Namespace, rest: list[str]) -> int:
     return wait([str(python), "-m", "pytest", *([] if chosen else whole), *rest], variables)
 
 
-def _embed(arguments: argparse.Namespace, rest: list[str]) -> int:
-    row = models.variant(arguments.variant)
-    settings = [word for pair in row["settings"].split(";") if pair for word in ("--set", pair)]
-    lacks_weights = models.needs_weights(row, values([*settings, *rest], "--set")) and value(rest, "--weights") is None
-    if lacks_weights:
-        name, folder = row["id"], f"WEIGHTS/{row['model']}"
-        raise UserError(f"{name} needs its checkpoint: ./plumb fetch {name} --output WEIGHTS, then add --weights {folder}")
-    return _script(row["env"], f"embed_{row['model']}.py", ["--variant", row["id"], *settings, *rest])
-
-
-def _fetch(arguments: argparse.Namespace, rest: list[str]) -> int:
-    """Unknown names and a missing --output are refused before an environment is made."""
-    name, known = arguments.name, read_catalogue()
-    weights = {row[column] for row in read_rows() for column in ("id", "model") if row["weights_files"]}
-    if name in weights:
-        return _script("base", "fetch_weights.py", [name, *rest])
-    if "://" not in name and name not in known:
-        hint = did_you_mean(name, [*known, *sorted(weights)])
-        raise UserError(f"{name!r} is neither a data set of the catalogue nor a model with weights.{hint}")
-    if value(rest, "--output") is None:
-        raise UserError(f"No file to write {name} to: add --output FILE")
-    return _script("base", "fetch_dataset.py", [name, *rest])
-
-
-def _catalogue(_arguments: argparse.Namespace, _rest: list[str]) -> int:
-    for name, row in read_catalogue().items():
-        print(f"{name:<28}{row['title']}\n{'':<28}licence: {row['licence'] or 'not stated'}; {row['citation']}")
-    return 0
-
-
-def _check_model(arguments: argparse.Namespace, rest: list[str]) -> int:
-    if arguments.script:
-        words = [arguments.variant, "--script", str(arguments.script.absolute()), *rest]
-        return _script(arguments.environment, "check_model.py", words)
-    return _script(models.variant(arguments.variant)["env"], "check_model.py", [arguments.variant, *rest])
-
-
-def _weights(_arguments: argparse.Namespace, rest: list[str]) -> int:
-    if rest[:1] == ["check"] and len(rest) > 1 and not {"-h", "--help"} & set(rest):
-        return _script(models.variant(rest[1])["env"], "check_weights.py", ["check", rest[1], *rest[2:]])
-    # what is missing, or its help: needs no environment
-    return wait([sys.executable, str(REPO / "bin/check_weights.py"), *rest], {})
-
-
-def _share(arguments: argparse.Namespace, rest: list[str]) -> int:
-    script = SHARING[arguments.verb][0]
-    if {"-h", "--help"} & set(rest):  # needs no environment
-        return wait([sys.executable, str(REPO / "bin" / script), "--help"], {})
-    return _script("base", script, rest)
-
-
-def _show(arguments: argparse.Namespace, rest: list[str]) -> int:
-    if not (arguments.run / "about.json").exists():  # refused before an environment is made
-        raise UserError(f"{arguments.run} is not the output folder of a finished run: it has no about.json.")
-    return _script("base", "show_gene.py", [arguments.gene, "--run", str(arguments.run), *rest])
-
-
 def _setup(arguments: argparse.Namespace, _rest: list[str]) -> int:
     names = arguments.names or ["base", "scvi", "multiqc"]
     for name in names:
@@ -225,9 +131,3 @@ def _setup(arguments: argparse.Namespace, _rest: list[str]) -> int:
 def _tool(arguments: argparse.Namespace, _rest: list[str]) -> int:
     print(tool(arguments.name))
     return 0
-
-
-def _script(environment: str, script: str, words: list[str]) -> int:
-    python = environments.python(environment)
-    path = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONNOUSERSITE": "1"}
-    return wait([str(python), str(REPO / "bin" / script), *words], path)

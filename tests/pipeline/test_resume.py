@@ -70,7 +70,10 @@ def test_the_models_of_a_data_set_are_mapped_and_shown(first):
     [
         (
             "bin/plumbline/tasks/consistency.py",
-            ["EVALUATE:EVALUATE_TOGETHER (tiny.pca.42)", "EVALUATE:EVALUATE_TOGETHER (tiny.random)", "PLAN (tiny)"],
+            [
+                *("EVALUATE:EVALUATE_TOGETHER (tiny.pca.42)", "EVALUATE:EVALUATE_TOGETHER (tiny.random)"),
+                *("PLAN (tiny)", "ESTIMATE (1)"),  # which tasks apply
+            ],
         ),
         ("bin/plumbline/models/pca/pca.py", ["EMBED:EMBED_CPU (tiny.pca.42)"]),
         ("bin/plumbline/report/page.js", ["REPORT (1)"]),

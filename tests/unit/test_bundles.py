@@ -26,7 +26,8 @@ def test_every_bundle_of_a_run_is_verified_to_the_last_digit(made, data):
     assert sorted(bundle.variant for bundle in bundles) == ["mine", "pca", "random"]
     for bundle in bundles:
         findings = verify(bundle, data, bundles)
-        assert {one.status for one in findings} == {OK}
+        assert {one.status for one in findings if one.what != "version"} == {OK}, findings
+        assert [one.status for one in findings if one.what == "version"] == [NOTE], "this run recorded no code"
         assert ("differences" in {one.what for one in findings}) == (bundle.variant != "pca")
         scored = [one for one in findings if ": " in f"{one.what}: " and one.what.partition(":")[0] in TASKS]
         assert len(scored) == 5
@@ -156,6 +157,24 @@ def test_other_rules_fail_and_other_code_is_a_note(bundle, data):
     sign(bundle, tasks=tasks | {"magnitude": tasks["magnitude"] | {"code": "0123456789ab"}, "recal": tasks["magnitude"]})
     assert f"magnitude (0123456789ab, here {digests.task_code('magnitude')})" in texts(bundle, data, NOTE)
     assert "protocol of recal: this version of plumbline has no such task" in texts(bundle, data, UNVERIFIED)
+
+
+def test_a_version_is_said_to_be_stated_unless_the_code_is_that_of_this_one(bundle):
+    def version() -> tuple[str, str]:
+        return next((found.status, found.text) for found in checks.check_bundle(read_bundle(bundle)) if found.what == "version")
+
+    tasks_ = read_bundle(bundle).manifest["tasks"]
+    assert version()[0] == NOTE, "this run recorded no code"
+    tasks_ = {name: about | {"code": digests.task_code(name)} for name, about in tasks_.items()}
+    sign(bundle, tasks=tasks_)
+    assert version() == (OK, f"plumbline {pl.__version__}: the code recorded for every task is the one here")
+    sign(bundle, plumbline="9.9.9")
+    status, text = version()
+    assert status == NOTE
+    assert text == f"plumbline 9.9.9 is stated, but the code recorded for every task is that of plumbline {pl.__version__} here"
+    first = next(iter(tasks_))
+    sign(bundle, tasks=tasks_ | {first: tasks_[first] | {"code": "000000000000"}}, plumbline="9.9.9")
+    assert "plumbline 9.9.9 is stated, not proven" in version()[1]
 
 
 def test_what_cannot_be_verified_is_said(bundle, made):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from argparse import Namespace
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from plumbline import tasks
 from plumbline.common.errors import NotApplicable
 from plumbline.common.usage import machine_seconds
 from plumbline.counts.reading import open_counts
+from plumbline.data.catalogue import read_catalogue
 from plumbline.experiments.cost import at_cells, estimate, fit_costs, pareto_front
 from plumbline.experiments.generality import concordance, kendalls_w
 from plumbline.experiments.hold_out import held_out_rows
@@ -207,7 +209,7 @@ def test_the_tasks_of_a_plan():
     plan = {"datasets": [{"name": "d"}, {"name": "e"}], "embed": [run, mine],
             "evaluate": [{"id": f"d.pca.{seed}", "dataset": "d", "variant": "pca", "task": task, "n_seeds": 2}
                          for seed in (1, 2) for task in ("recall", "map")], "max_together": 1}  # fmt: skip
-    sizes = dataset_sizes(plan, None, {"d": {"n_cells": "1000"}, "e": {"n_cells": "400"}})
+    sizes = dataset_sizes(plan, None, {"d": {"n_cells": "1000", "control_label": "ctrl"}, "e": {"n_cells": "400"}})
     found = planned_tasks(plan, sizes).set_index(["step", "name", "dataset"])
     assert found.loc[("EMBED", "pca", "d"), ["n_fit_cells", "n_dimensions"]].tolist() == [500, 50]
     assert found.loc[("EMBED", "mine", "d"), "n_fit_cells"] == 20
@@ -222,6 +224,32 @@ def test_the_tasks_of_a_plan():
     apart = planned_tasks(plan | {"max_together": 0}, sizes).set_index(["step", "name", "dataset"])
     assert apart.loc[("START", "EVALUATE", "d"), "n_tasks"] == 4
     assert apart["process"].eq("").all()
+
+
+def test_what_does_not_apply_is_not_priced(root, tmp_path):
+    """By the catalogue's row alone, as PREPARE finds it in the cells: 1 perturbation, no batches, 2 labels in the file."""
+    names = tasks.names()
+    run = {"dataset": "kang_demo", "variant": "pca", "model": "pca", "fit_on": "train", "settings": []}
+    plan = {"datasets": [{"name": "kang_demo"}], "embed": [run], "max_together": 10,
+            "evaluate": [run | {"id": "kang_demo.pca", "task": task, "n_seeds": 1} for task in names]}  # fmt: skip
+    catalogue = read_catalogue()
+    never = {"recall", "retrieval", "reconstruction", "batch_effect"}
+
+    def priced(plan: dict, inputs=None) -> set[str]:
+        found = planned_tasks(plan, dataset_sizes(plan, inputs, catalogue))
+        return set(found.loc[found["step"] == "EVALUATE", "name"])
+
+    assert priced(plan) == set(names) - never
+    labels = pd.DataFrame({"condition": ["control", "IFN-beta"] * 3}, index=[f"c{i}" for i in range(6)])
+    anndata.AnnData(np.ones((6, 2), dtype=np.float32), obs=labels).write_h5ad(tmp_path / "kang.h5ad")
+    plan["datasets"] = [{"name": "kang_demo", "file": "kang.h5ad"}]
+    assert priced(plan, tmp_path) == set(names) - never
+    plan["datasets"] = [{"name": "unknown"}]
+    run["dataset"] = "unknown"
+    plan["evaluate"] = [one | {"dataset": "unknown"} for one in plan["evaluate"]]
+    sheet = {"perturbation_column": "condition", "control_label": "none", "batch_column": "donor"}
+    plan["datasets"] = [sheet | {"name": "unknown"}]
+    assert priced(plan) == set(names), "what nobody knows is priced"
 
 
 def test_experiments_maps_and_the_report_are_tasks_too():

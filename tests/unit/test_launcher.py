@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import environments, home, launch, models, nextflow, parameters, verbs
+from launcher import environments, home, launch, models, nextflow, parameters, scripts, verbs
 from launcher.home import Part, provide
 from plumbline.common.errors import UserError
 from plumbline.embedding.variants import read_rows
@@ -381,14 +381,14 @@ def launched(tools_on_path, tmp_path: Path, monkeypatch):
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("verb", verbs.SHARING)
+@pytest.mark.parametrize("verb", scripts.SHARING)
 def test_what_shares_results_is_a_script_with_a_help_of_its_own(verb: str, monkeypatch):
-    script = verbs.SHARING[verb][0]
+    script = scripts.SHARING[verb][0]
     started = []
-    monkeypatch.setattr(verbs, "_script", lambda *words: started.append(words) or 2)
+    monkeypatch.setattr(scripts, "_script", lambda *words: started.append(words) or 2)
     assert verbs.main([verb, "a folder", "--data", "x", "--threads=1"]) == 2
     assert started == [("base", script, ["a folder", "--data", "x", "--threads=1"])]
-    monkeypatch.setattr(verbs, "wait", lambda command, _: started.append(command) or 0)
+    monkeypatch.setattr(scripts, "wait", lambda command, _: started.append(command) or 0)
     assert verbs.main([verb, "--help"]) == 0
     assert started[1] == [sys.executable, str(home.REPO / "bin" / script), "--help"]
     assert os.access(home.REPO / "bin" / script, os.X_OK)
@@ -550,7 +550,7 @@ def test_demo_with_untrained_foundation_models_needs_no_weights(launched):
 
 def test_embed_gives_the_users_settings_the_last_word(monkeypatch):
     calls = []
-    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
+    monkeypatch.setattr(scripts, "_script", lambda *words: calls.append(words) or 0)
     assert verbs.main(["embed", "pca_raw", "--input", "x.h5ad", "--output", "y.npz", "--set", "n_components=5"]) == 0
     environment, script, words = calls[0]
     assert (environment, script) == ("base", "embed_pca.py")
@@ -560,7 +560,7 @@ def test_embed_gives_the_users_settings_the_last_word(monkeypatch):
 
 def test_embed_without_the_checkpoint_makes_no_environment(monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
+    monkeypatch.setattr(scripts, "_script", lambda *words: calls.append(words) or 0)
     files = ["--input", "x.h5ad", "--output", "y.npz"]
     assert verbs.main(["embed", "scgpt", *files]) == 1
     assert "./plumb fetch scgpt --output WEIGHTS, then add --weights WEIGHTS/scgpt" in capsys.readouterr().err
@@ -572,7 +572,7 @@ def test_embed_without_the_checkpoint_makes_no_environment(monkeypatch, capsys):
 
 def test_fetch_refuses_what_it_cannot_do_before_an_environment_is_made(monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words[1:]) or 0)
+    monkeypatch.setattr(scripts, "_script", lambda *words: calls.append(words[1:]) or 0)
     assert verbs.main(["fetch", "kang_deno", "--output", "x.h5ad"]) == 1
     assert "Did you mean 'kang_demo'" in capsys.readouterr().err
     assert verbs.main(["fetch", "kang_demo"]) == 1
@@ -586,7 +586,7 @@ def test_fetch_refuses_what_it_cannot_do_before_an_environment_is_made(monkeypat
 
 def test_check_model_takes_a_script_of_ones_own(monkeypatch, tmp_path: Path):
     calls = []
-    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
+    monkeypatch.setattr(scripts, "_script", lambda *words: calls.append(words) or 0)
     monkeypatch.chdir(tmp_path)
     assert verbs.main(["check-model", "mine", "--script", "embed_mine.py", "--weights", "w"]) == 0
     assert verbs.main(["check-model", "mine", "--script", "embed_mine.py", "--environment", "scgpt"]) == 0
@@ -597,7 +597,7 @@ def test_check_model_takes_a_script_of_ones_own(monkeypatch, tmp_path: Path):
 
 def test_weights_are_checked_in_the_environment_of_their_model(monkeypatch, capfd):
     calls = []
-    monkeypatch.setattr(verbs, "_script", lambda *words: calls.append(words) or 0)
+    monkeypatch.setattr(scripts, "_script", lambda *words: calls.append(words) or 0)
     assert verbs.main(["weights", "check", "scgpt", "--weights", "w"]) == 0
     assert calls == [("scgpt", "check_weights.py", ["check", "scgpt", "--weights", "w"])]
     assert verbs.main(["weights", "check", "scgptt"]) == 1

@@ -202,6 +202,23 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(found, tmp_path):
     assert seen["console"] == []
 
 
+def test_on_paper_nothing_is_cut_and_headings_are_words(found, tmp_path):
+    """The rules of print, at the width of a page of A4 (in a browser, which is the only one to know)."""
+    page = re.sub(r"<meta http-equiv=[^>]*>", "", site.page(found)).replace("@media print{", "@media all{")
+    script = """seen.widths = [...page.querySelectorAll("table")].map((one) => one.scrollWidth); seen.console = [];
+    const heads = [...page.querySelectorAll("#scores th")];
+    seen.heads = heads.map((th) => view.getComputedStyle(th, "::before").content);
+    seen.buttons = heads.map((th) => th.querySelector("button").offsetWidth);"""
+    seen = in_browser(page, tmp_path, script, width=718)
+    assert max(seen["widths"]) <= 718
+    assert seen["heads"][:2] == ['"Model"', '"Revision"']
+    assert set(seen["buttons"]) == {0}, "browsers leave them out of the headings of a second page"
+
+
+def test_the_page_counts_models_and_references_apart(found):
+    assert "<p>3 results: 2 models, 1 reference, 1 data set. " in site.page(found)
+
+
 def test_a_bundle_with_an_attack_in_its_manifest_is_shown_as_text(bundle):
     manifest = json.loads((bundle / MANIFEST).read_text())
     sign(

@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score
 
 from plumbline.genes import relationships
 from plumbline.metrics.average_precision import Activity, Consistency, average_precision
+from plumbline.metrics.divisions import by_batch, labels_of, mixed
 from plumbline.metrics.repeats import Effects
 from plumbline.metrics.units import unit_rows
 from plumbline.tasks import map as map_task
@@ -130,6 +131,42 @@ def test_planted_effects_reach_one_and_noise_is_at_chance(complexes):
     assert noise["map_activity"].value == pytest.approx(chance, abs=0.04)
 
 
+def test_the_ceiling_is_the_activity_without_differences_between_batches(complexes):
+    """An effect that all batches share scores as its ceiling; of one that each batch has anew only the ceiling is high."""
+    same = [scores(screen_of(own=0.5, seed=seed)) for seed in range(4)]
+    score, ceiling = (np.mean([one[name].value for one in same]) for name in ("map_activity", "map_activity_ceiling"))
+    assert 0.4 < score < 0.9
+    assert ceiling == pytest.approx(score, abs=0.05)
+    view = screen_of(cells=16)
+    labels, anew = labels_of(view.screen), 3 * np.random.default_rng(3).normal(size=(41, 4, 12))
+    anew[40] = 0  # controls
+    code = np.where(labels.is_control, 40, np.searchsorted(GENES, labels.perturbation))
+    found = scores(replace(view, embedding=view.embedding + anew[code, labels.batch.astype(int)].astype(np.float32)))
+    chance = float(found["map_activity"].reason.rpartition("chance ")[2])
+    assert found["map_activity"].value < chance + 0.15
+    assert found["map_activity_ceiling"].value > 0.9
+    assert found["map_activity_ceiling"].n == found["map_activity"].n == 40
+
+
+def test_mixing_keeps_the_numbers_of_cells_and_the_order_does_not_matter():
+    view = screen_of(n_batches=5)
+    labels = labels_of(view.screen)
+    part = by_batch(labels, 3, 0)
+    found = mixed(labels, part, 1)
+    for name in GENES:
+        own = labels.perturbation == name
+        assert sorted(found[own]) == sorted(part[own])
+        shares = [np.bincount(found[own & (labels.batch == batch)], minlength=3) for batch in np.unique(labels.batch)]
+        assert np.ptp(shares, axis=0).max() <= 2, "each batch is in all parts"
+    assert (found != part).mean() > 0.4
+    for batch in np.unique(labels.batch):
+        n = np.bincount(found[labels.is_control & (labels.batch == batch)], minlength=3)
+        assert n.max() - n.min() <= 1, "controls of each batch are in all parts"
+    order = np.random.default_rng(2).permutation(len(part))
+    shuffled = mixed(labels_of(view.take(order).screen), part[order], 1)
+    np.testing.assert_array_equal(shuffled, found[order])
+
+
 def test_p_values_hold_their_level(complexes):
     """Where copairs' null, one order for all queries of a group, rejects less than 1 % at 5 % (eight profiles)."""
     found = [scores(screen_of(seed=seed)) for seed in range(12)]
@@ -183,6 +220,8 @@ def test_absent_with_a_reason(complexes):
     assert {s.reason for s in paper} == {"not part of the paper's protocol"}
     one_batch = scores(screen_of(own=1, n_batches=1, controls=100))
     assert one_batch["map_activity"].reason.startswith("profiles: cells; chance")
+    assert "already cells of the same batches" in one_batch["map_activity_ceiling"].reason
+    assert "too few controls per batch" in scores(screen_of(own=1, n_batches=8, controls=6))["map_activity_ceiling"].reason
     few = scores(screen_of(own=1, controls=2))
     assert "2 are needed" in few["map_activity"].reason
     assert few["map_activity_pct"].status == "not_applicable"

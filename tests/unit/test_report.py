@@ -23,10 +23,10 @@ from plumbline.report.layers import layer_section
 from plumbline.report.leaderboard import _gained, leaderboard_sections
 from plumbline.report.order import LAST, section_order
 from plumbline.report.run import labels, read_run
-from plumbline.report.sentences import per_task, summary_text
+from plumbline.report.sentences import overall, per_task, summary_text
 from plumbline.report.task_sections import task_sections
 from plumbline.report.verdicts import verdict_cell, verdict_section
-from plumbline.report.words import listed, metric_title, number, with_interval
+from plumbline.report.words import COMPARED, listed, metric_title, number, with_interval
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +178,24 @@ def test_what_says_nothing_is_counted_and_not_called_a_tie(summary):
     assert re.search(r"Of \d+ comparisons, \d+ cannot tell \(too few units", summary_text(run))
     table.loc[tested, "verdict"] = "at the floor"
     assert "Nothing can be said of any model and PCA" in summary_text(run)
+
+
+def test_the_answer_counts_the_data_sets_and_comparisons_that_are_shown(summary):
+    run = read_run(summary)
+    table = run.comparisons
+    few = (table["dataset"] == "kang_pbmc") & table["verdict"].isin(COMPARED)
+    table.loc[few, "verdict"] = "too few units"
+    lead = " ".join(overall(run))
+    assert lead.startswith("On 3 data sets, ")
+    assert summary_text(run).count("\n## ") == verdict_section(run)["data"].count('<summary class="pl-set">') == 3
+    rows = leaderboard_sections(run)[0]["data"]
+    judged = {name: sum(row[word] for word in ("better", "tied", "worse", "untold")) for name, row in rows.items()}
+    assert f"scVI (ZINB) (better in {rows['scVI (ZINB)']['better']} of {judged['scVI (ZINB)']} comparisons" in lead
+    assert f"Of {sum(judged.values())} comparisons, {sum(row['untold'] for row in rows.values())} cannot tell" in lead
+    table.loc[few, ["verdict", "status"]] = ["not tested", "not_applicable"]
+    lead = " ".join(overall(run))
+    assert lead.startswith("On 3 data sets, ")
+    assert f"No model could be compared with PCA on {run.title('kang_pbmc')}." in lead
 
 
 def test_every_verdict_stands_beside_its_units(summary):

@@ -3,11 +3,14 @@
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from plumbline.report.page import assets, embedded, rounded
+from plumbline.report.verdicts import STYLE, verdict_cell
+from plumbline.report.words import table
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: the page is not opened")
@@ -79,6 +82,35 @@ def test_every_map_is_drawn_and_marks_a_perturbation(opened):
 @needs_browser
 def test_names_are_text(opened):
     assert "<script>alert" not in opened[0]
+
+
+@needs_browser
+def test_no_verdict_runs_into_its_neighbour_on_paper(tmp_path):
+    """The widest words of a cell, in ten columns as wide as a page of A4, by the rules of print."""
+    row = {
+        "verdict": "cannot tell",
+        "status": "ok",
+        "metric": "m",
+        "note": "",
+        "reason": "",
+        "unit": "perturbation",
+        "n_units": 240,
+    }
+    row |= {"value": -0.11, "difference": -0.025, "diff_low": -0.044, "diff_high": -0.108, "detectable": 0.03}
+    cells = [verdict_cell(SimpleNamespace(**row | {"verdict": name})) for name in ("cannot tell", "too few units", "tied") * 3]
+    rows = [["<b>PCA (raw counts, all cells; as the paper)</b>", *cells]]
+    head = ["Model", *["Finding perturbations again"] * 9]
+    body = f'<div class="pl-scroll" style="width:640px">{table(head, rows, "pl-tight")}</div>'
+    style = (STYLE + assets()).replace("@media print{", "@media all{")
+    script = """<script>const cells = [...document.querySelectorAll("td")];
+        document.title = cells.filter((one) => one.scrollWidth > one.clientWidth + 1).length + " of " + cells.length</script>"""
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><html><body style='font-size:16px'>{style}{body}{script}</body></html>"
+    )
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
+    command = [BROWSER, *options, (tmp_path / "page.html").as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+    assert "<title>0 of 10</title>" in shown
 
 
 def test_without_a_browser_that_can_the_reader_is_told_where_to_look():

@@ -154,12 +154,13 @@ def test_progress_goes_from_the_baseline_to_the_ceiling(comparisons):
 
 def test_a_repeat_is_that_of_the_baseline():
     rows = [("retrieval", "retrieval_pds_ceiling", "pca", 0.9), ("retrieval", "retrieval_pds_ceiling", "scvi", 0.95),
-            ("recall", "recall_ceiling", "pca", 0.6), ("map", "map_activity", "pca", 0.7)]  # fmt: skip
+            ("recall", "recall_ceiling", "pca", 0.6), ("map", "map_activity_ceiling", "pca", 0.8),
+            ("separability", "linear_top1", "pca", 0.7)]  # fmt: skip
     chosen = pd.DataFrame(rows, columns=["task", "metric", "variant", "value"])
     chosen = chosen.assign(dataset="x", protocol="corrected", status="ok")
-    metrics = {"retrieval": "retrieval_pds", "recall": "recall_mean", "map": "map_activity"}
+    metrics = {"retrieval": "retrieval_pds", "recall": "recall_mean", "map": "map_activity", "separability": "linear_top1"}
     found = [_repeat(chosen, ("x", task, metric, "corrected"), "pca") for task, metric in metrics.items()]
-    np.testing.assert_array_equal(found, [0.9, 0.6, np.nan])
+    np.testing.assert_array_equal(found, [0.9, 0.6, 0.8, np.nan])
     assert np.isnan(_repeat(chosen, ("y", "recall", "recall_mean", "corrected"), "pca"))
 
 

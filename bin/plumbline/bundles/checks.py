@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from plumbline import __version__
 from plumbline.bundles.differences import wrong_verdicts
 from plumbline.bundles.digests import task_code
 from plumbline.bundles.files import file_problems, read_embedding_of, read_table
@@ -122,6 +123,19 @@ def _code(bundle: Bundle) -> Iterator[Finding]:
     changed = [f"{name} ({there}, here {here})" for name, (there, here) in codes.items() if there and here and there != here]
     if changed:
         yield note("code", f"scored by other code of the same rules: {', '.join(changed)}")
+    same = not others and all(there and there == here for there, here in codes.values())
+    yield _version(bundle.manifest["plumbline"][:40], same)
+
+
+def _version(stated: str, same_code: bool) -> Finding:
+    """A version is what a manifest states. What was recorded while scoring are digests of code, which name no version."""
+    if same_code and stated == __version__:
+        return ok("version", f"plumbline {stated}: the code recorded for every task is the one here")
+    if same_code:
+        text = f"plumbline {stated} is stated, but the code recorded for every task is that of plumbline {__version__} here"
+        return note("version", text)
+    text = f"plumbline {stated} is stated, not proven: the code here, plumbline {__version__}, is another or not known"
+    return note("version", text)
 
 
 def _checkout(bundle: Bundle) -> str:

@@ -92,7 +92,7 @@ def verdict(row: dict) -> str:
     kind = f' class="{row["verdict"]}"' if row["verdict"] in ("better", "worse") else ""
     against = f"<small>against {escape(row['baseline'])}</small>" if row["verdict"] in TESTED else ""
     anchor = '<a class="anchor" href="#" data-action="row" aria-label="link to this row">#</a>'
-    shown = f"<span{kind}>{symbol} {escape(word)}</span>{against} {anchor}"
+    shown = f'<span class="line"><span{kind}>{symbol} {escape(word)}</span> {anchor}</span>{against}'
     return td(shown, [word, row["baseline"], row["why"]], word, title=row["why"])
 
 

@@ -36,18 +36,25 @@ def page(board: Board, title: str = "plumbline leaderboard") -> str:
         _table("submissions", "Submissions", SUBMISSIONS, board.submissions),
     ]
     left_out = "".join(f"<li>{escape(path)}: {escape(why)}</li>" for path, why in board.left_out)
-    n_models, n_datasets = (len({row[name] for row in board.submissions}) for name in ("variant", "dataset"))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}; base-uri 'none'; form-action 'none'">
 <title>{escape(title)}</title><style>{style}</style></head>
 <body><h1>{escape(title)}</h1>
-<p>{counted(len(board.submissions), "result")}: {counted(n_models, "model")}, {counted(n_datasets, "data set")}. {ABOUT}</p>
+<p>{_counts(board)}. {ABOUT}</p>
 {_filters(board)}
 {"".join(tables)}
 {f"<h2>Left out</h2><ul>{left_out}</ul>" if left_out else ""}
 <script>{script}</script></body></html>
 """
+
+
+def _counts(board: Board) -> str:
+    """'9 results: 2 models, 1 reference, 3 data sets', as the tables below name them."""
+    names = {kind: {row["variant"] for row in board.submissions if row["kind"] == kind} for kind in ("model", "reference")}
+    parts = [counted(len(found), kind) for kind, found in names.items() if found or kind == "model"]
+    parts.append(counted(len({row["dataset"] for row in board.submissions}), "data set"))
+    return f"{counted(len(board.submissions), 'result')}: {', '.join(parts)}"
 
 
 def _hash(text: str) -> str:
@@ -73,7 +80,8 @@ def _table(name: str, title: str, columns: list[Column], rows: list[dict], ancho
     """A heading, the buttons and a table whose rows can be filtered by their data-* attributes."""
     buttons = "".join(_button(name, kind.lower(), kind) for kind in ("CSV", "LaTeX"))
     head = "".join(
-        f'<th scope="col" data-names="{column.names or column.title}">{_button(name, "sort", column.title, place)}</th>'
+        f'<th scope="col" data-label="{column.title}" data-names="{column.names or column.title}">'
+        f"{_button(name, 'sort', column.title, place)}</th>"
         for place, column in enumerate(columns)
     )
     body = "\n".join(_row(row, place, columns, anchors) for place, row in enumerate(rows))

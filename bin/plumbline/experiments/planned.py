@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from plumbline import tasks
+from plumbline.data.catalogue import NONE
 from plumbline.experiments.work import USUAL
 
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
@@ -24,14 +26,15 @@ ALL = ""  # the data sets of a run together
 def dataset_sizes(plan: dict, inputs: Path | None, catalogue: dict) -> dict[str, dict]:
     """data set -> n_cells (0 where nobody knows), n_genes and n_perturbations (None where nobody knows); '' for all together.
 
+    left_out: the tasks that do not apply to the data set, as far as its row and its file tell.
     inputs: folder with the data sets' files. catalogue: rows by name.
     """
     found: dict[str, dict] = {}
     for dataset in plan["datasets"]:
         name, path = dataset["name"], dataset.get("file")
-        row = catalogue.get(name, {})
-        column = dataset.get("perturbation_column") or row.get("perturbation_column") or ""
-        found[name] = _sizes_of(inputs / path, column) if path and inputs else _sizes_in(row)
+        row = catalogue.get(name, {}) | {key: value for key, value in dataset.items() if value not in (None, "", [])}
+        sizes = _sizes_of(inputs / path, row) if path and inputs else _sizes_in(row)
+        found[name] = sizes | {"left_out": set(tasks.not_applicable(_facts(row, sizes)))}
         found[f"{name}.heldout"] = found[name] | {"n_cells": round(HELD_OUT * found[name]["n_cells"])}
     all_cells = sum(found[dataset["name"]]["n_cells"] for dataset in plan["datasets"])
     return found | {ALL: {"n_cells": all_cells, "n_genes": None, "n_perturbations": None}}
@@ -47,13 +50,31 @@ def _sizes_in(row: dict) -> dict:
     }
 
 
-def _sizes_of(path: Path, column: str) -> dict:
-    """What a file says. (Controls may be among the perturbations that are counted: one more.)"""
+def _sizes_of(path: Path, row: dict) -> dict:
+    """What a file says. (Where a control label is written in another way, it counts as a perturbation.)"""
     from plumbline.data.ingest import open_source
 
-    source = open_source(path, "X", None)
-    n_perturbations = source.column(column, "perturbation").nunique() if column in source.columns else None
+    source, n_perturbations, column = open_source(path, "X", None), None, row.get("perturbation_column") or ""
+    if column in source.columns:
+        labels = source.column(column, "perturbation")
+        given = str(row.get("control_label", ""))
+        n_perturbations = labels[~labels.isin([given, *map(str.strip, given.split(";"))])].nunique()
     return {"n_cells": len(source.cell_id), "n_genes": len(source.var), "n_perturbations": n_perturbations}
+
+
+def _facts(row: dict, sizes: dict) -> dict:
+    """What PREPARE will find out, as far as the row and the sizes tell; of the rest, what no task stops at."""
+    many = 10**9
+    has_batches = str(row.get("batch_column", "")).lower() not in NONE
+    return {
+        "perturbation_type": row.get("perturbation_type") or "",
+        "organism": row.get("organism") or "human",
+        "n_cells": sizes["n_cells"] or many,
+        "n_perturbations": many if sizes["n_perturbations"] is None else sizes["n_perturbations"],
+        "has_batches": has_batches,
+        "n_batches": many if has_batches else 1,
+        "has_controls": str(row.get("control_label", "")) != "",
+    }
 
 
 def planned_tasks(plan: dict, sizes: dict[str, dict]) -> pd.DataFrame:
@@ -80,9 +101,10 @@ def planned_tasks(plan: dict, sizes: dict[str, dict]) -> pd.DataFrame:
 def _evaluations(plan: dict, sizes: dict[str, dict], wide: dict) -> list[dict]:
     """A row for each task of each embedding, and one for each process, which is START. Tasks of a small embedding share one."""
     rows = []
-    n_tasks = Counter(run["id"] for run in plan["evaluate"])
+    runs = [run for run in plan["evaluate"] if run["task"] not in sizes[run["dataset"]]["left_out"]]
+    n_tasks = Counter(run["id"] for run in runs)
     started = set()
-    for run in plan["evaluate"]:
+    for run in runs:
         n_dimensions = wide.get((run["dataset"], run["variant"]))
         part = {"dataset": run["dataset"], "n_dimensions": n_dimensions, "n_seeds": run["n_seeds"]}
         part |= {"n_draws": plan.get("n_draws")}

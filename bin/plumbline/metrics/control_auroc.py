@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plumbline.metrics.neighbours import principal_components
-from plumbline.metrics.rows import READ, Rows, Source, held
+from plumbline.metrics.rows import READ, Rows, held
+from plumbline.scoring.vectors import RowSource
 
 FOLDS = 5
 MIN_CELLS = 3  # scored cells below which a perturbation is left out
@@ -25,7 +26,7 @@ class Cells:
     """Cells to separate. values (n, d), a source of rows; perturbation (n,) codes, -1 for controls; batch (n,) codes; test (n,)
     bool: the cells to be scored, the others only help to fit. exact: in all dimensions, however many."""
 
-    values: Source
+    values: RowSource
     perturbation: np.ndarray
     batch: np.ndarray
     test: np.ndarray
@@ -79,7 +80,7 @@ def shrinkage(covariance: np.ndarray, n: int) -> float:
     return 1.0 if rest <= 0 else min(1.0, (square + scale**2) / rest)
 
 
-def _reduced(cells: Cells) -> Source:
+def _reduced(cells: Cells) -> RowSource:
     if not cells.reduced:
         return held(cells.values)
     mean, axes, _ = principal_components(Rows(cells.values, np.flatnonzero(~cells.test)))

@@ -73,6 +73,24 @@ def by_cell(labels: Labels, n_parts: int, seed: int) -> np.ndarray:
     return part
 
 
+def mixed(labels: Labels, part: np.ndarray, seed: int) -> np.ndarray:
+    """``part`` (n,) with the cells of each perturbation, and the controls of each batch, dealt out anew, batch by batch.
+
+    Each perturbation keeps its numbers of cells in the parts, which then differ in nothing but the cells they have.
+    """
+    number, found = uniform_by_id(labels.cell_id, seed), np.full(len(part), -1, dtype=np.int64)
+    control, rows = labels.is_control & (part >= 0), np.flatnonzero(~labels.is_control & (part >= 0))
+    code, own = group_by(labels.perturbation[rows]).codes, part[rows]
+    pair = group_by(code * (int(part.max(initial=0)) + 1) + own)
+    place = np.empty(len(rows))  # where the cells of a part lie among those of the perturbation, evenly from 0 to 1
+    place[pair.order] = np.arange(len(rows)) - np.repeat(pair.starts[:-1], pair.sizes)
+    place = (place + 0.5) / pair.sizes[pair.codes]
+    cells = np.lexsort((number[rows], group_by(labels.batch[rows]).codes, code))
+    found[rows[cells]] = own[np.lexsort((own, place, code))]
+    found[control] = _dealt(labels.batch[control], int(part.max(initial=0)) + 1, number[control])
+    return found
+
+
 def _dealt(label: np.ndarray, n_parts: int, number: np.ndarray, by: np.ndarray | None = None) -> np.ndarray:
     """0, 1 ... n_parts - 1, 0, 1 ... for the entries of each label, ordered by ``by`` and ``number``; the first is random."""
     code = group_by(label).codes

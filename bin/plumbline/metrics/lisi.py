@@ -7,7 +7,8 @@ import numpy as np
 
 from plumbline.common.compiled import compiled
 from plumbline.metrics.neighbours import limit_threads, neighbour_chunks, odd_at_most, principal_components
-from plumbline.metrics.rows import Rows, Source, held
+from plumbline.metrics.rows import Rows, held
+from plumbline.scoring.vectors import RowSource
 
 K = 251  # the paper's k: perplexity 251 // 3 = 83
 SCIB_NEIGHBOURS = 90  # scib-metrics' Benchmarker: 90 neighbours counting the cell itself, perplexity 90 // 3
@@ -20,7 +21,7 @@ def k_for(n_cells: int) -> int:
     return min(K, odd_at_most(n_cells / 4))
 
 
-def reduce_dimensions(embedding: Source) -> Source:
+def reduce_dimensions(embedding: RowSource) -> RowSource:
     """Exact principal components of (n, d): as many as explain 90 % of the variance, at least 32 (or all d). float32."""
     if embedding.shape[1] <= MIN_COMPONENTS:
         return embedding.astype(np.float32, copy=False) if isinstance(embedding, np.ndarray) else embedding
@@ -31,7 +32,7 @@ def reduce_dimensions(embedding: Source) -> Source:
 
 
 def lisi(
-    points: Source,
+    points: RowSource,
     labels: np.ndarray,
     k: int,
     perplexity: int,
@@ -54,7 +55,7 @@ def lisi(
 
 
 def ilisi(
-    embedding: Source, labels: np.ndarray, k: int, threads: int = 1, device: str = "cpu", asking: np.ndarray | None = None
+    embedding: RowSource, labels: np.ndarray, k: int, threads: int = 1, device: str = "cpu", asking: np.ndarray | None = None
 ) -> np.ndarray:
     """The paper's LISI: on principal components, perplexity k // 3, 3 * (k // 3) neighbours of which the cell itself is one."""
     perplexity = k // 3
@@ -62,7 +63,7 @@ def ilisi(
 
 
 def ilisi_scib(
-    embedding: Source, batch: np.ndarray, threads: int = 1, device: str = "cpu", asking: np.ndarray | None = None
+    embedding: RowSource, batch: np.ndarray, threads: int = 1, device: str = "cpu", asking: np.ndarray | None = None
 ) -> np.ndarray:
     """Per-cell LISI of scib-metrics (``lisi_knn``) with the neighbours of its Benchmarker: (m,), in [1, n_batches].
 

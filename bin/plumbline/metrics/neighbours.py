@@ -9,16 +9,17 @@ import numpy as np
 
 from plumbline.common.compiled import compiled
 from plumbline.metrics.arrays import is_gpu
-from plumbline.metrics.rows import READ, Source, between, blocks, column_means, fits, held
+from plumbline.metrics.rows import READ, between, blocks, column_means, fits, held
+from plumbline.scoring.vectors import RowSource
 
 CHUNK = 16_384  # query rows searched at a time
 SPARE = 8  # neighbours searched beyond k: rounding in the search's expanded squares cannot then push a true one out
 
 
 def neighbour_chunks(
-    points: Source,
+    points: RowSource,
     k: int,
-    queries: Source | None = None,
+    queries: RowSource | None = None,
     threads: int = 1,
     device: str = "cpu",
     asking: np.ndarray | None = None,
@@ -48,7 +49,7 @@ def neighbour_chunks(
 
 
 def nearest(
-    points: Source, k: int, queries: Source | None = None, threads: int = 1, device: str = "cpu"
+    points: RowSource, k: int, queries: RowSource | None = None, threads: int = 1, device: str = "cpu"
 ) -> tuple[np.ndarray, np.ndarray]:
     """All chunks of ``neighbour_chunks`` at once: distances (m, k) and indices (m, k)."""
     _, distances, indices = zip(*neighbour_chunks(points, k, queries, threads, device), strict=True)
@@ -58,7 +59,7 @@ def nearest(
 class Search:
     """Exact search among points (n, d), in blocks of them where they do not fit in memory."""
 
-    def __init__(self, points: Source, threads: int, device: str) -> None:
+    def __init__(self, points: RowSource, threads: int, device: str) -> None:
         self.points = np.ascontiguousarray(points, dtype=np.float32) if isinstance(points, np.ndarray) else held(points)
         self.centre = column_means(self.points).astype(np.float32)  # smaller norms, less cancellation in the search
         on_device = is_gpu(device)
@@ -103,7 +104,7 @@ def odd_at_most(limit: float) -> int:
     return whole if whole % 2 else whole - 1
 
 
-def principal_components(values: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def principal_components(values: RowSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exact PCA of the rows of a source (n, d): mean (d,), axes (d, r) by falling variance, variances (r,); r = min(n, d).
 
     By eigenvectors of the covariance, or of the Gram matrix where there are fewer rows than columns.
@@ -122,7 +123,7 @@ def principal_components(values: Source) -> tuple[np.ndarray, np.ndarray, np.nda
     return mean, axes, square / n
 
 
-def _covariance(values: Source, mean: np.ndarray) -> np.ndarray:
+def _covariance(values: RowSource, mean: np.ndarray) -> np.ndarray:
     total = np.zeros((len(mean), len(mean)))
     for _, block in blocks(values, CHUNK):
         centred = block - mean

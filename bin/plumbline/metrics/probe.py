@@ -14,7 +14,8 @@ import numpy as np
 from plumbline.metrics.arrays import arrays
 from plumbline.metrics.class_ranks import rank_of
 from plumbline.metrics.neighbours import neighbour_chunks, odd_at_most, principal_components
-from plumbline.metrics.rows import Rows, Source, blocks, fits, held
+from plumbline.metrics.rows import Rows, blocks, fits, held
+from plumbline.scoring.vectors import RowSource
 
 EPOCHS, WARM_UP = 250, 10
 START_RATE, RATE, WEIGHT_DECAY = 3e-5, 1e-3, 1e-6
@@ -44,7 +45,7 @@ class Layer:
     weight: np.ndarray
     bias: np.ndarray
 
-    def ranks(self, values: Source, code: np.ndarray) -> np.ndarray:
+    def ranks(self, values: RowSource, code: np.ndarray) -> np.ndarray:
         """Rank (n,) of the true class among the logits of (n, d) cells; 0 is the highest, ties go to the lower class."""
         parts = blocks(values, max(1, VOTE_CELLS // len(self.bias)))
         return np.concatenate([rank_of(block @ self.weight.T + self.bias, code[rows]) for rows, block in parts])
@@ -66,7 +67,7 @@ def corrected_schedule(n_train: int) -> Schedule:
 
 
 def fit_linear(
-    values: Source,
+    values: RowSource,
     code: np.ndarray,
     n_classes: int,
     schedule: Schedule,
@@ -109,7 +110,7 @@ def with_ones(values: np.ndarray) -> np.ndarray:
     return inputs
 
 
-def _reader(xp: ModuleType, values: Source, code: np.ndarray, there: Callable, device: str) -> Callable:
+def _reader(xp: ModuleType, values: RowSource, code: np.ndarray, there: Callable, device: str) -> Callable:
     """What gives inputs and classes of some rows (a slice or an array) where the probe is trained: from memory if they fit."""
     if not fits(values) and device == "cpu":
         return lambda rows: (with_ones(values[rows]), code[rows])
@@ -145,7 +146,7 @@ def learning_rates(steps: int, epochs: int) -> np.ndarray:
 
 
 def knn_ranks(
-    train: Source, train_code: np.ndarray, test: Source, test_code: np.ndarray, k: int, threads: int, device: str
+    train: RowSource, train_code: np.ndarray, test: RowSource, test_code: np.ndarray, k: int, threads: int, device: str
 ) -> np.ndarray:
     """Rank (m,) of each test cell's class among the votes of its k nearest train cells; a class without a vote ranks last.
 

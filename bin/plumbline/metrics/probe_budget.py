@@ -31,7 +31,8 @@ from plumbline.metrics.probe import (
     paper_schedule,
     with_ones,
 )
-from plumbline.metrics.rows import Rows, Source, blocks
+from plumbline.metrics.rows import Rows, blocks
+from plumbline.scoring.vectors import RowSource
 
 OPERATIONS = 1e13  # multiplications and additions of one training on a CPU: about two minutes of one core
 _PER_LOGIT = 200.0  # measured: exponential, sums and division of one logit take as long as so many operations
@@ -71,7 +72,7 @@ def operations(d: int, n_classes: int) -> float:
     return (4.0 * (d + 1) + _PER_LOGIT) * n_classes
 
 
-def fit(values: Source, code: np.ndarray, n_classes: int, how: ProbePlan, seed: int, device: str = "cpu") -> Layer:
+def fit(values: RowSource, code: np.ndarray, n_classes: int, how: ProbePlan, seed: int, device: str = "cpu") -> Layer:
     """Train the probe as planned. values (n, d): a source of rows; code (n,): classes 0 .. n_classes - 1."""
     if not how.cells:
         return fit_linear(values, code, n_classes, how.schedule, seed, device=device)
@@ -122,7 +123,7 @@ def _expected(layer: np.ndarray, x: np.ndarray, y: np.ndarray, known: np.ndarray
 
 
 def _updates(
-    values: Source, code: np.ndarray, n_classes: int, how: ProbePlan, random: np.random.Generator
+    values: RowSource, code: np.ndarray, n_classes: int, how: ProbePlan, random: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """For each update some cells of a minibatch, their classes, and the whole minibatch's mean of y x (n_classes, d + 1).
 
@@ -143,7 +144,7 @@ def _updates(
             yield with_ones(values[some]), code[some], _class_means(Rows(values, rows), code[rows], n_classes)
 
 
-def _class_means(values: Source, code: np.ndarray, n_classes: int) -> np.ndarray:
+def _class_means(values: RowSource, code: np.ndarray, n_classes: int) -> np.ndarray:
     """Sums over the cells of each class (n_classes, d + 1), the last column their number, over the number of all cells."""
     from scipy.sparse import csr_matrix
 

@@ -76,6 +76,12 @@ class Run:
         found = set(self.headline["task"])
         return [task for task in self.tasks if task in found]
 
+    @property
+    def compared_datasets(self) -> list[str]:
+        """The data sets on which models are compared, whatever the comparisons say: those that the verdicts show."""
+        found = set(self.headline["dataset"])
+        return [name for name in self.datasets if name in found]
+
     def title(self, dataset: str) -> str:
         """A data set's title, or its name where it has none or shares it with another."""
         titles = {name: found["facts"].get("title") for name, found in self.about["datasets"].items()}

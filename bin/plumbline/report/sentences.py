@@ -3,33 +3,42 @@
 import pandas as pd
 
 from plumbline.report.run import Run
-from plumbline.report.words import SILENT, TESTED, listed, metric_title, number, task_title, with_interval
+from plumbline.report.words import COMPARED, SILENT, TESTED, listed, metric_title, number, task_title, with_interval
 from plumbline.scoring.protocol import POSTPROCESSINGS, REFERENCES
 from plumbline.scoring.scores import counted
 
 
 def overall(run: Run) -> list[str]:
-    """The answer over all data sets, in one to three sentences."""
-    verdicts = run.headline["verdict"]
-    tested, silent = run.headline[verdicts.isin(TESTED)], int(verdicts.isin(SILENT).sum())
-    n_sets, base = tested["dataset"].nunique(), run.baseline
-    if silent and tested["verdict"].isin(SILENT).all():
-        return [f"Nothing can be said of any model and {base}: {_silence(silent)}."]
-    if tested.empty:
+    """The answer over all data sets, in one to four sentences. Everything is counted as the tables below it show it."""
+    compared = run.headline[run.headline["verdict"].isin(COMPARED)]
+    silent, base = int(compared["verdict"].isin(SILENT).sum()), run.baseline
+    if compared.empty:
         return [f"No model could be compared with {base} in this run: see “Not applicable and failed”."]
-    counts = tested.groupby(["label", "verdict"]).size().unstack(fill_value=0).reindex(columns=[*TESTED], fill_value=0)
+    if silent == len(compared):
+        return [f"Nothing can be said of any model and {base}: {_silence(silent)}."]
+    counts = compared.groupby(["label", "verdict"]).size().unstack(fill_value=0).reindex(columns=[*COMPARED], fill_value=0)
     counts = counts.sort_values(["better", "worse"], ascending=[False, True])
-    winners, never = counts[counts["better"] > 0], counts[counts["better"] == 0]
-    where = f"{n_sets} data set{'s' if n_sets > 1 else ''}"
-    if winners.empty:
-        text = [f"On {where}, no model beats {base} at anything."]
-    else:
-        parts = [f"{name} ({_score(row)})" for name, row in winners.iterrows()]
-        text = [f"On {where}, {_models(len(winners))} {base} somewhere: {listed(parts)}."]
+    winners, never = counts[counts["better"] > 0], counts[(counts["better"] == 0) & (counts[[*TESTED]].sum(axis=1) > 0)]
+    text = [f"On {counted(len(run.compared_datasets), 'data set')}, {_winners(winners, base)}."]
     if len(never) and len(winners):
         text.append(f"Never better than {base}: {listed(never.index.tolist(), 10)}.")
+    return text + _missing(run, compared, silent)
+
+
+def _winners(counts: pd.DataFrame, base: str) -> str:
+    if counts.empty:
+        return f"no model beats {base} at anything"
+    parts = [f"{name} ({_score(row)})" for name, row in counts.iterrows()]
+    return f"{_models(len(counts))} {base} somewhere: {listed(parts)}"
+
+
+def _missing(run: Run, compared: pd.DataFrame, silent: int) -> list[str]:
+    """What has no answer: comparisons that say nothing, data sets without a comparison, results that failed."""
+    text = []
     if silent:
-        text.append(f"Of {counted(int(verdicts.isin({*TESTED, *SILENT}).sum()), 'comparison')}, {_silence(silent)}.")
+        text.append(f"Of {counted(len(compared), 'comparison')}, {_silence(silent)}.")
+    if empty := [run.title(name) for name in run.compared_datasets if name not in set(compared["dataset"])]:
+        text.append(f"No model could be compared with {run.baseline} on {listed(empty)}.")
     lost = run.headline[(run.headline["status"] == "failed") & ~run.headline["role"].isin(REFERENCES)]
     if len(lost):
         are = "is" if len(lost) == 1 else "are"
@@ -133,7 +142,7 @@ def plain_reason(reason: str) -> str:
 def summary_text(run: Run) -> str:
     """The summary as Markdown: the answer first, so that its first 15 lines can be printed at the end of a run."""
     lines = [f"# Does it beat {run.baseline}?", "", *overall(run)]
-    for dataset in run.datasets:
+    for dataset in run.compared_datasets:
         lines += ["", f"## {run.title(dataset)}"]
         lines += [f"- {title}: {sentence}" for title, sentence in per_task(run, dataset)]
     return "\n".join(

@@ -55,7 +55,7 @@ img.pl{max-width:100%;height:auto;background:#fff}
 
 def verdict_section(run: Run) -> dict:
     """The answer over all data sets, then for each data set sentences and a table of models x tasks."""
-    base, sets = escape(run.baseline), [name for name in run.datasets if name in set(run.headline["dataset"])]
+    base, sets = escape(run.baseline), run.compared_datasets
     parts = [STYLE, "".join(f'<p class="pl-lead">{escape(text)}</p>' for text in overall(run)), _key(run)]
     if len(sets) > 1:
         parts += ["<h4>Over all data sets</h4>", overview(run)]

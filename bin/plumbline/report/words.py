@@ -8,6 +8,7 @@ from plumbline import tasks
 
 TESTED = ("better", "tied", "worse", "cannot tell")  # verdicts of a test that was made
 SILENT = ("cannot tell", "too few units", "at the floor")  # verdicts that say nothing of a model
+COMPARED = tuple(dict.fromkeys(TESTED + SILENT))  # verdicts of a model and the baseline that both have a score
 # symbol, word, colour (Okabe-Ito), tint: never colour alone
 VERDICTS = {
     "better": ("▲", "better", "#0072B2", "#dcecf7"),

@@ -27,6 +27,12 @@ def records() -> dict[str, Task]:
     return {task.name: task for task in sorted(loaded, key=lambda task: (task.order, task.name))}
 
 
+def not_applicable(facts: dict) -> dict[str, str]:
+    """task -> why it does not apply to a data set with these facts (dataset.json), for those that do not."""
+    reasons = {name: task.not_applicable(facts) for name, task in records().items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
 def metrics() -> dict[str, Metric]:
     """name -> record of every metric, in the order of the report."""
     return {metric.name: metric for task in records().values() for metric in task.metrics}

@@ -10,13 +10,14 @@ from plumbline.data.splits import n_train
 from plumbline.metrics.control_auroc import MAX_DIMENSIONS, MIN_CELLS, Cells, control_auroc, placements
 from plumbline.metrics.probe import Layer, knn_k, knn_ranks
 from plumbline.metrics.probe_budget import ProbePlan, fit, plan
-from plumbline.metrics.rows import Rows, Source, blocks, moments
+from plumbline.metrics.rows import Rows, blocks, moments
 from plumbline.scoring.parts import EACH_BATCH
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.sampling import asked
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View
 from plumbline.scoring.units import joined
+from plumbline.scoring.vectors import RowSource
 
 METRICS = (
     Metric(name="linear_top1", title="linear probe, top-1 accuracy"),
@@ -101,7 +102,7 @@ def _why_not(view: View) -> str:
     return "" if len(test) else "no test cell of a train perturbation"
 
 
-def _linear(view: View, values: Source) -> list[Score]:
+def _linear(view: View, values: RowSource) -> list[Score]:
     metrics, reason = ("linear_top1", "linear_top5", "linear_balanced"), _why_not(view)
     if reason:
         return [Score.absent(metric, reason) for metric in metrics]
@@ -117,7 +118,7 @@ def _linear(view: View, values: Source) -> list[Score]:
     ]
 
 
-def _probe(values: Source, code: np.ndarray, n_classes: int, how: ProbePlan, view: View) -> Layer:
+def _probe(values: RowSource, code: np.ndarray, n_classes: int, how: ProbePlan, view: View) -> Layer:
     digest = hashlib.blake2b(np.ascontiguousarray(code).data, digest_size=32)
     for _, block in blocks(values):
         digest.update(np.ascontiguousarray(block).data)
@@ -130,7 +131,7 @@ def _probe(values: Source, code: np.ndarray, n_classes: int, how: ProbePlan, vie
     return _PROBES[key]
 
 
-def _knn(view: View, values: Source) -> list[Score]:
+def _knn(view: View, values: RowSource) -> list[Score]:
     reason = _why_not(view)
     if reason:
         return [Score.absent(metric, reason) for metric in ("knn_top1", "knn_top5")]

@@ -14,6 +14,7 @@ process ESTIMATE {
 
     output:
     path 'estimate.txt', emit: text
+    path 'estimate.tsv', emit: table
     tuple val("${task.process}"), val('scipy'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"scipy\"))' 2>/dev/null || echo 'not installed'"), emit: versions_scipy, topic: versions
 
     when:
@@ -22,11 +23,12 @@ process ESTIMATE {
     script:
     """
     estimate_cost.py --plan ${plan} --costs ${costs} --catalogue ${catalogue} --inputs . --cpus ${meta.cpus} ${task.ext.args ?: ''} \\
-        --output estimate.txt
+        --output estimate.txt --table estimate.tsv
     """
 
     stub:
     """
     echo 'a stub has no cost' > estimate.txt
+    touch estimate.tsv
     """
 }

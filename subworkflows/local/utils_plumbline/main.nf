@@ -28,6 +28,11 @@ def selectedTasks(opts) {
     return [main: asked, experiments: asked.intersect(tried), flags: taskFlags()]
 }
 
+// the files of all tasks, for digests of what reads their records
+def recordFiles(tasks) {
+    return tasks.flags.keySet().collect { task -> "plumbline/tasks/${task}.py" }
+}
+
 // rows of the sheet of data sets: [ [id, row], file or [], cell table or [] ]
 def selectedDatasets(opts) {
     def catalogue = assetTable("${projectDir}/assets/catalogue.csv").collect { row -> row.name }
@@ -163,7 +168,7 @@ def planOf(datasets, requests, tasks, experiments, opts) {
     def given = datasets.findAll { _meta, path, _cell_table -> path }.collect { meta, path, _cell_table -> [meta.id, path] }
     def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
     return [
-        datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id], perturbation_column: meta.row.perturbation_column] },
+        datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] + meta.row.subMap(['perturbation_column', 'control_label', 'batch_column', 'organism', 'perturbation_type']) },
         embed: requests.findAll { meta, _weights, _uses -> !meta.layer_of }.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) },
         evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [id: meta.id, dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
         compared: requests.findAll { meta, _weights, uses -> isCompared(meta, uses, opts) }.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant']) },
