@@ -88,7 +88,9 @@ def base_tables(results: Path, names: list[str]) -> Iterator[tuple[str, pd.DataF
     for path in sorted(results.glob("*.scores.parquet")):
         task = path.name.partition(".")[0]
         usage = (parquet.read_schema(path).metadata or {}).get(b"plumbline.usage", b"{}")
-        items = parquet.read_table(results / f"{task}.items.parquet").to_pandas(ignore_metadata=True, strings_to_categorical=False)
+        items = parquet.read_table(results / f"{task}.items.parquet").to_pandas(
+            ignore_metadata=True, strings_to_categorical=False
+        )
         yield task, pd.read_parquet(path), widened(items, names), usage
 
 

@@ -10,7 +10,8 @@ from plumbline.benchmark.settings import Settings
 from plumbline.embedding.variants import read_variants
 from plumbline.summary.experiments import Comparison, comparison_table
 from plumbline.summary.schema import check_scores
-from plumbline.summary.tables import ItemFiles, read_expected, read_scores
+from plumbline.summary.items import ItemTable
+from plumbline.summary.tables import read_expected, read_scores
 
 
 def joined_scores(parts: list[Scored]) -> pd.DataFrame:
@@ -20,18 +21,20 @@ def joined_scores(parts: list[Scored]) -> pd.DataFrame:
     return scores
 
 
+def item_table(parts: list[Scored], **wanted: str) -> ItemTable:
+    """Their item tables as one, to be read score by score; of the rows that have the values ``wanted``."""
+    return ItemTable([path for part in parts for path in sorted((part.folder / "items").glob("*.parquet"))], **wanted)
+
+
 def joined_items(parts: list[Scored]) -> pd.DataFrame:
-    """Their item tables as one."""
-    paths = [path for part in parts for path in sorted((part.folder / "items").glob("*.parquet"))]
-    frames = [pd.read_parquet(path) for path in paths]
+    """The same in memory."""
+    frames = [pd.read_parquet(path) for path in item_table(parts).paths]
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
 def comparisons(parts: list[Scored], screen: Screen, settings: Settings, baseline: str) -> pd.DataFrame:
     """The comparison table (docs/results_format.md) of all embeddings of ``parts``."""
-    items = ItemFiles(None)
-    for part in parts:
-        items.paths |= ItemFiles(part.folder / "items").paths
+    items = item_table(parts)
     rows = [
         {**embedding.about(screen.name), "seeds": embedding.seeds, "task": task, "role": embedding.role, "id": embedding.id}
         for part in parts

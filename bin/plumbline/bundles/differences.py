@@ -60,7 +60,7 @@ def _difference(row, items: pd.DataFrame, others: pd.DataFrame, bundle: Bundle) 
     if not all(parts.values()):
         return ""
     settings = bundle.manifest["settings"]
-    found = Contest.of(parts, settings["n_boot"], settings["seeds"][0]).difference("model", "baseline")
+    found = Contest.of(parts.items(), settings["n_boot"], settings["seeds"][0]).difference("model", "baseline")
     span = np.subtract(*known_metric(row.metric).bounds[::-1])
     again = [found.value, *np.clip([found.low, found.high], -span, span)]
     stated = [getattr(row, name) for name in _ENDS]
