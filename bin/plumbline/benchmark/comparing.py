@@ -9,8 +9,8 @@ from plumbline.benchmark.screens import Screen
 from plumbline.benchmark.settings import Settings
 from plumbline.embedding.variants import read_variants
 from plumbline.summary.experiments import Comparison, comparison_table
-from plumbline.summary.schema import check_scores
 from plumbline.summary.items import ItemTable
+from plumbline.summary.schema import check_scores
 from plumbline.summary.tables import read_expected, read_scores
 
 
@@ -21,9 +21,9 @@ def joined_scores(parts: list[Scored]) -> pd.DataFrame:
     return scores
 
 
-def item_table(parts: list[Scored], **wanted: str) -> ItemTable:
-    """Their item tables as one, to be read score by score; of the rows that have the values ``wanted``."""
-    return ItemTable([path for part in parts for path in sorted((part.folder / "items").glob("*.parquet"))], **wanted)
+def item_table(parts: list[Scored]) -> ItemTable:
+    """Their item tables as one, to be read score by score."""
+    return ItemTable([path for part in parts for path in sorted((part.folder / "items").glob("*.parquet"))])
 
 
 def joined_items(parts: list[Scored]) -> pd.DataFrame:

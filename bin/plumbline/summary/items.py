@@ -20,6 +20,8 @@ from plumbline.scoring.scores import SHARED, Items
 
 SHARES = ("dataset", "model", "variant", "fit_on", "task", "metric", "protocol", "postprocess", "seed", "unit_kind")
 FIRST = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "metric"]  # columns, when written
+SCORE = ["task", "metric", "protocol", "postprocess", "seed"]
+SUMS = ("numerator", "denominator", "offset", "scale")
 UNITS = ("unit", "unit2", "numerator", "denominator", "offset", "scale", "p", "influence")  # what ``Items`` need
 ROWS = 1_000_000  # read or written at once
 HELD = 16  # row groups that stay decoded
@@ -52,17 +54,20 @@ class Stretch(NamedTuple):
 class ItemTable:
     """The rows of some parquet files (in that order) whose columns have the values ``wanted`` (``Stretch.has``)."""
 
-    def __init__(self, paths: Iterable[Path], **wanted: Any) -> None:
-        self.paths, self.wanted = list(paths), wanted
+    def __init__(self, paths: Iterable[Path], within: "ItemTable | None" = None, **wanted: Any) -> None:
+        self.paths, self._within, self._wanted = list(paths), within, wanted
+
+    def of(self, **wanted: Any) -> "ItemTable":
+        """Those of its rows that have further values; one index serves both."""
+        return ItemTable(self.paths, self, **wanted)
 
     @cached_property
     def stretches(self) -> dict[tuple, list[Stretch]]:
         """(task, metric, protocol, postprocess) -> the stretches of these scores, in the order of the files."""
         found = defaultdict(list)
-        for path in self.paths:
-            for part in _stretches(path):
-                if part.has(self.wanted):
-                    found[part.task, part.metric, part.protocol, part.postprocess].append(part)
+        for part in self._within.parts() if self._within else (part for path in self.paths for part in _stretches(path)):
+            if part.has(self._wanted):
+                found[part.task, part.metric, part.protocol, part.postprocess].append(part)
         return dict(found)
 
     def parts(self, **wanted: Any) -> Iterator[Stretch]:
@@ -76,6 +81,17 @@ class ItemTable:
             if part.has(run):
                 of_seed[part.seed].append(part)
         return {seed: items_of(frame_of(parts)) for seed, parts in sorted(of_seed.items())}
+
+    def sums(self) -> pd.DataFrame:
+        """numerator, denominator (sums), offset and scale of every score; index SCORE."""
+        found: dict[tuple, np.ndarray] = {}
+        for part in self.parts():
+            frame = _rows(part, SUMS)
+            key = tuple(getattr(part, name) for name in SCORE)
+            total = found.setdefault(key, np.array([0.0, 0.0, *frame[["offset", "scale"]].iloc[0]], dtype=float))
+            total[:2] += frame[["numerator", "denominator"]].sum().to_numpy(dtype=float)
+        index = pd.MultiIndex.from_tuples(found, names=SCORE)
+        return pd.DataFrame(list(found.values()), index=index, columns=["numerator", "denominator", "offset", "scale"])
 
     def write(self, path: Path) -> None:
         """One file of all rows, keys first; a column that a file lacks is empty there. Memory stays that of some row groups."""
