@@ -4,9 +4,9 @@
     python benchmarks/bench_summary.py make --results KEPT --data DIR --outdir OUT [--models 10 --seeds 5]
     python benchmarks/bench_summary.py measure --outdir OUT [--steps SUMMARISE,REPORT] [--bin OTHER/bin]
 
-``make`` turns the tables of one evaluation (bench_evaluate.py --keep KEPT, on the screen DIR of big_screen.py) into those of several
-models and seeds, whose units deviate from each other, so that paired comparisons are real. Tables of a smaller screen are repeated over the
-perturbations of DIR. ``measure`` runs the pipeline's own commands, each in a process of its own; the peak is the operating
+``make`` turns the tables of one evaluation (bench_evaluate.py --keep KEPT, on the screen DIR of big_screen.py) into those of
+several models and seeds, whose units deviate from each other, so that paired comparisons are real. Tables of a smaller screen
+are repeated over the perturbations of DIR. ``measure`` runs the pipeline's own commands, each in a process of its own; the peak is the operating
 system's (VmHWM). Steps: SUMMARISE, REPORT, submit, verify, compare, leaderboard, show.
 """
 
@@ -183,7 +183,7 @@ def commands(out: Path, script: Path) -> dict[str, list]:
     given += ["--expected", out / "expected.json", "--models", assets / "models.csv", "--data-reports", run / "data"]
     one, two = (bundles / name for name in ("scgpt", "pca"))
     return {
-        "SUMMARISE": ["summarise_scores.py", *given, "--published", assets / "published_scores.csv", "--seed", 42, "--outdir", run],
+        "SUMMARISE": ["summarise_scores.py", *given, "--seed", 42, "--outdir", run],
         "REPORT": ["report_scores.py", "--summary", run, "--maps", run / "maps", "--catalogue", assets / "catalogue.csv",
                    "--outdir", out / "report"],
         "submit": ["submit_run.py", run, "--output", bundles],

@@ -9,7 +9,7 @@ from plumbline.benchmark.screens import Screen
 from plumbline.benchmark.settings import Settings
 from plumbline.embedding.variants import read_variants
 from plumbline.summary.experiments import Comparison, comparison_table
-from plumbline.summary.items import ItemTable
+from plumbline.summary.items import ItemTable, keys_first
 from plumbline.summary.schema import check_scores
 from plumbline.summary.tables import read_expected, read_scores
 
@@ -27,9 +27,10 @@ def item_table(parts: list[Scored]) -> ItemTable:
 
 
 def joined_items(parts: list[Scored]) -> pd.DataFrame:
-    """The same in memory."""
+    """The same in memory, its columns in the order of a run's file."""
     frames = [pd.read_parquet(path) for path in item_table(parts).paths]
-    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    table = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    return table[keys_first(list(table))]
 
 
 def comparisons(parts: list[Scored], screen: Screen, settings: Settings, baseline: str) -> pd.DataFrame:

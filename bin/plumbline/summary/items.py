@@ -1,5 +1,6 @@
-"""Item tables: what scores are sums over, read one score at a time. They can be large: of 9,866 perturbations that of recall has
-4.5 million rows per embedding and seed, so that no step holds a table whole.
+"""Item tables: what scores are sums over, read one score at a time.
+
+They can be large: of 9,866 perturbations that of recall has 4.5 million rows per embedding and seed, so that no step holds one.
 
 Rows of one score lie next to each other. An index of such stretches is made from the columns that they share, which are read
 without any other; then the rows of a score are read alone.
@@ -127,6 +128,11 @@ def frame_of(parts: list[Stretch], columns: tuple[str, ...] = UNITS) -> pd.DataF
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
+def keys_first(columns: list[str]) -> list[str]:
+    """The columns in the order of a run's item table."""
+    return [*(name for name in FIRST if name in columns), *(name for name in columns if name not in FIRST)]
+
+
 def items_of(frame: pd.DataFrame) -> Items:
     """The items of one score: rows of the item table under one seed, protocol and post-processing."""
     rest = frame[frame["unit_kind"] == SHARED]
@@ -200,8 +206,7 @@ def _schema(paths: list[Path]):
 
     schemas = [parquet.read_schema(path).remove_metadata() for path in paths]
     schema = arrow.unify_schemas(schemas, promote_options="permissive") if schemas else arrow.schema([])
-    names = [name for name in FIRST if name in schema.names]
-    fields = [schema.field(name) for name in [*names, *(name for name in schema.names if name not in names)]]
+    fields = [schema.field(name) for name in keys_first(schema.names)]
     text = arrow.dictionary(arrow.int32(), arrow.string())
     return arrow.schema([arrow.field(one.name, text) if _is_text(one.type) else one for one in fields])
 

@@ -1,4 +1,4 @@
-"""What SUMMARISE reads, but for item tables (items.py): score tables, the runs that were expected, the models, the data sets."""
+"""What SUMMARISE reads beside item tables (items.py): scores, the runs that were expected, the models, the data sets."""
 
 import glob
 import json
