@@ -6,8 +6,8 @@
 
 ``make`` turns the tables of one evaluation (bench_evaluate.py --keep KEPT, on the screen DIR of big_screen.py) into those of
 several models and seeds, whose units deviate from each other, so that paired comparisons are real. Tables of a smaller screen
-are repeated over the perturbations of DIR. ``measure`` runs the pipeline's own commands, each in a process of its own; the peak is the operating
-system's (VmHWM). Steps: SUMMARISE, REPORT, submit, verify, compare, leaderboard, show.
+are repeated over the perturbations of DIR. ``measure`` runs the pipeline's own commands, each in a process of its own; the peak
+is the operating system's (VmHWM). Steps: SUMMARISE, REPORT, submit, verify, compare, leaderboard, show.
 """
 
 import argparse
