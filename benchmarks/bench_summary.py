@@ -59,7 +59,8 @@ def deviated(items: pd.DataFrame, place: int, seed: int) -> np.ndarray:
     is_hit = np.isin(value, (0.0, 1.0)) & (most == 1)
     flipped = model.random(len(items)) < 0.04 * (1 if place else 0)
     hits = np.where(flipped, model.random(len(items)) < level * 0.2, value)
-    return np.where(is_hit, hits, value * level * np.exp(SPREAD * of_unit * (value < most)))
+    moved = value * level * np.exp(SPREAD * of_unit * (value < most))
+    return np.where(is_hit, hits, np.where(value <= most, np.minimum(moved, most), moved))
 
 
 def scores_of(scores: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:

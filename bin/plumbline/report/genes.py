@@ -53,6 +53,11 @@ class Perturbations:
     pairs: pd.DataFrame
     cosines: pd.DataFrame
 
+    @property
+    def digits(self) -> int:
+        """Of a rank from 0 to 1: fewer would make equals of neighbours."""
+        return max(2, len(str(len(self.table))))
+
 
 def read_genes(run: Run, summary: Path, maps: Path | None, dataset: str) -> Perturbations | None:
     """Everything about the perturbations of a data set. summary: has items.parquet; maps: MAP's tables. None if unknown."""
