@@ -452,6 +452,7 @@ def test_contest_joins_models_on_the_units_and_seeds_both_have():
     first = [parts[name][1].numerator[:20].mean() for name in "ab"]
     assert found.value == pytest.approx(first[0] - first[1])
     assert np.isnan(contest.difference("a", "c").p)
+    assert contest.parts["a"][1].unit is contest.parts["a"][2].unit  # names of the same units lie in memory once
 
 
 def test_contest_draws_models_on_the_same_units_with_the_same_weights():
