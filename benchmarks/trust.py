@@ -105,7 +105,7 @@ def contests(path: Path) -> Iterator[dict[str, Contest]]:
         metrics = set.intersection(*(set(scores) for scores in repeat.values()))
         yield {
             metric: Contest.of(
-                {name: {seed: one.items for seed, one in scores[metric].items()} for name, scores in repeat.items()}, N_BOOT
+                [(name, {seed: one.items for seed, one in scores[metric].items()}) for name, scores in repeat.items()], N_BOOT
             )
             for metric in sorted(metrics)
         }

@@ -40,10 +40,11 @@ def summarise(args: argparse.Namespace) -> None:
     from plumbline.summary.costs import costs
     from plumbline.summary.distributions import distributions
     from plumbline.summary.experiments import Comparison, absent_datasets, comparison_table
+    from plumbline.summary.items import ItemTable
     from plumbline.summary.published import beside_published
     from plumbline.summary.schema import check_scores
     from plumbline.summary.steps import steps
-    from plumbline.summary.writing import about, check_baseline, write_items, write_json_nan, write_table
+    from plumbline.summary.writing import about, check_baseline, write_json_nan, write_table
 
     models, expected = tables.read_models(args.models), tables.read_expected(args.expected)
     datasets, scores = tables.read_datasets(args.data_reports, args.plans), tables.read_scores(args.scores)
@@ -55,7 +56,7 @@ def summarise(args: argparse.Namespace) -> None:
     check_baseline(scores, args.baseline)
     check_scores(scores)
 
-    items = tables.ItemFiles(args.items)
+    items = ItemTable(sorted(args.items.rglob("*.parquet")) if args.items else [])
     how = Comparison(roles=models["role"].to_dict(), facts=facts, baseline=args.baseline, n_boot=args.n_boot, seed=args.seed)
     comparisons = comparison_table(scores, items, expected, how)
     written = {"scores": scores, "comparisons": comparisons, "cost": costs(provenance, expected),
@@ -64,7 +65,7 @@ def summarise(args: argparse.Namespace) -> None:
                "published": beside_published(scores, args.published, facts)}  # fmt: skip
     for name, table in written.items():
         write_table(args.outdir, name, table, parquet=name in ("scores", "comparisons"))
-    write_items(args.outdir / "items.parquet", args.items)
+    items.write(args.outdir / "items.parquet")
     write_json_nan(args.outdir / "about.json", about(scores, models, datasets, args))
 
 

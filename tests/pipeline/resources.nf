@@ -1,6 +1,6 @@
 // prints what tasks of some sizes ask for, and which EVALUATE an embedding has, for test_resources.py
 
-include { embedMemory ; evaluateMemory ; evaluateTime ; prepareMemory } from '../../subworkflows/local/utils_resources/main'
+include { embedMemory ; evaluateMemory ; evaluateTime ; prepareMemory ; summaryMemory ; summaryTime } from '../../subworkflows/local/utils_resources/main'
 include { evaluateMetas } from '../../subworkflows/local/utils_plumbline/main'
 
 workflow {
@@ -14,6 +14,10 @@ workflow {
         minutes_of_two_seeds: evaluateTime(sizes + [seeds: '42,43']),
         h5ad: prepareMemory(file(params.h5ad)),
         mtx: prepareMemory(file(params.tar)),
+        no_items: summaryMemory([]),
+        items: summaryMemory([file(params.tar), file(params.tar)]),
+        one_item_table: summaryMemory(file(params.tar)),
+        minutes_of_items: summaryTime([file(params.tar), file(params.tar)]),
         gpu: embedMemory([device: 'gpu'], file(params.h5ad)),
     ]
     def meta = [id: 'd.random', dataset: 'd', seeds: '42,43', n_cells: params.n_cells, n_dimensions: 64]

@@ -68,3 +68,11 @@ def test_preparing_and_embedding_ask_by_the_size_of_their_files(requested):
     assert requested["h5ad"] == pytest.approx(4 * 1024 + 0.05 * 20e9 / 2**20, abs=1)
     assert requested["mtx"] == pytest.approx(4 * 1024 + 8e9 / 2**20, abs=1)
     assert requested["gpu"] == pytest.approx(16 * 1024 + 1.5 * 20e9 / 2**20, abs=1)
+
+
+def test_summaries_ask_by_the_size_of_the_item_tables(requested):
+    """Measured: 1.1 GB and 206 CPU seconds for the 2 GB of ten models and five seeds (benchmarks/summary.md)."""
+    assert requested["no_items"] == 2 * 1024
+    assert requested["items"] == pytest.approx(2 * 1024 + 0.6 * 2e9 / 2**20, abs=1)
+    assert requested["one_item_table"] == pytest.approx(2 * 1024 + 0.6 * 1e9 / 2**20, abs=1)
+    assert requested["minutes_of_items"] == pytest.approx(120 + 2e9 / 1e6 / 60, abs=1)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as parquet
 import pytest
 from made_run import DRAWS, ROOT, SEEDS, change_table, sign, texts
 
@@ -12,10 +13,10 @@ import compare_runs
 import share_splits
 import submit_run
 import verify_bundle
-from plumbline.benchmark.verifying import prepared_data
-from plumbline.bundles import board, digests, runs, splits, submission, writing
+from plumbline.benchmark.verifying import prepared_data, verify
+from plumbline.bundles import board, digests, files, runs, splits, submission, writing
 from plumbline.bundles.comparing import changes, compare_entries, entries_of, judged, pairs_of
-from plumbline.bundles.findings import UNVERIFIED
+from plumbline.bundles.findings import OK, UNVERIFIED
 from plumbline.bundles.manifest import find_bundles, read_bundle
 from plumbline.common.errors import UserError, run_script
 
@@ -81,6 +82,32 @@ def test_a_small_bundle_is_for_comparison_and_says_so(made, tmp_path):
     assert texts(folder, prepared_data(made / "data/tiny")) == ""
     assert "embedding: not in the bundle" in texts(folder, None, UNVERIFIED)
     assert set(table_of(folder, made / "bundles/mine")["evidence"]) == {"identical"}
+
+
+def test_no_item_table_is_read_whole(made, tmp_path, monkeypatch):
+    """Five seeds of 9,866 perturbations are 26 million rows, which took more than 16 GB as a table of pandas."""
+    whole = parquet.read_table
+
+    def refuse(path, *args, **kwargs):
+        assert "items" not in str(path), f"{path} was read whole"
+        return whole(path, *args, **kwargs)
+
+    monkeypatch.setattr(parquet, "read_table", refuse)
+    monkeypatch.setattr(pd, "read_parquet", lambda path, **how: refuse(path, **how).to_pandas())
+    monkeypatch.setattr(parquet.ParquetFile, "read", lambda *_, **__: pytest.fail("a file was read whole"))
+    run = runs.read_output(made / "run")
+    for name in ("pca", "mine"):
+        writing.write_bundle(tmp_path / name, runs.contents_of(run, "tiny", name))
+    found = verify(read_bundle(tmp_path / "mine"), None, [read_bundle(tmp_path / "pca")])
+    assert {one.status for one in found} == {OK, UNVERIFIED}
+    assert "differences to pca follow" in " ".join(one.text for one in found)
+    assert table_of(tmp_path / "pca", tmp_path / "mine")["difference"].notna().any()
+
+
+def test_rows_that_alternate_between_scores_are_no_bundle(bundle, monkeypatch):
+    monkeypatch.setattr(files, "MOST_STRETCHES", 3)
+    with pytest.raises(UserError, match="do not lie next to each other"):
+        files.item_table(read_bundle(bundle))
 
 
 def test_a_folder_with_other_files_is_not_cleared(made, tmp_path):

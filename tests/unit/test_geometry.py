@@ -13,7 +13,7 @@ from plumbline.data.splits import Split
 from plumbline.metrics.geometry import effective_rank, mean_cosine, participation_ratio, spectrum
 from plumbline.scoring.evaluation import evaluate
 from plumbline.summary.comparisons import compare
-from plumbline.summary.tables import ItemFiles
+from plumbline.summary.items import ItemTable
 from plumbline.tasks import geometry
 
 
@@ -123,7 +123,7 @@ def test_a_description_gets_no_verdict_scale_or_rank():
     values = {"pca": 20.0, "scvi": 40.0, "random": 200.0, "label_oracle": 5.0}
     scores = pd.DataFrame([{**about, "model": name, "variant": name, "value": value} for name, value in values.items()])
     roles = {"pca": "baseline", "scvi": "trained", "random": "floor", "label_oracle": "ceiling"}
-    found = compare(scores, ItemFiles(None), roles, {"d": {"n_cells": 600}}, "pca", 50, 0).set_index("variant")
+    found = compare(scores, ItemTable([]), roles, {"d": {"n_cells": 600}}, "pca", 50, 0).set_index("variant")
     assert found["value"].to_dict() == values
     assert not found["main"].any()
     assert set(found["verdict"]) == {"baseline", "not tested"}

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,30 @@ def genes(folder) -> Perturbations:
 
 def unpacked(page: str) -> dict:
     return json.loads(gzip.decompress(base64.b64decode(re.search(r'data-pl-data="([^"]+)"', page)[1])))
+
+
+def test_items_are_read_one_model_and_metric_at_a_time(folder, genes, monkeypatch):
+    """Of 9,866 perturbations, ten models and five seeds they are twenty million rows, which took more than 10 GB."""
+    whole = pd.read_parquet
+
+    def refuse(path, *args, **kwargs):
+        assert "items" not in str(path), "the item table was read whole"
+        return whole(path, *args, **kwargs)
+
+    monkeypatch.setattr(pd, "read_parquet", refuse)
+    found = read_genes(made_run(), folder, folder / "maps", "s")
+    assert found is not None
+    pd.testing.assert_frame_equal(found.pairs, genes.pairs)
+
+
+def test_the_strongest_of_thousands_can_be_told_apart(genes):
+    """Strength is a rank: of 9,866 perturbations the first fifty were all 1, and the list of them in the order of names."""
+    names = [f"G{number:05d}" for number in range(9_866)]
+    table = pd.DataFrame({"n_cells": 30.0, "strength": (np.arange(9_866) + 1) / 9_866, "expression": np.nan}, index=names)
+    empty = pd.DataFrame(columns=["unit", "unit2", "sources", *genes.models])
+    many = replace(genes, table=table, measures=[], values={}, q={}, nearest=pd.DataFrame(), pairs=empty)
+    assert len(set(payload(many)["strength"])) == 9_866
+    assert "strength 0.9999 (1 is the strongest)" in gene_text(made_run(), many, names[-2])
 
 
 def test_a_measure_is_that_of_the_headline_over_seeds(genes):

@@ -241,7 +241,7 @@ def test_few_hits_of_many_have_wilsons_interval(hits):
     if hits in (0, 40):
         assert (low, high) == pytest.approx((100 * wilson.low, 100 * wilson.high), abs=1e-9)
     pooled = pool([items, items])  # and so has the mean of two seeds
-    assert Contest.of({"a": {1: items, 2: items}}).interval("a") == pytest.approx(interval(pooled), abs=1e-9)
+    assert Contest.of([("a", {1: items, 2: items})]).interval("a") == pytest.approx(interval(pooled), abs=1e-9)
     assert pooled.most == 100
 
 

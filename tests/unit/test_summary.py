@@ -24,6 +24,7 @@ from plumbline.summary.calibration import calibrate, progress
 from plumbline.summary.comparisons import _repeat, baseline_row
 from plumbline.summary.contest import Contest
 from plumbline.summary.distributions import unit_values
+from plumbline.summary.items import items_of
 from plumbline.summary.published import METRICS, POSTPROCESS, beside_published
 from plumbline.summary.published import MODELS as PUBLISHED_MODELS
 from plumbline.summary.schema import check_scores, load_schema, violations
@@ -171,7 +172,7 @@ def _scored(shares: dict[str, np.ndarray], kind: str = "batch") -> tuple[pd.Data
     parts = {}
     for number, values in enumerate(shares.values()):
         parts[number] = {42: Items(kind, np.arange(len(values)).astype(str), values, np.ones(len(values)))}
-    contest = Contest.of(parts, 500)
+    contest = Contest.of(parts.items(), 500)
     frame = pd.DataFrame({"variant": list(shares), "role": [roles.get(name, "trained") for name in shares]})
     frame = frame.assign(value=[values.mean() for values in shares.values()], status="ok", direction=1)
     frame["candidate"] = frame["role"] == "trained"
@@ -446,25 +447,26 @@ def _part(rng, k, shift=0.0):
 def test_contest_joins_models_on_the_units_and_seeds_both_have():
     rng = np.random.default_rng(0)
     parts = {"a": {1: _part(rng, 30), 2: _part(rng, 30)}, "b": {1: _part(rng, 20)}, "c": {3: _part(rng, 5)}}
-    contest = Contest.of(parts, n_boot=200)
+    contest = Contest.of(parts.items(), n_boot=200)
     found = contest.difference("a", "b")
     assert (found.n_shared, found.n_left_out) == (20, 10)
     first = [parts[name][1].numerator[:20].mean() for name in "ab"]
     assert found.value == pytest.approx(first[0] - first[1])
     assert np.isnan(contest.difference("a", "c").p)
+    assert contest.parts["a"][1].unit is contest.parts["a"][2].unit  # names of the same units lie in memory once
 
 
 def test_contest_draws_models_on_the_same_units_with_the_same_weights():
     rng = np.random.default_rng(1)
     part = _part(rng, 25)
-    contest = Contest.of({"a": {1: part}, "b": {1: part}}, n_boot=200)
+    contest = Contest.of([("a", {1: part}), ("b", {1: part})], n_boot=200)
     assert contest.difference("a", "b").low == contest.difference("a", "b").high == 0.0
     assert contest.pairs(["a", "b"])[["value", "p"]].to_numpy().tolist() == [[0.0, 1.0]]
 
 
 def test_ranks_follow_the_direction_of_the_metric():
     rng = np.random.default_rng(2)
-    contest = Contest.of({"low": {1: _part(rng, 40)}, "high": {1: _part(rng, 40, 0.3)}})
+    contest = Contest.of([("low", {1: _part(rng, 40)}), ("high", {1: _part(rng, 40, 0.3)})])
     pairs = contest.pairs(["low", "high"])
     pairs["told"] = pairs["p"] < 0.01
     assert rank_intervals(["low", "high"], pairs) == {"low": (2, 2), "high": (1, 1)}
@@ -591,8 +593,8 @@ def test_unit_values():
 def test_the_p_values_of_another_metric_of_the_task_are_not_this_ones():
     """Metrics of a task share a file: the column of one is empty for the others."""
     about = {"unit_kind": "gene", "unit": ["a", "b"], "numerator": 1.0, "denominator": 2.0, "offset": 0.0, "scale": 1.0}
-    assert tables.items_of(pd.DataFrame(about | {"p": np.nan})).extra == {}
-    assert list(tables.items_of(pd.DataFrame(about | {"p": [0.1, np.nan]})).extra) == ["p"]
+    assert items_of(pd.DataFrame(about | {"p": np.nan})).extra == {}
+    assert list(items_of(pd.DataFrame(about | {"p": [0.1, np.nan]})).extra) == ["p"]
 
 
 def test_published_scores_come_beside_ours_on_the_same_scale(root):

@@ -18,7 +18,7 @@ from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.stats import bh
 from plumbline.scoring.writing import write_rows
 from plumbline.summary.contest import Contest
-from plumbline.summary.tables import ItemFiles
+from plumbline.summary.items import ItemTable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import trust
@@ -120,7 +120,7 @@ def test_what_units_share_travels_through_the_item_table(tmp_path):
     about = {"dataset": "d", "model": "m", "variant": "v", "fit_on": "none", "code": ""}
     write_rows(rows, tasks.load("magnitude"), about, 100, {}, (tmp_path / "s.parquet", tmp_path / "i.parquet"))
     (tmp_path / "s.parquet").unlink()
-    found = ItemFiles(tmp_path).read("d", "v", "none", "magnitude", "magnitude_pct", "corrected")
+    found = ItemTable([tmp_path / "i.parquet"]).read("magnitude", "magnitude_pct", "corrected", dataset="d", variant="v")
     assert found[42].influence == {"controls 3": 0.5, "p1": -0.25}
     assert found[43].influence == {}
     for one in found.values():
@@ -138,7 +138,7 @@ def repeats():
         scores = trust.score(screen, z, ("magnitude", "recall"), n_draws=199, seeds=(42,))
         metrics = scores["a"].keys() & scores["b"].keys()
         items = {m: {name: {s: one.items for s, one in scores[name][m].items()} for name in "ab"} for m in metrics}
-        found.append({metric: Contest.of(parts, 200) for metric, parts in items.items()})
+        found.append({metric: Contest.of(parts.items(), 200) for metric, parts in items.items()})
     return found
 
 

@@ -9,8 +9,9 @@ from plumbline.benchmark.screens import Screen
 from plumbline.benchmark.settings import Settings
 from plumbline.embedding.variants import read_variants
 from plumbline.summary.experiments import Comparison, comparison_table
+from plumbline.summary.items import ItemTable, keys_first
 from plumbline.summary.schema import check_scores
-from plumbline.summary.tables import ItemFiles, read_expected, read_scores
+from plumbline.summary.tables import read_expected, read_scores
 
 
 def joined_scores(parts: list[Scored]) -> pd.DataFrame:
@@ -20,18 +21,21 @@ def joined_scores(parts: list[Scored]) -> pd.DataFrame:
     return scores
 
 
+def item_table(parts: list[Scored]) -> ItemTable:
+    """Their item tables as one, to be read score by score."""
+    return ItemTable([path for part in parts for path in sorted((part.folder / "items").glob("*.parquet"))])
+
+
 def joined_items(parts: list[Scored]) -> pd.DataFrame:
-    """Their item tables as one."""
-    paths = [path for part in parts for path in sorted((part.folder / "items").glob("*.parquet"))]
-    frames = [pd.read_parquet(path) for path in paths]
-    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    """The same in memory, its columns in the order of a run's file."""
+    frames = [pd.read_parquet(path) for path in item_table(parts).paths]
+    table = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    return table[keys_first(list(table))]
 
 
 def comparisons(parts: list[Scored], screen: Screen, settings: Settings, baseline: str) -> pd.DataFrame:
     """The comparison table (docs/results_format.md) of all embeddings of ``parts``."""
-    items = ItemFiles(None)
-    for part in parts:
-        items.paths |= ItemFiles(part.folder / "items").paths
+    items = item_table(parts)
     rows = [
         {**embedding.about(screen.name), "seeds": embedding.seeds, "task": task, "role": embedding.role, "id": embedding.id}
         for part in parts

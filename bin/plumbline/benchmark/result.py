@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from plumbline import __version__, tasks
-from plumbline.benchmark.comparing import comparisons, joined_items, joined_scores
+from plumbline.benchmark.comparing import comparisons, item_table, joined_items, joined_scores
 from plumbline.benchmark.evaluation import Scoring
 from plumbline.benchmark.references import Compared
 from plumbline.benchmark.scored import Scored
@@ -166,7 +166,7 @@ class Result:
 
     def _contents(self, embedding: Compared) -> Contents:
         name, how = embedding.variant, asdict(self.settings)
-        scores, comparisons, items = (table[table["variant"] == name] for table in (self.scores, self.comparisons, self.items))
+        scores, comparisons = (table[table["variant"] == name] for table in (self.scores, self.comparisons))
         about = {"variant": name, "model": embedding.model, "title": name, "role": embedding.role, "fit_on": embedding.fit_on}
         return Contents(
             plumbline=__version__,
@@ -181,7 +181,7 @@ class Result:
             embeddings=[(embedding.path, embedding.seeds)],
             scores=scores,
             comparisons=comparisons,
-            items=items,
+            items=item_table(self._parts).of(variant=name),
         )
 
     def _task(self, name: str) -> dict[str, str]:

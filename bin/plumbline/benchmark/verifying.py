@@ -9,7 +9,7 @@ import pandas as pd
 
 from plumbline import tasks
 from plumbline.benchmark.evaluation import Scoring, scored
-from plumbline.bundles.checks import KEY, check_bundle
+from plumbline.bundles.checks import check_bundle
 from plumbline.bundles.differences import baseline_of, difference_findings
 from plumbline.bundles.digests import FACTS, data_identity
 from plumbline.bundles.files import read_table
@@ -18,6 +18,7 @@ from plumbline.bundles.manifest import Bundle
 from plumbline.common.errors import UserError
 from plumbline.scoring.evaluation import score_rows
 from plumbline.scoring.records import Task
+from plumbline.summary.items import SCORE
 
 TOLERANCE = 1e-6  # of a metric's largest value (or of 1): what other processors and libraries do to the last digits
 TRAINED = {"separability": 5e-3, "reconstruction": 2e-2}  # tasks that train a classifier or a decoder, which amplifies these
@@ -124,7 +125,7 @@ def _rescored(bundle: Bundle, data: Data, task: Task, scores: pd.DataFrame) -> I
 def compared_scores(task: Task, stated: pd.DataFrame, again: pd.DataFrame, tolerance: float | None = None) -> Iterator[Finding]:
     """One finding per metric: the largest deviation of a value or an end of its interval, against the tolerance."""
     share = TRAINED.get(task.name, TOLERANCE) if tolerance is None else tolerance
-    both = stated.merge(again, on=KEY, how="outer", suffixes=("", "_again"), indicator="side")
+    both = stated.merge(again, on=SCORE, how="outer", suffixes=("", "_again"), indicator="side")
     for metric, rows in both.groupby("metric", sort=False):
         yield _finding(f"{task.name}: {metric}", rows, share * float(max(1.0, rows["value"].abs().max())))
 

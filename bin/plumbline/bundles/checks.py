@@ -8,16 +8,16 @@ import pandas as pd
 from plumbline import __version__
 from plumbline.bundles.differences import wrong_verdicts
 from plumbline.bundles.digests import task_code
-from plumbline.bundles.files import file_problems, read_embedding_of, read_table
+from plumbline.bundles.files import file_problems, item_table, read_embedding_of, read_table
 from plumbline.bundles.findings import Finding, failed, note, ok, unverified
 from plumbline.bundles.manifest import TABLES, Bundle
 from plumbline.common.errors import UserError
 from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.rules import rules_digest
+from plumbline.summary.items import SCORE, ItemTable
 from plumbline.summary.schema import check_scores
 from plumbline.summary.tables import describes, known_task
 
-KEY = ["task", "metric", "protocol", "postprocess", "seed"]
 EXACT = 1e-9  # relative: the same numbers added up in another order
 CHANGED = "The tables were changed after scoring: make the bundle again from the run"
 
@@ -29,37 +29,38 @@ def check_bundle(bundle: Bundle) -> list[Finding]:
         return [failed("files", text) for text in problems]
     files = ok("files", f"{len(bundle.manifest['files'])} files as the manifest lists them")
     try:
-        scores, comparisons, items = (read_table(bundle, name) for name in TABLES)
+        scores, comparisons, items = read_table(bundle, "scores"), read_table(bundle, "comparisons"), item_table(bundle)
         check_scores(scores)
+        sums = items.sums()
     except UserError as error:
         return [files, failed("tables", str(error))]
-    findings = [*_about(bundle, scores, comparisons, items), *_sums(bundle, scores, items), *_means(scores, comparisons)]
+    findings = [*_about(bundle, scores, comparisons, items), *_sums(bundle, scores, sums), *_means(scores, comparisons)]
     findings += [failed("comparisons", text, CHANGED) for text in wrong_verdicts(comparisons)]
     names = ", ".join(TABLES)
     passed = [] if findings else [ok("tables", f"{names} agree with each other and the manifest")]
     return [files, *findings, *passed, *_embeddings(bundle), *_code(bundle)]
 
 
-def _about(bundle: Bundle, *tables: pd.DataFrame) -> Iterator[Finding]:
+def _about(bundle: Bundle, scores: pd.DataFrame, comparisons: pd.DataFrame, items: ItemTable) -> Iterator[Finding]:
     """Every row is of the model and data set of the manifest."""
     wanted = {"dataset": bundle.dataset, "variant": bundle.variant}
     wanted |= {name: bundle.manifest["model"][name] for name in ("model", "fit_on")}
-    for name, table in zip(TABLES, tables, strict=True):
-        for column, value in wanted.items():
-            others = sorted(set(table[column].astype(str)) - {value}) if column in table else [f"no column {column}"]
-            if others and len(table):
+    for column, value in wanted.items():
+        found = {name: set(table[column].astype(str)) for name, table in (("scores", scores), ("comparisons", comparisons))}
+        found["items"] = {str(getattr(part, column)) for part in items.parts()}
+        for name, values in found.items():
+            others = sorted(values - {value})
+            if others:
                 text = f"{name}.parquet: {column} is {others[0]!r}, but {value!r} in the manifest"
                 yield failed("tables", text, "Make the bundle again: ./plumb submit")
 
 
-def _sums(bundle: Bundle, scores: pd.DataFrame, items: pd.DataFrame) -> Iterator[Finding]:
+def _sums(bundle: Bundle, scores: pd.DataFrame, sums: pd.DataFrame) -> Iterator[Finding]:
     """Every score is offset + scale * sum(numerator) / sum(denominator) of its items, which mere descriptions may lack."""
     scored = scores[scores["status"] == "ok"]
     if "items" in bundle.manifest["left_out"]:
         scored = scored[scored["postprocess"].isin(list(CHOSEN.values()))]
-    how = {"numerator": "sum", "denominator": "sum", "offset": "first", "scale": "first"}
-    sums = items.groupby(KEY).agg(how)
-    joined = scored.set_index(KEY)[["value"]].join(sums)
+    joined = scored.set_index(SCORE)[["value"]].join(sums)
     total = joined["offset"] + joined["scale"] * joined["numerator"] / joined["denominator"]
     size = np.maximum(joined["value"].abs(), joined["offset"].abs() + joined["scale"].abs())
     described = np.array([describes(task) for task in joined.index.get_level_values("task")], dtype=bool)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plumbline.bundles.files import file_problems, read_table
+from plumbline.bundles.files import file_problems, item_table, read_table
 from plumbline.bundles.manifest import Bundle, find_bundles, read_bundle
 from plumbline.bundles.runs import RunOutput, contents_of, is_run, read_output
 from plumbline.bundles.writing import manifest_of
@@ -18,7 +18,7 @@ from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.scores import Items
 from plumbline.scoring.stats import bh, paired_difference
 from plumbline.scoring.units import pool
-from plumbline.summary.tables import items_of
+from plumbline.summary.items import ItemTable
 
 LEVEL = 0.05
 ROUNDING = 1e-5  # of a score (of 1, if that is smaller): what other libraries and processors do to embeddings and their scores
@@ -40,7 +40,7 @@ class Entry:
 
     manifest: dict
     scores: pd.DataFrame
-    items: pd.DataFrame
+    items: ItemTable
 
 
 def entries_of(folder: Path) -> dict[Pair, Callable[[], Entry]]:
@@ -71,7 +71,7 @@ def _of_bundle(bundle: Bundle) -> Entry:
     problems = file_problems(bundle)
     if problems:
         raise UserError(f"{bundle.folder}: {problems[0]}. See ./plumb verify {bundle.folder}")
-    return Entry(bundle.manifest, read_table(bundle, "scores"), read_table(bundle, "items"))
+    return Entry(bundle.manifest, read_table(bundle, "scores"), item_table(bundle))
 
 
 def pairs_of(a: dict, b: dict) -> list[tuple[Pair, Pair]]:
@@ -114,20 +114,13 @@ def _row(a: Entry, b: Entry, key: tuple, found: list[pd.DataFrame | None], n_boo
     if states != ["ok", "ok"]:
         same = states[0] == states[1]
         return row | {"evidence": "identical" if same else "other status", "note": " -> ".join(dict.fromkeys(states))[:200]}
-    return row | _difference(_items(a.items, key), _items(b.items, key), n_boot)
+    return row | _difference(a.items.read(*key), b.items.read(*key), n_boot)
 
 
 def _status(rows: pd.DataFrame) -> str:
     if (rows["status"] == "ok").any():
         return "ok"
     return f"{rows['status'].iloc[0]}: {rows['reason'].iloc[0]}"
-
-
-def _items(items: pd.DataFrame, key: tuple) -> dict[int, Items]:
-    task, metric, protocol = key
-    rows = items[(items["task"] == task) & (items["metric"] == metric) & (items["protocol"] == protocol)]
-    rows = rows[rows["postprocess"] == CHOSEN[protocol]]
-    return {int(seed): items_of(part) for seed, part in rows.groupby("seed")}
 
 
 def _difference(a: dict[int, Items], b: dict[int, Items], n_boot: int) -> dict[str, Any]:

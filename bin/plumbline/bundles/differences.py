@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from plumbline.bundles.files import file_problems, read_table
+from plumbline.bundles.files import file_problems, item_table, read_table
 from plumbline.bundles.findings import Finding, failed, note, ok
 from plumbline.bundles.manifest import Bundle
-from plumbline.scoring.protocol import CHOSEN
 from plumbline.summary.contest import Contest
-from plumbline.summary.tables import items_of, known_metric
+from plumbline.summary.items import ItemTable
+from plumbline.summary.tables import known_metric
 from plumbline.summary.verdicts import FDR
 
 EXACT = 1e-9
@@ -44,8 +44,7 @@ def difference_findings(bundle: Bundle, baseline: Bundle | None) -> Iterator[Fin
     if baseline is None:
         yield note("differences", f"not checked: no bundle of {name} on these cells is given next to it")
         return
-    comparisons, items = read_table(bundle, "comparisons"), read_table(bundle, "items")
-    others = read_table(baseline, "items")
+    comparisons, items, others = read_table(bundle, "comparisons"), item_table(bundle), item_table(baseline)
     rows = comparisons[comparisons["difference"].notna()]
     wrong = [text for row in rows.itertuples() if (text := _difference(row, items, others, bundle))]
     for text in wrong[:5]:
@@ -54,13 +53,14 @@ def difference_findings(bundle: Bundle, baseline: Bundle | None) -> Iterator[Fin
         yield ok("differences", f"{len(rows)} differences to {name} follow from the items of both")
 
 
-def _difference(row, items: pd.DataFrame, others: pd.DataFrame, bundle: Bundle) -> str:
+def _difference(row, items: ItemTable, others: ItemTable, bundle: Bundle) -> str:
     """What is wrong with one difference; '' if nothing is."""
-    parts = {name: _parts(table, row) for name, table in (("model", items), ("baseline", others))}
+    tables = {"model": items, "baseline": others}
+    parts = {name: table.read(row.task, row.metric, row.protocol) for name, table in tables.items()}
     if not all(parts.values()):
         return ""
     settings = bundle.manifest["settings"]
-    found = Contest.of(parts, settings["n_boot"], settings["seeds"][0]).difference("model", "baseline")
+    found = Contest.of(parts.items(), settings["n_boot"], settings["seeds"][0]).difference("model", "baseline")
     span = np.subtract(*known_metric(row.metric).bounds[::-1])
     again = [found.value, *np.clip([found.low, found.high], -span, span)]
     stated = [getattr(row, name) for name in _ENDS]
@@ -68,9 +68,3 @@ def _difference(row, items: pd.DataFrame, others: pd.DataFrame, bundle: Bundle) 
         return ""
     shown = [f"{value:.4g} [{low:.4g}, {high:.4g}]" for value, low, high in (stated, again)]
     return f"{row.metric} ({row.protocol}) is stated to differ by {shown[0]}, but its items by {shown[1]}"
-
-
-def _parts(items: pd.DataFrame, row) -> dict:
-    wanted = {"task": row.task, "metric": row.metric, "protocol": row.protocol, "postprocess": CHOSEN[row.protocol]}
-    rows = items[(items[list(wanted)] == list(wanted.values())).all(axis=1)]
-    return {int(seed): items_of(part) for seed, part in rows.groupby("seed")}

@@ -1,6 +1,7 @@
 """The files of a bundle, which a stranger may have made: nothing is followed, unpickled or read before it is checked."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,11 @@ from plumbline.common.errors import UserError
 from plumbline.common.files import reading, sha256
 from plumbline.embedding.contract import Embedding, read_embedding
 from plumbline.scoring.scores import COLUMNS
+from plumbline.summary.items import ItemTable
 
 MOST_DIMENSIONS = 65_536
 MOST_VALUES = 10**9  # rows times columns of a table
+MOST_STRETCHES = 10**6  # of its items: seeds, protocols, post-processings and metrics
 _RUN = ["dataset", "model", "variant", "fit_on", "protocol", "task", "metric"]
 _NEEDED = {
     "scores": COLUMNS,
@@ -48,7 +51,28 @@ def file_problems(bundle: Bundle) -> list[str]:
 
 
 def read_table(bundle: Bundle, name: str) -> pd.DataFrame:
-    """One table of a bundle: plain columns of text and numbers. Raises UserError on anything else."""
+    """Its scores or comparisons: plain columns of text and numbers. Raises UserError on anything else."""
+    import pyarrow.parquet as parquet
+
+    path = _checked(bundle, name)
+    with reading(path):
+        table = parquet.read_table(path).to_pandas(ignore_metadata=True)
+    if name == "scores":
+        table["reason"] = table["reason"].fillna("").astype(str)
+    return table
+
+
+def item_table(bundle: Bundle) -> ItemTable:
+    """Its items, which are large and read score by score. Raises UserError where the file is not as it should be."""
+    items = ItemTable([_checked(bundle, "items")])
+    if sum(1 for _ in items.parts()) > MOST_STRETCHES:
+        raise UserError(f"{items.paths[0]}: the rows of a score do not lie next to each other. Make the bundle again: "
+                        "./plumb submit.")  # fmt: skip
+    return items
+
+
+def _checked(bundle: Bundle, name: str) -> Path:
+    """The file of a table whose columns are those that are needed, of text and numbers."""
     import pyarrow.parquet as parquet
 
     path = bundle.folder / f"{name}.parquet"
@@ -62,11 +86,7 @@ def read_table(bundle: Bundle, name: str) -> pd.DataFrame:
     if odd or n_values > MOST_VALUES:
         what = f"the column {odd[0]!r} does not hold text or numbers" if odd else f"{n_values:,} values are too many"
         raise UserError(f"{path}: {what}. Make the bundle again: ./plumb submit.")
-    with reading(path):
-        table = file.read().to_pandas(ignore_metadata=True)
-    if name == "scores":
-        table["reason"] = table["reason"].fillna("").astype(str)
-    return table
+    return path
 
 
 def read_embedding_of(bundle: Bundle, part: dict) -> Embedding:

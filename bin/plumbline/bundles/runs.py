@@ -1,6 +1,7 @@
 """The output folder of a run as the contents of bundles: one per data set and model of its main part."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from plumbline.bundles.submission import default_revision, stated_of
 from plumbline.bundles.writing import Contents
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.common.files import read_json_object, reading, sha256
+from plumbline.summary.items import ItemTable
 
 _SAME = ["dataset", "variant", "fit_on"]
 
@@ -22,6 +24,11 @@ class RunOutput:
     about: dict
     scores: pd.DataFrame
     comparisons: pd.DataFrame
+
+    @cached_property
+    def items(self) -> ItemTable:
+        """Of all models, which are read score by score."""
+        return ItemTable([self.folder / "items.parquet"])
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -69,7 +76,6 @@ def contents_of(run: RunOutput, dataset: str, variant: str, revision: str = "", 
     seeds = _seeds(scores)
     embeddings = embeddings_of(run, dataset, variant, seeds)
     identity = data_identity(run.folder / "data" / dataset / "tables", seeds)
-    wanted = [(name, "==", first[name]) for name in _SAME]
     model = {name: str(first[name]) for name in ("variant", "model", "role", "fit_on")}
     model["title"] = run.about["models"].get(variant, {}).get("title") or variant
     return Contents(
@@ -87,7 +93,7 @@ def contents_of(run: RunOutput, dataset: str, variant: str, revision: str = "", 
         embeddings=embeddings,
         scores=scores,
         comparisons=comparisons,
-        items=pd.read_parquet(run.folder / "items.parquet", filters=wanted),
+        items=run.items.of(**{name: first[name] for name in _SAME}),
     )
 
 

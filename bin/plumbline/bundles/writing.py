@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plumbline.bundles.manifest import FILE, MANIFEST, TABLES, VERSION
+from plumbline.bundles.manifest import FILE, MANIFEST, VERSION
 from plumbline.common.errors import UserError
 from plumbline.common.files import read_json_object, sha256, whole_file, write_json
 from plumbline.scoring.protocol import CHOSEN
+from plumbline.summary.items import ItemTable
 from plumbline.summary.schema import load_schema
 
 PRIVATE = ("hostname",)
@@ -42,18 +43,17 @@ class Contents:
     embeddings: list[tuple[Path, list[int]]]
     scores: pd.DataFrame
     comparisons: pd.DataFrame
-    items: pd.DataFrame
+    items: ItemTable
 
 
 def write_bundle(folder: Path, contents: Contents, small: bool = False) -> Path:
     """Write a bundle; one that lies there is replaced. small: without the embedding, and with the chosen items alone."""
     _clear(folder)
-    items = contents.items
-    if small:
-        items = items[items["postprocess"].isin(list(CHOSEN.values()))]
-    for name, table in zip(TABLES, (contents.scores, contents.comparisons, items), strict=True):
+    for name, table in {"scores": contents.scores, "comparisons": contents.comparisons}.items():
         with whole_file(folder / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False, compression="zstd")
+    items = contents.items.of(postprocess=frozenset(CHOSEN.values())) if small else contents.items
+    items.write(folder / "items.parquet")
     manifest = manifest_of(contents)
     for part, (path, _) in zip(manifest["embeddings"], contents.embeddings, strict=True):
         write_json(folder / part["provenance"], _provenance(path))

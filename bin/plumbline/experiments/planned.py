@@ -7,7 +7,7 @@ import pandas as pd
 
 from plumbline import tasks
 from plumbline.data.catalogue import NONE
-from plumbline.experiments.work import USUAL
+from plumbline.experiments.work import CELLS_EACH, USUAL, item_rows
 
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
 TRAIN = 0.5  # of the cells, about: 70 % of the perturbations in 70 % of the batches
@@ -88,7 +88,7 @@ def planned_tasks(plan: dict, sizes: dict[str, dict]) -> pd.DataFrame:
         dimensions = wide[(run["dataset"], run["variant"])] = _dimensions(run)
         part = {"n_fit_cells": _fit_cells(run, sizes), "n_dimensions": dimensions, "n_seeds": 1}
         rows.append({"step": "EMBED", "name": run["variant"], "dataset": run["dataset"]} | part)
-    rows += _evaluations(plan, sizes, wide) + _experiments(plan, wide) + _reports(plan, wide)
+    rows += _evaluations(plan, sizes, wide) + _experiments(plan, wide) + _reports(plan, sizes, wide)
     table = pd.DataFrame(rows).assign(n_tasks=1)
     table["process"] = table["process"].fillna("") if "process" in table else ""
     for name in SIZES:
@@ -138,16 +138,21 @@ def _experiments(plan: dict, wide: dict) -> list[dict]:
     return [row | {"n_seeds": 1} for row in rows]
 
 
-def _reports(plan: dict, wide: dict) -> list[dict]:
+def _reports(plan: dict, sizes: dict[str, dict], wide: dict) -> list[dict]:
     """Maps of all compared embeddings of a data set, and what follows when all is scored: one after another."""
     compared: dict[str, float] = {}
     for run in plan.get("compared", []):
         compared[run["dataset"]] = compared.get(run["dataset"], 0.0) + _width(run, wide)
     shared = {"step": "REPORT", "n_seeds": 1}
     maps = [shared | {"name": "MAP", "dataset": name, "n_dimensions": width} for name, width in compared.items()]
-    last = shared | {"dataset": ALL, "process": "last", "n_scores": len(plan["evaluate"])}
+    n_items = sum(run["n_seeds"] * item_rows(run["task"], _perturbations(sizes[run["dataset"]])) for run in plan["evaluate"])
+    last = shared | {"dataset": ALL, "process": "last", "n_scores": len(plan["evaluate"]), "n_items": n_items}
     ends = [last | {"name": name} for name in ("SUMMARISE", "REPORT", "MULTIQC")] if compared else []
     return (maps if plan.get("maps") else []) + ends
+
+
+def _perturbations(size: dict) -> float:
+    return size["n_perturbations"] or size["n_cells"] / CELLS_EACH
 
 
 def _width(run: dict, wide: dict) -> float:

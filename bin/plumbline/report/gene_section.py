@@ -35,7 +35,7 @@ def payload(genes: Perturbations) -> dict:
         "models": genes.models,
         "about": {"strength": STRENGTH},
         "cells": rounded(genes.table["n_cells"], 12),
-        "strength": rounded(genes.table["strength"]),
+        "strength": rounded(genes.table["strength"], genes.digits + 1),
         "expression": rounded(genes.table["expression"]),
         "measures": [_measure(genes, part.metric, part.title, part.about) for part in genes.measures],
         "near": _near(genes, place),

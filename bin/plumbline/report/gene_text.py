@@ -14,7 +14,7 @@ def gene_text(run: Run, genes: Perturbations, name: str) -> str:
     """A perturbation over all models of a data set: a table of measures, then lists of names."""
     row = genes.table.loc[name]
     facts = [f"{row['n_cells']:,.0f} cells" if np.isfinite(row["n_cells"]) else "",
-             f"strength {row['strength']:.2f} (1 is the strongest)" if np.isfinite(row["strength"]) else "",
+             f"strength {row['strength']:.{genes.digits}f} (1 is the strongest)" if np.isfinite(row["strength"]) else "",
              f"expression of the target {row['expression']:.2f}" if np.isfinite(row["expression"]) else ""]  # fmt: skip
     told = ", ".join(fact for fact in facts if fact)
     lines = [f"{name} in {run.title(genes.dataset)}" + (f": {told}" if told else ""), ""]

@@ -31,6 +31,7 @@
   function genes(root, data) {
     const state = { measure: 0, sort: "strength", down: true, text: "", rows: ROWS, open: -1 };
     const table = el("table", { className: "pl-genes" }), card = el("div"), more = el("p");
+    const digits = Math.max(2, String(data.names.length).length); // strength is a rank: fewer make equals of neighbours
     const search = el("input", { type: "search", placeholder: "gene or perturbation", ariaLabel: "search" });
     search.oninput = () => { state.text = search.value.trim().toLowerCase(); state.rows = ROWS; draw(); };
     const measures = data.measures.map((part) => part.title);
@@ -64,7 +65,7 @@
         textContent: shown(value) + (measure.q && measure.q[model][row] !== null && measure.q[model][row] <= 0.05 ? " *" : "") }));
       const name = el("button", { type: "button", textContent: data.names[row], onclick: () => { state.open = row; detail(); } });
       return el("tr", {}, el("td", {}, name), el("td", { textContent: shown(data.cells[row]) }),
-        el("td", { textContent: shown(data.strength[row], 2) }), ...cells);
+        el("td", { textContent: shown(data.strength[row], digits) }), ...cells);
     }
     function draw() {
       const rows = order(), measure = data.measures[state.measure];
@@ -87,7 +88,7 @@
       if (data.known[row]) lines.push(line_(`Known partners recalled (of ${data.known[row]})`, data.models.map((_, model) => {
         const names = pairs.filter((pair) => pair[3].includes(model)).map((pair) => data.names[pair[0] === row ? pair[1] : pair[0]]);
         return names.length ? `${names.length}: ${names.slice(0, 12).join(", ")}${names.length > 12 ? ", …" : ""}` : "0"; })));
-      const about = `${shown(data.cells[row])} cells; strength ${shown(data.strength[row], 2)}` +
+      const about = `${shown(data.cells[row])} cells; strength ${shown(data.strength[row], digits)}` +
         (data.expression[row] === null ? "" : `; expression of the target ${shown(data.expression[row])} (mean, log-normalised)`);
       card.replaceChildren(el("div", { className: "pl-card" }, el("b", { textContent: data.names[row] }), " ", about,
         el("div", { className: "pl-wide" }, el("table", { className: "pl-genes" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...lines)))));

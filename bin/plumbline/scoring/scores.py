@@ -6,6 +6,7 @@ structural integrity over batches, recall over gene pairs. One form serves inter
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -51,6 +52,14 @@ class Items:
         """The score these items add up to; NaN if the denominator is zero."""
         total = self.denominator.sum()
         return float(self.offset + self.scale * self.numerator.sum() / total) if total else float("nan")
+
+    @cached_property
+    def genes(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The genes of pairs and, for each pair, the index of its two ends (2, k); nothing for other kinds."""
+        if self.unit2 is None:
+            return np.zeros(0), None
+        genes, ends = np.unique(np.concatenate([self.unit, self.unit2]).astype(str), return_inverse=True)
+        return genes, ends.reshape(2, -1)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from plumbline.scoring.units import (
     by_gene,
     canonical,
     counted_twice,
-    genes_of,
     influence_of,
     n_units,
     shared,
@@ -133,7 +132,7 @@ def draws(parts: Sequence[Items], n_boot: int = 1000, seed: int = 0) -> np.ndarr
     sums = np.column_stack([column for part in parts for column in (part.numerator, part.denominator)])
     if not np.isfinite(sums).all():
         raise ValueError("a unit of a score has a numerator or denominator that is not finite")
-    genes, _ = genes_of(first)
+    genes, _ = first.genes
     own = (genes if len(genes) else np.asarray(first.unit).astype(str)).tolist()
     others = sorted({name for part in parts for name in part.influence}.difference(own))
     influence = np.column_stack([by_gene(part, own) if len(genes) else influence_of(part, own) for part in parts])

@@ -98,21 +98,13 @@ def _take(items: Items, rows: np.ndarray) -> Items:
 
 def n_units(items: Items) -> int:
     """How many units are resampled: genes for kind 'pair', else the units themselves."""
-    return len(genes_of(items)[0]) or len(items.unit)
+    return len(items.genes[0]) or len(items.unit)
 
 
 def unit_names(items: Items) -> np.ndarray:
     if items.unit2 is None:
         return np.asarray(items.unit).astype(str)
     return np.char.add(np.char.add(np.asarray(items.unit).astype(str), "\t"), np.asarray(items.unit2).astype(str))
-
-
-def genes_of(items: Items) -> tuple[np.ndarray, np.ndarray | None]:
-    """The genes of pairs and, for each pair, the index of its two ends (2, k); nothing for other kinds."""
-    if items.unit2 is None:
-        return np.zeros(0), None
-    genes, ends = np.unique(np.concatenate([items.unit, items.unit2]).astype(str), return_inverse=True)
-    return genes, ends.reshape(2, -1)
 
 
 def influence_of(items: Items, names: Sequence[str]) -> np.ndarray:
@@ -129,7 +121,7 @@ def deviation(items: Items) -> np.ndarray:
 
 def by_gene(items: Items, genes: Sequence[str]) -> np.ndarray:
     """Influence (len(genes),) of each gene on a score of pairs: that of all its pairs, and what ``Items.influence`` adds."""
-    _, ends = genes_of(items)
+    _, ends = items.genes
     own = deviation(items)
     pairs = [np.bincount(end, own, minlength=len(genes)) for end in ([] if ends is None else ends)]
     return np.sum(pairs, axis=0) + influence_of(items, genes)
@@ -144,7 +136,7 @@ def counted_twice(a: Items, b: Items | None = None) -> float:
     """
     if a.unit2 is None:
         return 0.0
-    genes, _ = genes_of(a)
+    genes, _ = a.genes
     alone, whole = deviation(a), by_gene(a, genes.tolist())
     if b is not None:
         alone, whole = alone - deviation(b), whole - by_gene(b, genes.tolist())

@@ -1,14 +1,18 @@
 """One row a model and metric: its score over seeds, its distance to the baseline, its place between floor and ceiling."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from plumbline.scoring.protocol import CHOSEN, POSTPROCESSINGS, REFERENCES
 from plumbline.scoring.records import Metric
+from plumbline.scoring.scores import Items
 from plumbline.scoring.units import n_units
 from plumbline.summary.calibration import calibrate, progress
 from plumbline.summary.contest import Contest
-from plumbline.summary.tables import ItemFiles, describes, known_metric, main_metric
+from plumbline.summary.items import ItemTable
+from plumbline.summary.tables import describes, known_metric, main_metric
 from plumbline.summary.verdicts import LEVEL, decide, rank_intervals, verdict
 
 COLUMNS = [
@@ -35,7 +39,7 @@ _GROUP = ["dataset", "task", "metric", "protocol"]
 
 
 def compare(
-    scores: pd.DataFrame, items: ItemFiles, roles: dict[str, str], facts: dict[str, dict], baseline: str, n_boot: int, seed: int
+    scores: pd.DataFrame, items: ItemTable, roles: dict[str, str], facts: dict[str, dict], baseline: str, n_boot: int, seed: int
 ) -> pd.DataFrame:
     """The comparison table (docs/results_format.md). ``roles``: variant -> role; ``facts``: data set -> its facts."""
     chosen = scores[(scores["postprocess"] == scores["protocol"].map(CHOSEN)) & (scores["metric"] != "")]
@@ -49,12 +53,8 @@ def compare(
         frame["main"] = metric == main_metric(task, facts.get(dataset, {}), protocol)
         frame["direction"] = known_metric(metric).direction
         frame["uncalibrated"] = known_metric(metric).uncalibrated
-        parts = {}
-        for row in frame[frame["status"] == "ok"].itertuples():
-            found = items.read(dataset, row.variant, row.fit_on, task, metric, protocol)
-            if found:
-                parts[row.Index] = found
-        contest = Contest.of(parts, n_boot, seed)
+        about = {"dataset": dataset, "task": task, "metric": metric, "protocol": protocol}
+        contest = Contest.of(_parts(items, about, frame[frame["status"] == "ok"]), n_boot, seed)
         frame = _test(frame, contest, baseline, known_metric(metric).bounds)
         frame = calibrate(frame, contest, _chance(known_metric(metric)))
         frame["repeat"] = _repeat(chosen, (dataset, task, metric, protocol), baseline)
@@ -71,6 +71,13 @@ def compare(
         return pd.DataFrame(columns=COLUMNS)
     tests = pd.concat([part for part in pairs if len(part)] or pairs[:1], ignore_index=True)
     return _with_verdicts(frames, tests, baseline).reset_index(drop=True)[COLUMNS]
+
+
+def _parts(items: ItemTable, about: dict[str, str], rows: pd.DataFrame) -> Iterator[tuple[int, dict[int, Items]]]:
+    """The row and the items by seed of every model, one after another: a contest keeps less of them."""
+    for row in rows.itertuples():
+        if found := items.read(**about, variant=row.variant, fit_on=row.fit_on):
+            yield row.Index, found
 
 
 def _repeat(chosen: pd.DataFrame, group: tuple[str, str, str, str], baseline: str) -> float:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -29,9 +30,10 @@ class Contest:
     seed: int
 
     @staticmethod
-    def of(parts: dict[str, dict[int, Items]], n_boot: int = 1000, seed: int = 0) -> "Contest":
-        """A contest between models; ``parts`` as above, in any form (made canonical here)."""
-        parts = {name: {s: canonical(part) for s, part in sorted(seeds.items())} for name, seeds in parts.items()}
+    def of(given: Iterable[tuple[str, dict[int, Items]]], n_boot: int = 1000, seed: int = 0) -> "Contest":
+        """A contest between models; ``given``: model and its ``parts`` as above, in any form (made canonical here)."""
+        names: dict[bytes, Items] = {}
+        parts = {name: {s: _sharing(names, canonical(part)) for s, part in sorted(seeds.items())} for name, seeds in given}
         pooled = {name: pool(list(seeds.values())) for name, seeds in parts.items()}
         footing = {name: _footing(seeds) for name, seeds in parts.items()}
         groups, drawn = defaultdict(list), {}
@@ -70,10 +72,18 @@ class Contest:
         return pd.DataFrame(rows, columns=["a", "b", "value", "p", "n_units"])
 
 
+def _sharing(names: dict[bytes, Items], part: Items) -> Items:
+    """The same items, with the very names of others over the same units: those of a hundred thousand pairs are 10 MB."""
+    first = names.setdefault(_named(part), part)
+    return part if first is part else replace(part, unit=first.unit, unit2=first.unit2)
+
+
+def _named(part: Items) -> bytes:
+    """A digest of the units."""
+    units = part.unit if part.unit2 is None else np.concatenate([part.unit, part.unit2])
+    return hashlib.sha256(f"{part.kind} ".encode() + "\n".join(units.tolist()).encode()).digest()
+
+
 def _footing(seeds: dict[int, Items]) -> str:
     """What a model's score stands on: its seeds and, in each, its units."""
-    digest = hashlib.sha256()
-    for seed, part in seeds.items():
-        names = part.unit if part.unit2 is None else np.concatenate([part.unit, part.unit2])
-        digest.update(f"{seed} {part.kind} ".encode() + "\n".join(names.tolist()).encode())
-    return digest.hexdigest()
+    return " ".join(f"{seed} {_named(part).hex()}" for seed, part in seeds.items())

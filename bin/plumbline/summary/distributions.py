@@ -5,7 +5,7 @@ import pandas as pd
 
 from plumbline.scoring.scores import Items
 from plumbline.scoring.units import canonical, pool
-from plumbline.summary.tables import ItemFiles
+from plumbline.summary.items import ItemTable
 
 COLUMNS = [
     "dataset",
@@ -25,7 +25,7 @@ COLUMNS = [
 ]
 
 
-def distributions(comparisons: pd.DataFrame, items: ItemFiles) -> pd.DataFrame:
+def distributions(comparisons: pd.DataFrame, items: ItemTable) -> pd.DataFrame:
     """Quartiles over units of every main metric under the corrected protocol; pairs are summed per gene.
 
     ``shows``: 'score' is each unit's own score; 'p value' where a score only counts the units below a threshold.
@@ -33,7 +33,7 @@ def distributions(comparisons: pd.DataFrame, items: ItemFiles) -> pd.DataFrame:
     wanted = comparisons[comparisons["main"] & (comparisons["status"] == "ok") & (comparisons["protocol"] == "corrected")]
     rows = []
     for row in wanted.itertuples():
-        parts = items.read(row.dataset, row.variant, row.fit_on, row.task, row.metric, row.protocol)
+        parts = items.read(row.task, row.metric, row.protocol, dataset=row.dataset, variant=row.variant, fit_on=row.fit_on)
         if parts:
             kind, shows, values = unit_values(list(parts.values()))
             about = {name: getattr(row, name) for name in ("dataset", "task", "metric", "variant", "fit_on")}

@@ -7,8 +7,9 @@ import pandas as pd
 
 from plumbline.scoring.protocol import REFERENCES
 from plumbline.summary.comparisons import compare
+from plumbline.summary.items import ItemTable
 from plumbline.summary.seen import with_seen
-from plumbline.summary.tables import RUN, ItemFiles
+from plumbline.summary.tables import RUN
 
 Compare = Callable[[pd.DataFrame, str], pd.DataFrame]
 
@@ -24,7 +25,7 @@ class Comparison:
     seed: int = 0
 
 
-def comparison_table(scores: pd.DataFrame, items: ItemFiles, expected: pd.DataFrame, how: Comparison) -> pd.DataFrame:
+def comparison_table(scores: pd.DataFrame, items: ItemTable, expected: pd.DataFrame, how: Comparison) -> pd.DataFrame:
     """The comparison table of a run (docs/results_format.md); ``expected`` as plumbline.summary.tables.read_expected."""
     # an embedding of the user has no row in models.csv: its role is what the run states
     stated = {variant: role for variant, role in zip(expected["variant"], expected["role"], strict=True) if role}

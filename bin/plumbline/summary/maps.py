@@ -4,6 +4,7 @@
 ``perturbations``: cells, expression of the target and strength of each perturbation.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,12 @@ import pandas as pd
 
 from plumbline.common.files import read_json_object
 from plumbline.common.random import hashes
-from plumbline.embedding.contract import align, provenance_path, read_embedding
+from plumbline.embedding.contract import open_embedding, provenance_path, rows_of
 from plumbline.metrics.groups import Groups, group_by, group_means
 from plumbline.metrics.layout import umap_layout
+from plumbline.scoring.alignment import Standardise
 from plumbline.scoring.screen import Screen, read_screen
+from plumbline.scoring.vectors import Vectors
 
 NAMES = ["variant", "fit_on"]
 NEAREST = 5  # neighbours kept per perturbation
@@ -69,40 +72,54 @@ def drawn_cells(screen: Screen, perturbations: pd.DataFrame, n_cells: int) -> np
     return np.sort(np.concatenate([*first, others[: max(free, 0)]]))
 
 
-def _values(path: Path, screen: Screen) -> np.ndarray:
-    return align(read_embedding(path), screen.cell_id, path.name)
+def _values(path: Path, screen: Screen) -> Vectors:
+    """The embedding in the order of the screen; a large one stays in its file."""
+    embedding = open_embedding(path)
+    rows, values = rows_of(embedding.cell_id, screen.cell_id, path.name), Vectors.of(embedding.values)
+    return values if rows is None else values.take(rows)
 
 
-def _effects(values: np.ndarray, screen: Screen) -> _Effects:
+def _effects(values: Vectors, screen: Screen) -> _Effects:
     """Mean of each perturbation's cells after centring on the controls of their batches (without controls: on all cells)."""
-    is_known = np.isfinite(values).all(axis=1)
-    values, screen = values[is_known], screen.take(is_known)
+    is_known = _of_rows(values, lambda block: np.isfinite(block).all(axis=1), bool)
+    if not is_known.all():
+        values, screen = values.take(is_known), screen.take(is_known)
     aligned_on = screen.is_control if screen.is_control.any() else np.ones(len(values), dtype=bool)
     centred = _centred(values, aligned_on, screen.batch)
-    noise = float((centred[aligned_on].astype(np.float64) ** 2).sum(axis=1).mean()) or 1.0
+    squares = _of_rows(centred, lambda block: (block.astype(np.float64) ** 2).sum(axis=1), float)
+    noise = float(squares[aligned_on].mean()) or 1.0
     perturbed = np.flatnonzero(~screen.is_control)
     groups = group_by(screen.perturbation[perturbed])
-    means = group_means(centred[perturbed], groups)
-    strength = _without_noise(centred[perturbed], means, groups) / noise
+    means = group_means(centred.take(perturbed), groups)
+    strength = _without_noise(squares[perturbed], means, groups) / noise
     length = np.linalg.norm(means, axis=1, keepdims=True)
     return _Effects(groups.names, (means / np.where(length > 0, length, 1.0)).astype(np.float32), strength)
 
 
-def _centred(values: np.ndarray, aligned_on: np.ndarray, batch: np.ndarray) -> np.ndarray:
+def _of_rows(values: Vectors, number: Callable[[np.ndarray], np.ndarray], kind: type) -> np.ndarray:
+    """A number per row (n,), from blocks of rows."""
+    found = np.zeros(len(values), dtype=kind)
+    for positions, block in values.blocks():
+        found[positions] = number(block)
+    return found
+
+
+def _centred(values: Vectors, aligned_on: np.ndarray, batch: np.ndarray) -> Vectors:
     """Less the mean of the batch's cells ``aligned_on``, or of all such cells where a batch has none."""
     codes, names = pd.factorize(np.asarray(batch, dtype=object))
     rows = np.flatnonzero(aligned_on)
     groups = group_by(codes[rows].astype(str))
-    centre = np.tile(values[rows].mean(axis=0, dtype=np.float64), (len(names), 1))
-    centre[groups.names.astype(int)] = group_means(values[rows], groups)
-    return values - centre.astype(np.float32)[codes]
+    means = group_means(values.take(rows), groups)
+    centre = np.tile(groups.sizes @ means / len(rows), (len(names), 1))
+    centre[groups.names.astype(int)] = means
+    return values.mapped(Standardise(centre.astype(np.float32)), codes)
 
 
-def _without_noise(values: np.ndarray, means: np.ndarray, groups: Groups) -> np.ndarray:
-    """Squared lengths of means (g, d), less what noise of a few cells adds to them; one cell has none."""
-    squares = group_means((values.astype(np.float64) ** 2).sum(axis=1)[:, None], groups)[:, 0]
+def _without_noise(squares: np.ndarray, means: np.ndarray, groups: Groups) -> np.ndarray:
+    """Squared lengths of means (g, d), less what noise of a few cells adds; one cell has none. squares (n,): of the cells."""
+    mean_square = group_means(squares[:, None], groups)[:, 0]
     length, n = (means**2).sum(axis=1), groups.sizes
-    return np.where(n > 1, length - (squares - length) / np.maximum(n - 1, 1), 0.0)
+    return np.where(n > 1, length - (mean_square - length) / np.maximum(n - 1, 1), 0.0)
 
 
 def _neighbours(effects: _Effects) -> pd.DataFrame:

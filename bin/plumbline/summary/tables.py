@@ -1,8 +1,7 @@
-"""What SUMMARISE reads: score tables, item tables, the runs that were expected, the models, the data sets."""
+"""What SUMMARISE reads beside item tables (items.py): scores, the runs that were expected, the models, the data sets."""
 
 import glob
 import json
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,10 @@ import pandas as pd
 from plumbline import tasks
 from plumbline.common.errors import UserError
 from plumbline.embedding.variants import read_rows
-from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.records import Metric, Task
-from plumbline.scoring.scores import COLUMNS, SHARED, Items
+from plumbline.scoring.scores import COLUMNS
 
 RUN = ["dataset", "variant", "fit_on", "task"]
-_ITEM_COLUMNS = ["metric", "protocol", "seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale"]
-_ITEM_COLUMNS += ["p", "influence"]
-_SMALL = 100_000  # rows of an item table that is read once and kept, rather than once a metric
 _TEXT = [name for name in COLUMNS if name not in ("seed", "value", "ci_low", "ci_high", "n")]
 
 
@@ -118,60 +113,3 @@ def main_metric(task: str, facts: dict, protocol: str = "corrected") -> str:
     """The metric that ranks models on a data set; '' for a task that does not rank them, or that this version does not have."""
     record = known_task(task)
     return record.main(facts, protocol) if record and not describes(task) else ""
-
-
-class ItemFiles:
-    """The item tables of a run, found by what they are about, read one metric at a time: they can be large."""
-
-    def __init__(self, folder: Path | None) -> None:
-        import pyarrow.parquet as parquet
-
-        self.paths: dict[tuple, list[Path]] = {}
-        for path in sorted(folder.rglob("*.parquet")) if folder else []:
-            file = parquet.ParquetFile(path)
-            if file.metadata.num_rows and set(RUN) <= set(file.schema_arrow.names):
-                first = next(file.iter_batches(batch_size=1, columns=RUN)).to_pylist()[0]
-                self.paths.setdefault(tuple(str(first[name]) for name in RUN), []).append(path)
-
-    def read(self, dataset: str, variant: str, fit_on: str, task: str, metric: str, protocol: str) -> dict[int, Items]:
-        """seed -> items of one model's score under its chosen post-processing."""
-        found = {}
-        for path in self.paths.get((dataset, variant, fit_on, task), []):
-            frame = _chosen_items(path, metric, protocol)
-            found |= {int(seed): items_of(part) for seed, part in frame.groupby("seed")}
-        return found
-
-
-def _chosen_items(path: Path, metric: str, protocol: str) -> pd.DataFrame:
-    import pyarrow.parquet as parquet
-
-    if parquet.read_metadata(path).num_rows > _SMALL:
-        return _read_items(path, [("metric", "==", metric), ("protocol", "==", protocol)])
-    frame = _small_items(path)
-    return frame[(frame["metric"] == metric) & (frame["protocol"] == protocol)]
-
-
-@lru_cache(maxsize=256)
-def _small_items(path: Path) -> pd.DataFrame:
-    return _read_items(path, [])
-
-
-def _read_items(path: Path, wanted: list[tuple]) -> pd.DataFrame:
-    import pyarrow.parquet as parquet
-
-    columns = [name for name in _ITEM_COLUMNS if name in parquet.read_schema(path).names]
-    return pd.read_parquet(path, columns=columns, filters=[*wanted, ("postprocess", "in", list(CHOSEN.values()))])
-
-
-def items_of(frame: pd.DataFrame) -> Items:
-    """The items of one score: rows of the item table under one seed, protocol and post-processing."""
-    rest = frame[frame["unit_kind"] == SHARED]
-    influence = dict(zip(rest["unit"].astype(str), rest["influence"].astype(float), strict=True)) if len(rest) else {}
-    frame = frame[frame["unit_kind"] != SHARED]
-    kind, offset, scale = (frame[name].iloc[0] for name in ("unit_kind", "offset", "scale"))
-    unit2 = frame["unit2"].to_numpy(dtype=str) if kind == "pair" else None
-    sums = [frame[name].to_numpy(dtype=float) for name in ("numerator", "denominator")]
-    # the p values of another metric of the task leave an empty column
-    extra = {"p": frame["p"].to_numpy(dtype=float)} if "p" in frame and frame["p"].notna().any() else {}
-    unit = frame["unit"].to_numpy(dtype=str)
-    return Items(str(kind), unit, *sums, unit2, float(offset), float(scale), extra, influence)

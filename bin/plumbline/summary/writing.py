@@ -1,4 +1,4 @@
-"""What SUMMARISE writes: tables as parquet and TSV, the joined items, and what the report must know about the run."""
+"""What SUMMARISE writes: tables as parquet and TSV, and what the report must know about the run."""
 
 import argparse
 import math
@@ -12,8 +12,6 @@ from plumbline.common.files import whole_file, write_json, write_parquet
 from plumbline.scoring.rules import rules_digest
 from plumbline.summary.schema import load_schema
 from plumbline.summary.tables import known_task, main_metric
-
-_KEYS = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "metric"]
 
 
 def check_baseline(scores: pd.DataFrame, baseline: str) -> None:
@@ -29,35 +27,6 @@ def write_table(outdir: Path, name: str, table: pd.DataFrame, parquet: bool) -> 
         table.to_csv(temporary, sep="\t", index=False, na_rep="", lineterminator="\n")
     if parquet:
         write_parquet(outdir / f"{name}.parquet", table)
-
-
-def write_items(path: Path, folder: Path | None) -> None:
-    """Every item table as one file, a file's rows at a time, so that memory stays that of one file."""
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-
-    files = sorted(folder.rglob("*.parquet")) if folder else []
-    files = [file for file in files if parquet.read_metadata(file).num_rows]
-    schemas = [parquet.read_schema(file).remove_metadata() for file in files]
-    schema = arrow.unify_schemas(schemas, promote_options="permissive") if schemas else arrow.schema([])
-    for name in [column for column in _KEYS[::-1] if column in schema.names]:  # keys first, whatever a file's order
-        field = schema.field(name)
-        schema = schema.remove(schema.get_field_index(name)).insert(0, field)
-    with whole_file(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for file in files:
-            for batch in parquet.ParquetFile(file).iter_batches(batch_size=1_000_000):
-                writer.write_table(_conform(arrow.Table.from_batches([batch]), schema))
-
-
-def _conform(table, schema):
-    """The columns of ``schema``, in its order, null where a task has no such column."""
-    import pyarrow as arrow
-
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else arrow.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return arrow.Table.from_arrays(columns, schema=schema)
 
 
 def about(scores: pd.DataFrame, models: pd.DataFrame, datasets: dict, args: argparse.Namespace) -> dict:

@@ -1,5 +1,9 @@
+include { summaryMemory ; summaryTime } from '../../../subworkflows/local/utils_resources/main'
+
 process REPORT {
-    label 'process_single'
+    label 'process_low'
+    memory { summaryMemory(summary) * task.attempt }
+    time { summaryTime(summary) * task.attempt }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:

@@ -1,7 +1,10 @@
 include { jsonArguments } from '../../../subworkflows/local/utils_arguments/main'
+include { summaryMemory ; summaryTime } from '../../../subworkflows/local/utils_resources/main'
 
 process SUMMARISE {
-    label 'process_medium'
+    label 'process_low'
+    memory { summaryMemory(items) * task.attempt }
+    time { summaryTime(items) * task.attempt }
     container "${params.container_prefix}base:${workflow.manifest.version}"
 
     input:

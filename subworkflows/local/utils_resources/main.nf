@@ -1,5 +1,5 @@
 //
-// What the steps ask of a scheduler, by size: from what they were measured to use (benchmarks/memory.md), with room to spare.
+// What the steps ask of a scheduler, by size: from what they were measured to use (benchmarks/memory.md, evaluate.md, summary.md), with room to spare.
 // A retry multiplies. Sizes are those of dataset.json and of the embedding; in a stub nothing is known and the least is asked.
 //
 
@@ -27,6 +27,19 @@ def embedTime(meta) {
 def evaluateMemory(meta, counts) {
     def per_cell = 2.0 * (meta.n_dimensions ?: 0) + (counts ? 0.3 : 0) * (meta.n_genes ?: 0)
     return 3.GB + 1.B * (per_cell * (meta.n_cells ?: 0))
+}
+
+// one score of all models and seeds is held at a time (benchmarks/summary.md); files: a file or a list of them
+def summaryMemory(files) {
+    return 2.GB + 1.B * (0.6 * totalSize(files))
+}
+
+def summaryTime(files) {
+    return 2.h + 1.s * (totalSize(files) / 1e6)
+}
+
+def totalSize(files) {
+    return (files instanceof List ? files : [files]).inject(0L) { total, file -> total + file.size() }
 }
 
 def evaluateTime(meta) {
