@@ -202,6 +202,7 @@ def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray) -> sp.csr_ma
     parts = [_gather(matrix, a, b) for a, b in zip(np.split(starts, groups), np.split(stops, groups), strict=True)]
     data, indices = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     block = sp.csr_matrix((data, indices, np.concatenate([[0], np.cumsum(stops - starts)])), shape=(len(rows), n_genes))
+    block.sum_duplicates()  # a value may be stored in parts
     return block if (np.diff(rows) > 0).all() else block[np.argsort(order)]
 
 

@@ -65,7 +65,13 @@ def _csc_blocks(node: h5py.Group, size: tuple[int, int], budget: int) -> Iterato
             start, stop = number * step, min(size[0], (number + 1) * step)
             part = np.fromfile(file, dtype=entry) if file.exists() else np.zeros(0, dtype=entry)
             file.unlink(missing_ok=True)
-            yield start, sp.csr_matrix((part["value"], (part["row"] - start, part["column"])), shape=(stop - start, size[1]))
+            values = _roomy(part["value"])
+            yield start, sp.csr_matrix((values, (part["row"] - start, part["column"])), shape=(stop - start, size[1]))
+
+
+def _roomy(values: np.ndarray) -> np.ndarray:
+    """Small integers as large ones: scipy adds up a value that is stored in parts, and the sum may not fit into their type."""
+    return values.astype(np.int64) if values.dtype.kind in "iu" and values.dtype.itemsize < 4 else values
 
 
 def _deal(
