@@ -159,13 +159,15 @@ def wrong(adata: ad.AnnData) -> dict:
         "do not hold the same cells: 1 missing": table[table.index != adata.obs_names[adata.obs_names.isin(table.index)][-1]],
         "1 extra .*'nobody'": pd.concat([table, table.iloc[:1].set_axis(["nobody"])]),
         "the columns label are not numeric": table.assign(label="x"),
+        "the columns is_control seem to be annotations": table.assign(is_control=True),
+        "the columns leiden seem to be annotations": table.assign(leiden=1),
         "obsm has no 'X_mime'.*Did you mean 'X_mine'": "X_mime",
         "more than once": pd.concat([table, table.iloc[-1:]]),
         "rows hold NaN or infinite values .* Give every cell finite numbers": np.ma.masked_greater(array, 1),
     }
 
 
-@pytest.mark.parametrize("place", range(10))
+@pytest.mark.parametrize("place", range(12))
 def test_what_cannot_be_scored_is_refused_with_a_reason(adata, bench, place):
     message, z = list(wrong(adata).items())[place]
     with pytest.raises(UserError, match=message):

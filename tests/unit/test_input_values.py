@@ -62,7 +62,7 @@ def test_duplicate_genes_are_added_before_they_are_rounded(run):
 
 
 def in_parts(data, dtype) -> sp.csr_matrix:
-    """Every value of a matrix as 200 and 100, in that order at the same place, as an assembled sparse matrix may lie in a file."""
+    """Every value of a matrix as 200 and 100 at the same place, as an assembled sparse matrix may lie in a file."""
     x = sp.csr_matrix(data.X)
     values, columns = np.tile([200, 100], x.nnz).astype(dtype), np.repeat(x.indices, 2)
     return sp.csr_matrix((values, columns, 2 * x.indptr), shape=x.shape)

@@ -8,6 +8,7 @@ import pandas as pd
 from plumbline.benchmark.screens import Screen
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.embedding.contract import Embedding, align, check_embedding
+from plumbline.embedding.dimensions import table_values
 
 ALL = "*"
 
@@ -34,11 +35,7 @@ def _embedding(z: Any, screen: Screen, name: str) -> Embedding:
     if isinstance(z, str):
         return _embedding(_from_obsm(z, screen), screen, name)
     if isinstance(z, pd.DataFrame):
-        text = [str(column) for column in z if not pd.api.types.is_numeric_dtype(z[column])]
-        if text:
-            raise UserError(f"{name}: the columns {', '.join(text[:5])} are not numeric. Keep the dimensions only, and the "
-                            "cell ids as index.")  # fmt: skip
-        return Embedding(np.asarray(z.index, dtype=str), _numbers(z.to_numpy(dtype=float, na_value=np.nan), name), {})
+        return Embedding(np.asarray(z.index, dtype=str), _numbers(table_values(z, name), name), {})
     if callable(z):
         return _embedding(z(screen.adata), screen, name)
     values = _numbers(z, name)
