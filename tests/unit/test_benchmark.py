@@ -192,11 +192,38 @@ def test_a_name_is_free_and_can_be_a_file_name(bench, name):
         ({"protocols": ["corect"]}, "Did you mean 'corrected'"),
         ({"protocols": []}, "protocols is empty"),
         ({"tasks": []}, "tasks is empty"),
+        ({"tasks": None}, "tasks is empty"),
+        ({"references": [7]}, "7 is not a name"),
+        ({"baseline": "PCA"}, "Did you mean 'pca'"),
+        ({"seeds": [42.5]}, "expected a whole number from 0"),
+        ({"n_draws": 0}, "n_draws=0: expected a whole number from 1"),
+        ({"n_boot": True}, "n_boot=True"),
+        ({"threads": -1}, "threads=-1"),
+        ({"device": "gpu"}, "expected 'auto', 'cpu' or 'cuda'"),
+        ({"exact": "no"}, "exact='no': expected True or False"),
     ],
 )
 def test_settings_are_checked_before_anything_is_computed(screen, change, message):
     with pytest.raises(UserError, match=message):
         pl.Benchmark(screen, **change)
+
+
+def test_one_or_several_and_each_once(screen):
+    """A repeated seed would count its units twice; a text is one name, not its letters."""
+    once = {"tasks": "consistency", "seeds": 42, "protocols": "paper", "references": "random"}
+    twice = {name: [value, value] for name, value in once.items()} | {"seeds": np.array([42, 42])}
+    assert pl.Benchmark(screen, **twice).settings == pl.Benchmark(screen, **once).settings
+    assert pl.Benchmark(screen, **once).settings.seeds == [42]
+    assert pl.Benchmark(screen, **once | {"references": None}).settings.references == []
+
+
+@pytest.mark.parametrize(("column", "control"), [("code", 0), ("code", np.int64(0)), ("code", [0]), ("flag", True)])
+def test_control_labels_may_be_numbers_and_truth_values(adata, column, control):
+    """0 and False are labels, not the absence of one."""
+    is_control = adata.obs["perturbation"] == CONTROL
+    data = ad.AnnData(adata.X, adata.obs[["batch"]].assign(code=np.where(is_control, 0, 7), flag=is_control), adata.var)
+    screen = pl.Screen.from_anndata(data, **LABELS | {"perturbation": column, "control": control})
+    assert screen.facts["n_controls"] == is_control.sum()
 
 
 def test_without_known_relationships_the_command_comes_before_the_first_score(screen, monkeypatch, tmp_path):
@@ -216,7 +243,9 @@ def test_a_reference_with_an_environment_of_its_own_is_refused(screen):
     [
         ({"perturbation": "perturbatoin"}, "Did you mean 'perturbation'"),
         ({"control": "ntc"}, "matches no cell"),
-        ({"layer": "raw"}, "adata has no layer 'raw'"),
+        ({"layer": "raw"}, "adata has no layer 'raw'. There is none"),
+        ({"control": [["a"]]}, "expected one name, or a list of names"),
+        ({"seeds": [-1]}, "seeds=-1: expected a whole number from 0"),
         ({"x_kind": "count"}, "Did you mean 'counts'"),
         ({"min_counts": 1e9}, "no cell has more than min_counts"),
     ],

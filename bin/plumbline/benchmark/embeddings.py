@@ -48,8 +48,7 @@ def _embedding(z: Any, screen: Screen, name: str) -> Embedding:
 def _from_obsm(key: str, screen: Screen) -> Any:
     known = list(screen.adata.obsm)
     if key not in known:
-        hint = did_you_mean(key, known) if known else " It is empty."
-        raise UserError(f"adata.obsm has no {key!r}.{hint}")
+        raise UserError(f"adata.obsm has no {key!r}.{did_you_mean(key, known)}")
     return screen.adata.obsm[key]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from plumbline.benchmark.given import seeds_of, several
 from plumbline.benchmark.writing import write_input
 from plumbline.common.errors import UserError
 from plumbline.common.random import hashes
@@ -66,7 +67,7 @@ class Screen:
         layer: str | None = None,
         x_kind: str = "counts",
         min_counts: float = 0,
-        seeds: Iterable[int] = (42,),
+        seeds: int | Iterable[int] = (42,),
         split_order: str = "file",
         name: str = "screen",
         folder: Path | str | None = None,
@@ -81,7 +82,8 @@ class Screen:
         perturbation, batch
             Columns of ``adata.obs``. ``batch`` is None where all cells were processed together.
         control
-            Label, or labels, of control cells in the column ``perturbation``; None for a screen without controls.
+            Label, or labels, of control cells in the column ``perturbation``, as text or as the number or truth value that
+            stands there; None for a screen without controls.
         organism
             'human', 'mouse' or 'other'.
         layer
@@ -106,7 +108,7 @@ class Screen:
         Screen
             The prepared screen.
         """
-        labels = [control] if isinstance(control, str) else list(control or ())
+        labels = [str(label) for label in several(control, "control")]  # numbers and truth values are labels, too
         given: dict[str, Any] = {
             "perturbation_column": perturbation,
             "control_label": ";".join(labels) or "none",
@@ -114,7 +116,7 @@ class Screen:
         }
         given |= {"name": name, "organism": organism, "x_kind": x_kind, "min_counts": min_counts, "split_order": split_order}
         given |= columns
-        return cls._prepared(adata, given, [int(seed) for seed in seeds], layer, folder)
+        return cls._prepared(adata, given, seeds_of(seeds), layer, folder)
 
     @classmethod
     def _prepared(cls, adata: "AnnData", row: dict, seeds: list[int], layer: str | None, folder: Path | str | None) -> "Screen":

@@ -33,7 +33,10 @@ def did_you_mean(word: str, known: list[str]) -> str:
     """A hint for a mistyped name: ' Did you mean ...?' or the list of known names."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    plain = {name.casefold(): name for name in reversed(known)}  # 'PCA' is 'pca', which share no letter
+    close = difflib.get_close_matches(word.casefold(), list(plain), n=3, cutoff=0.5)
     if close:
-        return f" Did you mean {' or '.join(repr(name) for name in close)}?"
+        return f" Did you mean {' or '.join(repr(plain[name]) for name in close)}?"
+    if not known:
+        return " There is none."
     return f" Known: {', '.join(known[:30])}{' ...' if len(known) > 30 else ''}."

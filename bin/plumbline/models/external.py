@@ -66,9 +66,7 @@ def _h5ad(path: Path, key: str, id_column: str) -> Embedding:
         if not key and len(keys) == 1:
             key = keys[0]
         if key not in keys:
-            raise UserError(
-                f"{path.name}: obsm has no {key!r} (setting key).{did_you_mean(key, keys) if keys else ' It is empty.'}"
-            )
+            raise UserError(f"{path.name}: obsm has no {key!r} (setting key).{did_you_mean(key, keys)}")
         values = read_elem(file["obsm"][key])
     if hasattr(values, "dtypes"):  # a table
         values = table_values(values, f"{path.name}: obsm {key}")
