@@ -380,6 +380,17 @@ def test_a_sample_is_drawn_by_cell_id(adata, screen):
     assert first.seeds == SEEDS
 
 
+def test_a_sample_may_lack_a_rare_control_label(adata):
+    """Controls that are labelled by guide: some guides have no cell in a small sample."""
+    control = (adata.obs["perturbation"] == CONTROL).to_numpy()
+    names = np.where(control, np.char.add("NTC_", np.cumsum(control).astype(str)), adata.obs["perturbation"].astype(str))
+    data = ad.AnnData(adata.X, adata.obs[["batch"]].assign(perturbation=names), adata.var)
+    whole = pl.Screen.from_anndata(data, **LABELS | {"control": sorted(set(names[control]))})
+    small = whole.sample(100)
+    kept = np.isin(data.obs_names, small.prepared_id)
+    assert small.facts["n_controls"] == control[kept].sum() < control.sum() == whole.facts["n_controls"]
+
+
 def test_a_sample_of_a_folder_keeps_its_controls_and_batches(screen):
     read = pl.Screen.read(screen.folder)
     smaller, wanted = read.sample(120), screen.sample(120)

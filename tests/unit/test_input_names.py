@@ -329,3 +329,45 @@ def test_another_spelling_of_the_control_label_is_said(run):
     facts, *_ = tables(run(data, min_counts=0))
     assert said(facts, "spelt like a control: 'Non_Targeting'") or said(facts, "spelt like a control: 'ctrl'")
     assert said(facts, "non-targeting;")
+
+
+GUIDES = [f"non-targeting_{number:04d}" for number in range(24)]
+
+
+def per_guide():
+    """A screen whose controls are labelled by guide."""
+    data = screen(240)
+    gene = data.obs["gene"].astype(str).to_numpy()
+    data.obs["gene"] = np.where(gene == "non-targeting", np.resize(GUIDES, 240), gene)
+    return data, (gene == "non-targeting").sum()
+
+
+@pytest.mark.parametrize("label", ["non-targeting_*", "non-targeting_000*;non-targeting_001*;non-targeting_002*"])
+def test_a_star_stands_for_control_labels_that_begin_alike(run, label):
+    data, n_controls = per_guide()
+    facts, report, *_ = tables(run(data, control_label=label, min_counts=0))
+    assert (facts["n_controls"], facts["n_perturbations"]) == (n_controls, 4)
+    assert set(report["perturbations"]["control_labels"]) <= set(GUIDES)
+
+
+def test_a_label_that_ends_with_a_star_is_itself(run):
+    data = screen()
+    data.obs["gene"] = data.obs["gene"].astype(str).replace({"non-targeting": "TP5*"})
+    facts, *_ = tables(run(data, control_label="TP5*", min_counts=0))
+    assert facts["n_controls"] == (data.obs["gene"] == "TP5*").sum()
+
+
+def test_the_way_to_name_many_control_labels_is_said(run):
+    data, _ = per_guide()
+    refused(
+        run,
+        data,
+        r"labels begin so \(such as 'non-targeting_0000'\): 'non-targeting\*' names all",
+        control_label="non-targeting",
+    )
+    refused(run, data, r"matches no cell.*Known|matches no cell.*Did you mean", control_label="safe-harbour*")
+    facts, *_ = tables(run(data, control_label=GUIDES[0], min_counts=0))
+    assert said(facts, "others. If it is one, set control_label to 'non-targeting_*'")
+    data.obs["gene"] = data.obs["gene"].astype(str).replace({"TP53": "non-targeting_gene"})  # a perturbation that begins so
+    facts, *_ = tables(run(data, control_label=GUIDES[0], min_counts=0))
+    assert said(facts, f"set control_label to '{GUIDES[0]};")

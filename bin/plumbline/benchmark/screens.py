@@ -13,7 +13,9 @@ from plumbline.benchmark.given import seeds_of, several
 from plumbline.benchmark.writing import write_input
 from plumbline.common.errors import UserError
 from plumbline.common.random import hashes
+from plumbline.counts.frames import as_text
 from plumbline.data.catalogue import resolve
+from plumbline.data.cells import matching
 from plumbline.data.facts import read_facts
 from plumbline.data.harmonise import prepare, staged
 from plumbline.data.splits import split_seeds, write_splits
@@ -203,6 +205,7 @@ class Screen:
         kept = self.prepared_id[np.argsort(hashes(self.prepared_id, f"sample {seed}"), kind="stable")[:n_cells]]
         adata = self.adata[np.isin(np.asarray(self.adata.obs_names, dtype=str), kept)].copy()
         row = dict(self._row or self._row_of_facts())
+        row["control_label"] = _controls_of(adata, row)
         return self._prepared(adata, row, self.seeds, row.pop("layer_name", None), None)
 
     def _row_of_facts(self) -> dict:
@@ -221,3 +224,13 @@ class Screen:
         facts = self.facts
         return (f"Screen {self.name!r}: {facts['n_cells']} cells, {facts['n_perturbations']} perturbations, "
                 f"{facts['n_controls']} controls, {facts['n_batches']} batches")  # fmt: skip
+
+
+def _controls_of(adata: "AnnData", row: dict) -> str:
+    """The control labels of a sheet's row that some of these cells bear: of many, a sample may have none of a rare one."""
+    dataset = resolve(row, {})
+    labels = as_text(adata.obs[row["perturbation_column"]], (dataset.control_label.strip(), *dataset.control_labels))
+    occurring = labels.dropna().unique().tolist()
+    if dataset.control_label.strip() in occurring:
+        return row["control_label"]
+    return ";".join(label for label in dataset.control_labels if matching(label, occurring)) or row["control_label"]
