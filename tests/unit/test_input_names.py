@@ -155,6 +155,29 @@ def test_genes_of_another_organism_are_refused_with_the_right_advice(run, names,
     refused(run, with_genes(pd.DataFrame(index=names)), message, organism=organism, min_counts=0)
 
 
+@pytest.mark.parametrize(
+    ("names", "way"),
+    [
+        (["GRCh38_TP53", "mm10___Trp53"], r"str\.replace\(r'\^\.\*"),  # two genomes
+        (["hg19_TP53", "hg19_MYC"], r"str\.replace\(r'\^\.\*"),
+        (["TP53_x1", "MYC|x2"], r"str\.replace\(r'\[_"),
+        (["tp53", "myc"], r"str\.upper\(\)"),
+        (["TP53_ENSG00000141510.18", "MYC_ENSG00000136997"], r"str\.replace\(r'\^\.\*"),
+    ],
+)
+def test_names_within_longer_names_are_refused_with_the_way_to_them(run, names, way):
+    data = screen()[:, :2].copy()
+    data.var = pd.DataFrame(index=names)
+    refused(run, data, rf"As adata\.var_names\.{way}.* they are", min_counts=0)
+
+
+def test_cells_without_a_label_may_be_the_controls(run):
+    data = screen()
+    data.obs["gene"] = data.obs["gene"].cat.remove_categories(["non-targeting"])
+    facts, *_ = tables(run(data, control_label="none", min_counts=0))
+    assert said(facts, "were dropped; if they are the controls, give them a label")
+
+
 def test_upper_case_symbols_of_mouse_are_said(run):
     facts, *_ = tables(run(with_genes(pd.DataFrame(index=HUMAN)), organism="mouse", min_counts=0))
     assert said(facts, "if the cells are human, set organism to human")
