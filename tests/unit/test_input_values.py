@@ -89,6 +89,40 @@ def test_values_that_are_stored_in_parts_are_added_up_whatever_their_type(run, t
         np.testing.assert_array_equal(block.toarray(), expected)
 
 
+def stored_as(path, dtype, kind):
+    """The screen of ``screen()`` with its counts in a type that sparse matrices cannot have."""
+    data = screen()
+    data.X = sp.csc_matrix(data.X) if kind == "csc" else sp.csr_matrix(data.X)
+    data.write_h5ad(path)
+    with h5py.File(path, "a") as file:
+        name, values = ("X", data.X.toarray()) if kind == "dense" else ("X/data", file["X/data"][:])
+        del file[name]
+        file[name] = values.astype(dtype)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f8", ">i4"])
+@pytest.mark.parametrize("kind", ["csr", "csc", "dense"])
+def test_numbers_of_16_bits_and_of_another_byte_order_are_read(run, tmp_path, kind, dtype):
+    out = run(stored_as(tmp_path / "x.h5ad", dtype, kind), min_counts=0)
+    np.testing.assert_array_equal(ad.read_h5ad(out / "counts.h5ad").X.toarray(), screen().X.toarray())
+    if kind != "csc":
+        (_, block), *_ = open_counts(tmp_path / "x.h5ad").blocks()
+        np.testing.assert_array_equal(block.toarray(), screen().X.toarray())
+
+
+def test_counts_that_float16_has_rounded_are_refused(run, tmp_path):
+    path = stored_as(tmp_path / "x.h5ad", "<f2", "csr")
+    with h5py.File(path, "a") as file:
+        file["X/data"][3] = 2050
+    refused(run, path, "stored as float16, which has whole numbers up to 2048 only, but go up to 2050", min_counts=0)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(slice(0), slice(None)), (slice(None), slice(0))])
+def test_a_file_without_cells_or_genes_is_refused(run, rows, columns):
+    refused(run, screen()[rows, columns].copy(), r"holds \d+ cells x \d+ genes: nothing to prepare")
+
+
 def test_fractional_counts_are_told_to_be_rounded(run):
     data = screen()
     data.X = sp.csr_matrix(data.X.toarray() * 20.5)
