@@ -140,7 +140,7 @@ def test_a_cell_that_alone_does_not_fit_ends_with_the_exit_code_for_it(counts, c
     assert "does not fit" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EISDIR])
 def test_a_disk_that_takes_nothing_is_one_message(capsys, code):
     def write():
         raise OSError(code, os.strerror(code), "/results/scores.tsv")

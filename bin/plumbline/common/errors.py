@@ -13,7 +13,10 @@ class NotApplicable(Exception):
     """The question does not apply to this input (a result with a reason, not a crash)."""
 
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # full, read-only, or not ours to write on
+DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),  # full, read-only, or not ours to write on
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),  # a folder in the place of a file, or the reverse
+)
 OUT_OF_MEMORY = 66  # exit code of a step that ran out of GPU memory: it is repeated with smaller batches, or on the CPU
 
 
@@ -28,8 +31,9 @@ def run_script(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in DISK:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"ERROR: {error.strerror}{where}. Make room or allow access there, or name another place.", file=sys.stderr)
+        path = error.filename2 or error.filename
+        where = f" ({path})" if path else ""
+        print(f"ERROR: {error.strerror}{where}. Make room or allow access there, or name another path.", file=sys.stderr)
         sys.exit(1)
     except RuntimeError as error:  # torch's OutOfMemoryError is one; torch itself is not imported here
         if type(error).__name__ != "OutOfMemoryError":
