@@ -159,6 +159,8 @@ def wrong(adata: ad.AnnData) -> dict:
         "do not hold the same cells: 1 missing": table[table.index != adata.obs_names[adata.obs_names.isin(table.index)][-1]],
         "1 extra .*'nobody'": pd.concat([table, table.iloc[:1].set_axis(["nobody"])]),
         "the columns label are not numeric": table.assign(label="x"),
+        r"an AnnData is not an embedding.*adata\.obsm": adata,
+        r"Expected numbers \(n_cells, d\)": [[1.0, 2.0], [3.0]],
         "the columns is_control seem to be annotations": table.assign(is_control=True),
         "the columns leiden seem to be annotations": table.assign(leiden=1),
         "obsm has no 'X_mime'.*Did you mean 'X_mine'": "X_mime",
@@ -167,7 +169,7 @@ def wrong(adata: ad.AnnData) -> dict:
     }
 
 
-@pytest.mark.parametrize("place", range(12))
+@pytest.mark.parametrize("place", range(14))
 def test_what_cannot_be_scored_is_refused_with_a_reason(adata, bench, place):
     message, z = list(wrong(adata).items())[place]
     with pytest.raises(UserError, match=message):
@@ -311,6 +313,57 @@ def test_compare_takes_another_baseline_from_this_result_or_from_another(bench):
     elsewhere = pl.Benchmark(bench.screen, "consistency", references=[], n_draws=19, n_boot=20, threads=1).evaluate("X_mine")
     with pytest.raises(UserError, match="different screens or settings"):
         second.compare(elsewhere)
+
+
+def test_rows_follow_the_anndata_as_it_is_now(adata):
+    """Reordered in place after an evaluation, as scanpy.pp.subsample does it: a key of obsm comes in the new order."""
+    data = adata.copy()
+    bench = pl.Benchmark(pl.Screen.from_anndata(data, **LABELS), tasks="consistency", references=None, n_draws=20, n_boot=20)
+    columns = ["variant", "postprocess", "metric", "value"]
+    before = bench.evaluate("X_mine").scores[columns]
+    data._inplace_subset_obs(np.random.default_rng(0).permutation(data.n_obs))
+    pd.testing.assert_frame_equal(bench.evaluate("X_mine").scores[columns], before)
+
+
+def stored(adata, way, tmp_path) -> ad.AnnData:
+    """The same cells in another state of an AnnData."""
+    data = adata.copy()
+    if way == "backed":
+        data.write_h5ad(tmp_path / "backed.h5ad")
+        return ad.read_h5ad(tmp_path / "backed.h5ad", backed="r")
+    if way == "view":
+        return data[np.arange(data.n_obs)]
+    if way == "blanks":
+        data.obs_names = data.obs_names + " "
+    if way == "index named as a column":
+        data.obs.index.name = LABELS["batch"]
+        data.var.index.name = data.var.columns[0]
+    return data
+
+
+@pytest.mark.parametrize("way", ["backed", "view", "blanks", "index named as a column"])
+def test_the_states_of_an_anndata_make_one_screen(adata, screen, tmp_path, way):
+    data = stored(adata, way, tmp_path)
+    made = pl.Screen.from_anndata(data, **LABELS, min_counts=MIN_COUNTS, seeds=SEEDS, name="tiny")
+    assert made.facts | {"input_sha256": ""} == screen.facts | {"input_sha256": ""}
+    assert list(made.sample(60).prepared_id) == list(screen.sample(60).prepared_id)
+
+
+def test_counts_elsewhere_in_the_anndata_are_found(adata):
+    data = adata.copy()
+    data.raw = data.copy()
+    data.layers["counts"], data.X = data.X.copy(), data.X.log1p()
+    message = r"X does not hold raw counts.*Whole numbers are in: raw, counts. Say layer='raw'"
+    with pytest.raises(UserError, match=message):
+        pl.Screen.from_anndata(data, **LABELS)
+    screens = [pl.Screen.from_anndata(data, **LABELS, layer=layer) for layer in ("raw", "counts")]
+    tables = [pd.read_parquet(one.tables / "cells.parquet") for one in screens]
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[0]["n_counts"].sum() == pytest.approx(adata.X.sum())
+    assert pl.Screen.from_anndata(data, **LABELS, x_kind="log").facts["x_kind"] == "log"
+    data.obs = pd.concat([data.obs, data.obs[["batch"]]], axis=1)
+    with pytest.raises(UserError, match="the column 'batch' more than once"):
+        pl.Screen.from_anndata(data, **LABELS, layer="raw")
 
 
 def test_what_is_saved_can_be_scored_again(bench, tmp_path):

@@ -161,6 +161,15 @@ def test_dimensions_by_any_name_and_of_any_number_type_of_pandas(tmp_path, count
     np.testing.assert_array_equal(external.embed(counts, options(weights=tmp_path / "mine.parquet")).values, EXPECTED)
 
 
+@pytest.mark.parametrize("kind", ["h5ad", "npz", "parquet", "npy-txt"])
+def test_blanks_around_ids_do_not_count_as_they_do_not_in_prepare(tmp_path, counts, shuffled, kind):
+    ids, values = shuffled
+    (tmp_path / "tables" / "dropped_cells.txt").write_text("empty1\n")
+    path, settings = write(tmp_path, kind, np.append(np.char.add(ids, " "), " empty1"), np.vstack([values, values[:1]]))
+    result = external.embed(counts, options(tmp_path / "tables", weights=path, **settings))
+    np.testing.assert_array_equal(result.values, EXPECTED)
+
+
 def test_tables_without_one_id_for_each_cell_or_with_lists_are_explained(tmp_path, counts, shuffled):
     ids, values = shuffled
     table, path = pd.DataFrame(values, index=[ids, ids], columns=[f"d{j}" for j in range(D)]), tmp_path / "mine.parquet"

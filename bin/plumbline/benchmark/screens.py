@@ -19,6 +19,7 @@ from plumbline.data.cells import matching
 from plumbline.data.facts import read_facts
 from plumbline.data.harmonise import prepare, staged
 from plumbline.data.splits import split_seeds, write_splits
+from plumbline.embedding.contract import plain_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -89,7 +90,7 @@ class Screen:
         organism
             'human', 'mouse' or 'other'.
         layer
-            Where the values are, if not in ``X``: the name of a layer.
+            Where the values are, if not in ``X``: 'raw', or the name of a layer.
         x_kind
             'counts' (raw), 'log' (log-normalised) or 'signed' (such as z-scores).
         min_counts
@@ -127,7 +128,8 @@ class Screen:
         target = Path(temporary.name if temporary else str(folder))
         with staged(target) as made:
             source = made / f"{dataset.name}.h5ad"
-            write_input(source, adata, [dataset.perturbation_column, dataset.batch_column, dataset.guide_column], layer)
+            columns = [dataset.perturbation_column, dataset.batch_column, dataset.guide_column]
+            write_input(source, adata, columns, layer, dataset.x_kind)
             prepare(dataset, source, None, made)
             write_splits(made / "tables", seeds, made / "tables/splits.parquet")
         screen = cls(target, adata, row | {"layer_name": layer})
@@ -174,10 +176,10 @@ class Screen:
         """Ids of the cells that PREPARE kept, (n,) strings, in its order."""
         return pd.read_parquet(self.tables / "cells.parquet", columns=["cell_id"])["cell_id"].to_numpy(dtype=str)
 
-    @cached_property
+    @property
     def cell_id(self) -> np.ndarray:
-        """Ids of the cells in the order of an embedding's rows, (n_cells,) strings."""
-        return self.prepared_id if self._adata is None else np.asarray(self._adata.obs_names, dtype=str)
+        """Ids of the cells in the order of an embedding's rows, (n_cells,) strings: the AnnData's own, as it is now."""
+        return self.prepared_id if self._adata is None else plain_ids(self._adata.obs_names)
 
     @cached_property
     def dropped_id(self) -> np.ndarray:
@@ -203,7 +205,7 @@ class Screen:
         if n_cells >= len(self.prepared_id):
             return self
         kept = self.prepared_id[np.argsort(hashes(self.prepared_id, f"sample {seed}"), kind="stable")[:n_cells]]
-        adata = self.adata[np.isin(np.asarray(self.adata.obs_names, dtype=str), kept)].copy()
+        adata = self.adata[np.isin(plain_ids(self.adata.obs_names), kept)].to_memory()
         row = dict(self._row or self._row_of_facts())
         row["control_label"] = _controls_of(adata, row)
         return self._prepared(adata, row, self.seeds, row.pop("layer_name", None), None)

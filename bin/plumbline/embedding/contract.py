@@ -124,6 +124,11 @@ def rows_of(found: np.ndarray, cell_id: np.ndarray, source: str = "the embedding
     return order[np.searchsorted(have, wanted)]
 
 
+def plain_ids(ids: np.ndarray) -> np.ndarray:
+    """Cell ids as users have them, as PREPARE reads them: strings (n,) without blanks around them."""
+    return np.char.strip(np.asarray(ids).astype(str))
+
+
 def _example(ids: np.ndarray) -> str:
     return f" (such as {str(ids[0])!r})" if len(ids) else ""
 

@@ -13,7 +13,7 @@ from plumbline.common.errors import UserError, did_you_mean
 from plumbline.common.files import reading, sha256
 from plumbline.counts.hdf5 import open_hdf5
 from plumbline.counts.reading import Counts
-from plumbline.embedding.contract import Embedding, align, read_embedding
+from plumbline.embedding.contract import Embedding, align, plain_ids, read_embedding
 from plumbline.embedding.dimensions import table_values
 from plumbline.embedding.options import Options, Result
 
@@ -126,7 +126,7 @@ def _embedding(ids: np.ndarray, values: np.ndarray, source: str, provenance: dic
             f"{source}: {len(ids)} cell ids, and values of shape {values.shape} and type {values.dtype}; "
             "expected numbers (n_cells, d)."
         )
-    return Embedding(ids.astype(str), values.astype(np.float32), provenance or {})
+    return Embedding(plain_ids(ids), values.astype(np.float32), provenance or {})
 
 
 def _without_extra(embedding: Embedding, counts: Counts, options: Options) -> tuple[Embedding, int]:
