@@ -433,6 +433,17 @@ def test_a_sample_is_drawn_by_cell_id(adata, screen):
     assert first.seeds == SEEDS
 
 
+@pytest.mark.parametrize(
+    ("n_cells", "message"),
+    [(0, "n_cells=0: expected a whole number"), (-1, "n_cells=-1"), (1e4, "n_cells=10000.0"), (1, "no control")],
+)
+def test_a_sample_of_no_cells_is_refused(bench, n_cells, message):
+    with pytest.raises(UserError, match=message):
+        bench.sample(n_cells)
+    with pytest.raises(UserError, match=message):  # before the training, not at its first evaluation
+        pl.callbacks.Evaluator(bench, lambda data: "X_mine", max_cells=n_cells)
+
+
 def test_a_sample_may_lack_a_rare_control_label(adata):
     """Controls that are labelled by guide: some guides have no cell in a small sample."""
     control = (adata.obs["perturbation"] == CONTROL).to_numpy()
@@ -645,6 +656,17 @@ def test_one_call(adata):
     result = pl.evaluate(adata, "X_mine", **LABELS, tasks="consistency", references=[], n_draws=20, n_boot=20, threads=1)
     assert "consistency_pct/vs_pca" in result.summary()
     assert "consistency_pct" in repr(result)
+
+
+def test_one_call_takes_the_settings_of_both_and_refuses_others_at_once(adata, monkeypatch):
+    made = pl.evaluate(adata, "X_mine", **LABELS, tasks="consistency", references=None, n_draws=20, n_boot=20,
+                       seeds=7, min_counts=MIN_COUNTS, x_kind="log", name="mine")  # fmt: skip
+    assert (made.settings.seeds, made.screen.name, made.screen.facts["x_kind"]) == ([7], "mine", "log")
+    monkeypatch.setattr(pl.Screen, "from_anndata", None)  # nothing is prepared for settings that are none
+    for change, message in (({"n_draw": 9}, "Did you mean 'n_draws'"), ({"min_count": 9}, "Did you mean 'min_counts'"),
+                            ({"tasks": "recal"}, "Did you mean 'recall'"), ({"n_boot": 0}, "n_boot=0")):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            pl.evaluate(adata, "X_mine", **LABELS, **change)
 
 
 def test_the_import_takes_no_time_and_no_other_package():

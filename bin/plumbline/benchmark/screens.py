@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from plumbline.benchmark.given import seeds_of, several
+from plumbline.benchmark.given import seeds_of, several, whole
 from plumbline.benchmark.writing import write_input
 from plumbline.common.errors import UserError
 from plumbline.common.random import hashes
@@ -202,10 +202,13 @@ class Screen:
         Screen
             The screen itself if it is not larger, else a smaller one, prepared anew.
         """
-        if n_cells >= len(self.prepared_id):
+        if whole(n_cells, "n_cells", 1, 2**63) >= len(self.prepared_id):
             return self
         kept = self.prepared_id[np.argsort(hashes(self.prepared_id, f"sample {seed}"), kind="stable")[:n_cells]]
         adata = self.adata[np.isin(plain_ids(self.adata.obs_names), kept)].to_memory()
+        cells = pd.read_parquet(self.tables / "cells.parquet", columns=["cell_id", "is_control"])
+        if self.facts["has_controls"] and not cells.loc[cells["cell_id"].isin(kept), "is_control"].any():
+            raise UserError(f"a sample of {n_cells} of {len(cells)} cells holds no control. Take more cells.")
         row = dict(self._row or self._row_of_facts())
         row["control_label"] = _controls_of(adata, row)
         return self._prepared(adata, row, self.seeds, row.pop("layer_name", None), None)
