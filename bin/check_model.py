@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from plumbline.common.arguments import share
 from plumbline.common.errors import UserError, run_script
 
 
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--fit-on", choices=("none", "train", "all"), help="for --script: what the model is fitted on (default: none)"
     )
     new.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    new.add_argument("--tolerance", type=float, default=1e-4, help="largest relative difference that counts as equal")
+    new.add_argument("--tolerance", type=share, default=1e-4, help="largest relative difference that counts as equal")
     new.add_argument("--memory-cells", type=int, default=512, help="cells of the memory check, and 4 times as many; 0: skip it")
     return new
 

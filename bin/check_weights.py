@@ -25,6 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from plumbline.common.arguments import share
 from plumbline.common.errors import UserError, run_script
 
 FILE_SETTINGS = ("checkpoint", "model_dir", "model_file", "chrom_token_offset")
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the model")
     new.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     largest = "difference to the reference that counts as equal, as a share of its largest value"
-    new.add_argument("--tolerance", type=float, default=1e-3, help=f"{largest} (default: 0.001)")
+    new.add_argument("--tolerance", type=share, default=1e-3, help=f"{largest} (default: 0.001)")
     return new
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from plumbline.common.arguments import SEEDS, among, seeds, whole
+from plumbline.common.arguments import SEEDS, among, seeds, share, whole
 from plumbline.common.errors import UserError
 from plumbline.models import command
 from plumbline.scoring.screen import read_screen
@@ -13,6 +13,7 @@ from plumbline.scoring.screen import read_screen
 
 def test_the_bounds_themselves_are_taken():
     assert whole(1)("1") == 1
+    assert (share("0"), share("1e-3"), share("1")) == (0, 1e-3, 1)
     assert whole(*SEEDS)(str(2**32 - 1)) == 2**32 - 1
 
 
@@ -51,6 +52,9 @@ def test_lists_are_read_with_their_blanks():
         (seeds, "42,042", "names one twice"),
         (among(["paper", "corrected"]), "papers", "unknown: 'papers'. Known: paper, corrected."),
         (among(["paper", "corrected"]), "paper,paper", "names one twice"),
+        (share, "nan", "a number from 0 to 1, got 'nan'"),  # a tolerance that nothing exceeds
+        (share, "-0.1", "a number from 0 to 1, got '-0.1'"),
+        (share, "little", "a number from 0 to 1, got 'little'"),
     ],
 )
 def test_bad_lists(parse, text: str, message: str):

@@ -159,13 +159,17 @@ def wrong(adata: ad.AnnData) -> dict:
         "do not hold the same cells: 1 missing": table[table.index != adata.obs_names[adata.obs_names.isin(table.index)][-1]],
         "1 extra .*'nobody'": pd.concat([table, table.iloc[:1].set_axis(["nobody"])]),
         "the columns label are not numeric": table.assign(label="x"),
+        r"an AnnData is not an embedding.*adata\.obsm": adata,
+        r"Expected numbers \(n_cells, d\)": [[1.0, 2.0], [3.0]],
+        "the columns is_control seem to be annotations": table.assign(is_control=True),
+        "the columns leiden seem to be annotations": table.assign(leiden=1),
         "obsm has no 'X_mime'.*Did you mean 'X_mine'": "X_mime",
         "more than once": pd.concat([table, table.iloc[-1:]]),
         "rows hold NaN or infinite values .* Give every cell finite numbers": np.ma.masked_greater(array, 1),
     }
 
 
-@pytest.mark.parametrize("place", range(10))
+@pytest.mark.parametrize("place", range(14))
 def test_what_cannot_be_scored_is_refused_with_a_reason(adata, bench, place):
     message, z = list(wrong(adata).items())[place]
     with pytest.raises(UserError, match=message):
@@ -190,11 +194,38 @@ def test_a_name_is_free_and_can_be_a_file_name(bench, name):
         ({"protocols": ["corect"]}, "Did you mean 'corrected'"),
         ({"protocols": []}, "protocols is empty"),
         ({"tasks": []}, "tasks is empty"),
+        ({"tasks": None}, "tasks is empty"),
+        ({"references": [7]}, "7 is not a name"),
+        ({"baseline": "PCA"}, "Did you mean 'pca'"),
+        ({"seeds": [42.5]}, "expected a whole number from 0"),
+        ({"n_draws": 0}, "n_draws=0: expected a whole number from 1"),
+        ({"n_boot": True}, "n_boot=True"),
+        ({"threads": -1}, "threads=-1"),
+        ({"device": "gpu"}, "expected 'auto', 'cpu' or 'cuda'"),
+        ({"exact": "no"}, "exact='no': expected True or False"),
     ],
 )
 def test_settings_are_checked_before_anything_is_computed(screen, change, message):
     with pytest.raises(UserError, match=message):
         pl.Benchmark(screen, **change)
+
+
+def test_one_or_several_and_each_once(screen):
+    """A repeated seed would count its units twice; a text is one name, not its letters."""
+    once = {"tasks": "consistency", "seeds": 42, "protocols": "paper", "references": "random"}
+    twice = {name: [value, value] for name, value in once.items()} | {"seeds": np.array([42, 42])}
+    assert pl.Benchmark(screen, **twice).settings == pl.Benchmark(screen, **once).settings
+    assert pl.Benchmark(screen, **once).settings.seeds == [42]
+    assert pl.Benchmark(screen, **once | {"references": None}).settings.references == []
+
+
+@pytest.mark.parametrize(("column", "control"), [("code", 0), ("code", np.int64(0)), ("code", [0]), ("flag", True)])
+def test_control_labels_may_be_numbers_and_truth_values(adata, column, control):
+    """0 and False are labels, not the absence of one."""
+    is_control = adata.obs["perturbation"] == CONTROL
+    data = ad.AnnData(adata.X, adata.obs[["batch"]].assign(code=np.where(is_control, 0, 7), flag=is_control), adata.var)
+    screen = pl.Screen.from_anndata(data, **LABELS | {"perturbation": column, "control": control})
+    assert screen.facts["n_controls"] == is_control.sum()
 
 
 def test_without_known_relationships_the_command_comes_before_the_first_score(screen, monkeypatch, tmp_path):
@@ -214,7 +245,9 @@ def test_a_reference_with_an_environment_of_its_own_is_refused(screen):
     [
         ({"perturbation": "perturbatoin"}, "Did you mean 'perturbation'"),
         ({"control": "ntc"}, "matches no cell"),
-        ({"layer": "raw"}, "adata has no layer 'raw'"),
+        ({"layer": "raw"}, "adata has no layer 'raw'. There is none"),
+        ({"control": [["a"]]}, "expected one name, or a list of names"),
+        ({"seeds": [-1]}, "seeds=-1: expected a whole number from 0"),
         ({"x_kind": "count"}, "Did you mean 'counts'"),
         ({"min_counts": 1e9}, "no cell has more than min_counts"),
     ],
@@ -282,6 +315,57 @@ def test_compare_takes_another_baseline_from_this_result_or_from_another(bench):
         second.compare(elsewhere)
 
 
+def test_rows_follow_the_anndata_as_it_is_now(adata):
+    """Reordered in place after an evaluation, as scanpy.pp.subsample does it: a key of obsm comes in the new order."""
+    data = adata.copy()
+    bench = pl.Benchmark(pl.Screen.from_anndata(data, **LABELS), tasks="consistency", references=None, n_draws=20, n_boot=20)
+    columns = ["variant", "postprocess", "metric", "value"]
+    before = bench.evaluate("X_mine").scores[columns]
+    data._inplace_subset_obs(np.random.default_rng(0).permutation(data.n_obs))
+    pd.testing.assert_frame_equal(bench.evaluate("X_mine").scores[columns], before)
+
+
+def stored(adata, way, tmp_path) -> ad.AnnData:
+    """The same cells in another state of an AnnData."""
+    data = adata.copy()
+    if way == "backed":
+        data.write_h5ad(tmp_path / "backed.h5ad")
+        return ad.read_h5ad(tmp_path / "backed.h5ad", backed="r")
+    if way == "view":
+        return data[np.arange(data.n_obs)]
+    if way == "blanks":
+        data.obs_names = data.obs_names + " "
+    if way == "index named as a column":
+        data.obs.index.name = LABELS["batch"]
+        data.var.index.name = data.var.columns[0]
+    return data
+
+
+@pytest.mark.parametrize("way", ["backed", "view", "blanks", "index named as a column"])
+def test_the_states_of_an_anndata_make_one_screen(adata, screen, tmp_path, way):
+    data = stored(adata, way, tmp_path)
+    made = pl.Screen.from_anndata(data, **LABELS, min_counts=MIN_COUNTS, seeds=SEEDS, name="tiny")
+    assert made.facts | {"input_sha256": ""} == screen.facts | {"input_sha256": ""}
+    assert list(made.sample(60).prepared_id) == list(screen.sample(60).prepared_id)
+
+
+def test_counts_elsewhere_in_the_anndata_are_found(adata):
+    data = adata.copy()
+    data.raw = data.copy()
+    data.layers["counts"], data.X = data.X.copy(), data.X.log1p()
+    message = r"X does not hold raw counts.*Whole numbers are in: raw, counts. Say layer='raw'"
+    with pytest.raises(UserError, match=message):
+        pl.Screen.from_anndata(data, **LABELS)
+    screens = [pl.Screen.from_anndata(data, **LABELS, layer=layer) for layer in ("raw", "counts")]
+    tables = [pd.read_parquet(one.tables / "cells.parquet") for one in screens]
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[0]["n_counts"].sum() == pytest.approx(adata.X.sum())
+    assert pl.Screen.from_anndata(data, **LABELS, x_kind="log").facts["x_kind"] == "log"
+    data.obs = pd.concat([data.obs, data.obs[["batch"]]], axis=1)
+    with pytest.raises(UserError, match="the column 'batch' more than once"):
+        pl.Screen.from_anndata(data, **LABELS, layer="raw")
+
+
 def test_what_is_saved_can_be_scored_again(bench, tmp_path):
     result = bench.evaluate("X_mine", name="mine")
     folder = result.save(tmp_path / "my_model/rev1")
@@ -347,6 +431,28 @@ def test_a_sample_is_drawn_by_cell_id(adata, screen):
     assert screen.sample(10_000) is screen
     assert first.facts["n_controls"] > 0
     assert first.seeds == SEEDS
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "message"),
+    [(0, "n_cells=0: expected a whole number"), (-1, "n_cells=-1"), (1e4, "n_cells=10000.0"), (1, "no control")],
+)
+def test_a_sample_of_no_cells_is_refused(bench, n_cells, message):
+    with pytest.raises(UserError, match=message):
+        bench.sample(n_cells)
+    with pytest.raises(UserError, match=message):  # before the training, not at its first evaluation
+        pl.callbacks.Evaluator(bench, lambda data: "X_mine", max_cells=n_cells)
+
+
+def test_a_sample_may_lack_a_rare_control_label(adata):
+    """Controls that are labelled by guide: some guides have no cell in a small sample."""
+    control = (adata.obs["perturbation"] == CONTROL).to_numpy()
+    names = np.where(control, np.char.add("NTC_", np.cumsum(control).astype(str)), adata.obs["perturbation"].astype(str))
+    data = ad.AnnData(adata.X, adata.obs[["batch"]].assign(perturbation=names), adata.var)
+    whole = pl.Screen.from_anndata(data, **LABELS | {"control": sorted(set(names[control]))})
+    small = whole.sample(100)
+    kept = np.isin(data.obs_names, small.prepared_id)
+    assert small.facts["n_controls"] == control[kept].sum() < control.sum() == whole.facts["n_controls"]
 
 
 def test_a_sample_of_a_folder_keeps_its_controls_and_batches(screen):
@@ -550,6 +656,17 @@ def test_one_call(adata):
     result = pl.evaluate(adata, "X_mine", **LABELS, tasks="consistency", references=[], n_draws=20, n_boot=20, threads=1)
     assert "consistency_pct/vs_pca" in result.summary()
     assert "consistency_pct" in repr(result)
+
+
+def test_one_call_takes_the_settings_of_both_and_refuses_others_at_once(adata, monkeypatch):
+    made = pl.evaluate(adata, "X_mine", **LABELS, tasks="consistency", references=None, n_draws=20, n_boot=20,
+                       seeds=7, min_counts=MIN_COUNTS, x_kind="log", name="mine")  # fmt: skip
+    assert (made.settings.seeds, made.screen.name, made.screen.facts["x_kind"]) == ([7], "mine", "log")
+    monkeypatch.setattr(pl.Screen, "from_anndata", None)  # nothing is prepared for settings that are none
+    for change, message in (({"n_draw": 9}, "Did you mean 'n_draws'"), ({"min_count": 9}, "Did you mean 'min_counts'"),
+                            ({"tasks": "recal"}, "Did you mean 'recall'"), ({"n_boot": 0}, "n_boot=0")):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            pl.evaluate(adata, "X_mine", **LABELS, **change)
 
 
 def test_the_import_takes_no_time_and_no_other_package():

@@ -4,6 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as parquet
 import pytest
@@ -204,6 +205,14 @@ def test_splits_are_imported_by_cell_id_and_scored(made, tmp_path, monkeypatch, 
         (lambda table: table.assign(validation_42="1"), "validation cells that are in no test part"),
         (lambda table: table.assign(train_42="0"), "has no train cells"),
         (lambda table: table.assign(fold="1"), "the column 'fold' is unknown"),
+        (
+            lambda table: table.assign(test2_42=table[["test1_42", "test2_42"]].max(axis=1)),
+            "seed 42 has perturbed cells that are in test1 and in test2",
+        ),
+        (
+            lambda table: table.assign(test1_42="0", test2_42=np.where(table["test1_42"] == "1", "1", table["test2_42"])),
+            "in train and in test2, which is for perturbations that train lacks",
+        ),
     ],
 )
 def test_a_file_that_is_no_split_of_these_cells_is_refused(made, tmp_path, change, message):
@@ -212,3 +221,15 @@ def test_a_file_that_is_no_split_of_these_cells_is_refused(made, tmp_path, chang
     with pytest.raises(UserError, match=message):
         splits.import_splits(tmp_path / "splits.tsv", made / "data/tiny", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_an_import_that_is_cut_short_leaves_no_data_set_with_other_splits(made, tmp_path, monkeypatch):
+    splits.export_splits(made / "data/tiny/tables", SEEDS, tmp_path / "splits.tsv")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(splits, "_link", full)
+    with pytest.raises(OSError, match="No space left"):
+        splits.import_splits(tmp_path / "splits.tsv", made / "data/tiny", tmp_path / "deep/new")
+    assert list((tmp_path / "deep").iterdir()) == []

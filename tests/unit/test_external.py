@@ -107,6 +107,80 @@ def test_duplicate_ids_and_bad_values_are_errors(tmp_path, counts, shuffled):
         external.embed(counts, options(weights=bad))
 
 
+def test_arrays_of_other_names_and_types_are_explained(tmp_path, counts, shuffled):
+    ids, values = shuffled
+    path = tmp_path / "mine.npz"
+    for arrays, message in (
+        ({"ids": ids, "X": values}, r"no array cell_id and embedding; it holds ids, X\..*np.savez"),
+        ({"cell_id": ids.astype(object), "embedding": values}, r"Object arrays.*obs_names.to_numpy\(dtype=str\)"),
+        ({"cell_id": ids, "embedding": values.astype("<f2").view("V2")}, "Is it bfloat16"),
+    ):
+        np.savez(path, **arrays)
+        with pytest.raises(UserError, match=message):
+            external.embed(counts, options(weights=path))
+
+
+ANNOTATIONS = {  # columns of single names, or of truth values, next to d0, d1, ...
+    "n_counts": np.full(N, 1000.0),
+    "batch": np.arange(N) % 3,
+    "Unnamed: 0": np.arange(N),
+    "d8": np.arange(N) > 5,
+}
+
+
+@pytest.mark.parametrize("column", ANNOTATIONS)
+@pytest.mark.parametrize("kind", ["parquet", "h5ad"])
+def test_annotations_among_the_columns_are_no_dimensions(tmp_path, counts, shuffled, kind, column):
+    ids, values = shuffled
+    table = pd.DataFrame(values, index=ids, columns=[f"d{j}" for j in range(D)]).assign(**{column: ANNOTATIONS[column]})
+    path = tmp_path / f"mine.{kind}"
+    if kind == "parquet":
+        table.to_parquet(path)
+    else:
+        data = ad.AnnData(np.zeros((N, 1), np.float32), obs=pd.DataFrame(index=ids), obsm={"X_mine": table})
+        data.write_h5ad(path)
+    with pytest.raises(UserError, match=f"the columns {column} seem to be annotations of the cells.*such as d0"):
+        external.embed(counts, options(weights=path))
+
+
+NAMES = {
+    "numbers": [str(n) for n in range(D)],
+    "genes": ["TP53", "MYC", "RPS6", "RPL3", "EGFR", "JAK2", "n_counts"],
+    "two models": ["pca_0", "pca_1", "pca_2", "pca_3", "vae_0", "vae_1", "vae_2"],
+    "words": list("abcdefg"),
+    "x and y": ["x1", "y1", "x2", "y2", "x3", "y3", "x4"],
+}
+
+
+@pytest.mark.parametrize("names", NAMES)
+@pytest.mark.parametrize("dtype", ["Float32", "float64", "float32[pyarrow]"])
+def test_dimensions_by_any_name_and_of_any_number_type_of_pandas(tmp_path, counts, shuffled, names, dtype):
+    ids, values = shuffled
+    table = pd.DataFrame(values, index=ids, columns=NAMES[names])
+    table.astype(dtype).to_parquet(tmp_path / "mine.parquet")
+    np.testing.assert_array_equal(external.embed(counts, options(weights=tmp_path / "mine.parquet")).values, EXPECTED)
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "npz", "parquet", "npy-txt"])
+def test_blanks_around_ids_do_not_count_as_they_do_not_in_prepare(tmp_path, counts, shuffled, kind):
+    ids, values = shuffled
+    (tmp_path / "tables" / "dropped_cells.txt").write_text("empty1\n")
+    path, settings = write(tmp_path, kind, np.append(np.char.add(ids, " "), " empty1"), np.vstack([values, values[:1]]))
+    result = external.embed(counts, options(tmp_path / "tables", weights=path, **settings))
+    np.testing.assert_array_equal(result.values, EXPECTED)
+
+
+def test_tables_without_one_id_for_each_cell_or_with_lists_are_explained(tmp_path, counts, shuffled):
+    ids, values = shuffled
+    table, path = pd.DataFrame(values, index=[ids, ids], columns=[f"d{j}" for j in range(D)]), tmp_path / "mine.parquet"
+    table.to_parquet(path)
+    with pytest.raises(UserError, match=r"holds no cell ids.*the columns d0, d1"):
+        external.embed(counts, options(weights=path))
+    pd.DataFrame({"cell_id": ids, "vector": values.tolist()}).to_parquet(path)
+    with pytest.raises(UserError, match=r"the columns vector are not numeric.*np.stack\(table\['vector'\]\)"):
+        external.embed(counts, options(weights=path))
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [

@@ -155,6 +155,29 @@ def test_genes_of_another_organism_are_refused_with_the_right_advice(run, names,
     refused(run, with_genes(pd.DataFrame(index=names)), message, organism=organism, min_counts=0)
 
 
+@pytest.mark.parametrize(
+    ("names", "way"),
+    [
+        (["GRCh38_TP53", "mm10___Trp53"], r"str\.replace\(r'\^\.\*"),  # two genomes
+        (["hg19_TP53", "hg19_MYC"], r"str\.replace\(r'\^\.\*"),
+        (["TP53_x1", "MYC|x2"], r"str\.replace\(r'\[_"),
+        (["tp53", "myc"], r"str\.upper\(\)"),
+        (["TP53_ENSG00000141510.18", "MYC_ENSG00000136997"], r"str\.replace\(r'\^\.\*"),
+    ],
+)
+def test_names_within_longer_names_are_refused_with_the_way_to_them(run, names, way):
+    data = screen()[:, :2].copy()
+    data.var = pd.DataFrame(index=names)
+    refused(run, data, rf"As adata\.var_names\.{way}.* they are", min_counts=0)
+
+
+def test_cells_without_a_label_may_be_the_controls(run):
+    data = screen()
+    data.obs["gene"] = data.obs["gene"].cat.remove_categories(["non-targeting"])
+    facts, *_ = tables(run(data, control_label="none", min_counts=0))
+    assert said(facts, "were dropped; if they are the controls, give them a label")
+
+
 def test_upper_case_symbols_of_mouse_are_said(run):
     facts, *_ = tables(run(with_genes(pd.DataFrame(index=HUMAN)), organism="mouse", min_counts=0))
     assert said(facts, "if the cells are human, set organism to human")
@@ -329,3 +352,45 @@ def test_another_spelling_of_the_control_label_is_said(run):
     facts, *_ = tables(run(data, min_counts=0))
     assert said(facts, "spelt like a control: 'Non_Targeting'") or said(facts, "spelt like a control: 'ctrl'")
     assert said(facts, "non-targeting;")
+
+
+GUIDES = [f"non-targeting_{number:04d}" for number in range(24)]
+
+
+def per_guide():
+    """A screen whose controls are labelled by guide."""
+    data = screen(240)
+    gene = data.obs["gene"].astype(str).to_numpy()
+    data.obs["gene"] = np.where(gene == "non-targeting", np.resize(GUIDES, 240), gene)
+    return data, (gene == "non-targeting").sum()
+
+
+@pytest.mark.parametrize("label", ["non-targeting_*", "non-targeting_000*;non-targeting_001*;non-targeting_002*"])
+def test_a_star_stands_for_control_labels_that_begin_alike(run, label):
+    data, n_controls = per_guide()
+    facts, report, *_ = tables(run(data, control_label=label, min_counts=0))
+    assert (facts["n_controls"], facts["n_perturbations"]) == (n_controls, 4)
+    assert set(report["perturbations"]["control_labels"]) <= set(GUIDES)
+
+
+def test_a_label_that_ends_with_a_star_is_itself(run):
+    data = screen()
+    data.obs["gene"] = data.obs["gene"].astype(str).replace({"non-targeting": "TP5*"})
+    facts, *_ = tables(run(data, control_label="TP5*", min_counts=0))
+    assert facts["n_controls"] == (data.obs["gene"] == "TP5*").sum()
+
+
+def test_the_way_to_name_many_control_labels_is_said(run):
+    data, _ = per_guide()
+    refused(
+        run,
+        data,
+        r"labels begin so \(such as 'non-targeting_0000'\): 'non-targeting\*' names all",
+        control_label="non-targeting",
+    )
+    refused(run, data, r"matches no cell.*Known|matches no cell.*Did you mean", control_label="safe-harbour*")
+    facts, *_ = tables(run(data, control_label=GUIDES[0], min_counts=0))
+    assert said(facts, "others. If it is one, set control_label to 'non-targeting_*'")
+    data.obs["gene"] = data.obs["gene"].astype(str).replace({"TP53": "non-targeting_gene"})  # a perturbation that begins so
+    facts, *_ = tables(run(data, control_label=GUIDES[0], min_counts=0))
+    assert said(facts, f"set control_label to '{GUIDES[0]};")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+from anndata.io import write_elem
 from made_input import prepare_run, refused, screen, tables  # noqa: F401 - the fixture "run"
 from made_screen import options, write_genes
 
@@ -58,6 +59,68 @@ def test_duplicate_genes_are_added_before_they_are_rounded(run):
     data.var_names = [f"ENSG{n // 2:011d}" for n in range(40)]
     data.X[5, 2] = 1
     refused(run, data, "Counts above 16777216", min_counts=0)
+
+
+def in_parts(data, dtype) -> sp.csr_matrix:
+    """Every value of a matrix as 200 and 100 at the same place, as an assembled sparse matrix may lie in a file."""
+    x = sp.csr_matrix(data.X)
+    values, columns = np.tile([200, 100], x.nnz).astype(dtype), np.repeat(x.indices, 2)
+    return sp.csr_matrix((values, columns, 2 * x.indptr), shape=x.shape)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+def test_values_that_are_stored_in_parts_are_added_up_whatever_their_type(run, tmp_path, kind, dtype):
+    data = screen()
+    expected = 300.0 * (data.X > 0).toarray()
+    data.write_h5ad(tmp_path / "parts.h5ad")
+    parts = in_parts(data, dtype)
+    if kind == "csc":  # the arrays of a CSR of the transpose, or scipy would add the parts up
+        turned = in_parts(data.T, dtype)
+        parts = sp.csc_matrix((turned.data, turned.indices, turned.indptr), shape=data.shape)
+    with h5py.File(tmp_path / "parts.h5ad", "a") as file:
+        del file["X"]
+        write_elem(file, "X", parts)
+    out = run(tmp_path / "parts.h5ad", min_counts=0)
+    np.testing.assert_array_equal(ad.read_h5ad(out / "counts.h5ad").X.toarray(), expected)
+    if kind == "csr":  # what `embed` reads of a file that PREPARE has not seen
+        (_, block), *_ = open_counts(tmp_path / "parts.h5ad").blocks()
+        assert block.has_canonical_format
+        np.testing.assert_array_equal(block.toarray(), expected)
+
+
+def stored_as(path, dtype, kind):
+    """The screen of ``screen()`` with its counts in a type that sparse matrices cannot have."""
+    data = screen()
+    data.X = sp.csc_matrix(data.X) if kind == "csc" else sp.csr_matrix(data.X)
+    data.write_h5ad(path)
+    with h5py.File(path, "a") as file:
+        name, values = ("X", data.X.toarray()) if kind == "dense" else ("X/data", file["X/data"][:])
+        del file[name]
+        file[name] = values.astype(dtype)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f8", ">i4"])
+@pytest.mark.parametrize("kind", ["csr", "csc", "dense"])
+def test_numbers_of_16_bits_and_of_another_byte_order_are_read(run, tmp_path, kind, dtype):
+    out = run(stored_as(tmp_path / "x.h5ad", dtype, kind), min_counts=0)
+    np.testing.assert_array_equal(ad.read_h5ad(out / "counts.h5ad").X.toarray(), screen().X.toarray())
+    if kind != "csc":
+        (_, block), *_ = open_counts(tmp_path / "x.h5ad").blocks()
+        np.testing.assert_array_equal(block.toarray(), screen().X.toarray())
+
+
+def test_counts_that_float16_has_rounded_are_refused(run, tmp_path):
+    path = stored_as(tmp_path / "x.h5ad", "<f2", "csr")
+    with h5py.File(path, "a") as file:
+        file["X/data"][3] = 2050
+    refused(run, path, "stored as float16, which has whole numbers up to 2048 only, but go up to 2050", min_counts=0)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(slice(0), slice(None)), (slice(None), slice(0))])
+def test_a_file_without_cells_or_genes_is_refused(run, rows, columns):
+    refused(run, screen()[rows, columns].copy(), r"holds \d+ cells x \d+ genes: nothing to prepare")
 
 
 def test_fractional_counts_are_told_to_be_rounded(run):

@@ -1,5 +1,7 @@
 """How models are run: batches, padding, memory, order, shards, progress. The model here is arithmetic, so it can be checked."""
 
+import errno
+import os
 from functools import partial
 
 import anndata as ad
@@ -8,7 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from plumbline.common.errors import OUT_OF_MEMORY, UserError
+from plumbline.common.errors import OUT_OF_MEMORY, UserError, run_script
 from plumbline.counts.reading import Counts, open_counts
 from plumbline.embedding.options import Options
 from plumbline.models.runtime import batches, devices, rows
@@ -136,6 +138,17 @@ def test_a_cell_that_alone_does_not_fit_ends_with_the_exit_code_for_it(counts, c
         embed_cells(counts, options(), partial(Sums, fits=3))
     assert end.value.code == OUT_OF_MEMORY
     assert "does not fit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EISDIR])
+def test_a_disk_that_takes_nothing_is_one_message(capsys, code):
+    def write():
+        raise OSError(code, os.strerror(code), "/results/scores.tsv")
+
+    with pytest.raises(SystemExit) as end:
+        run_script(write)
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith(f"ERROR: {os.strerror(code)} (/results/scores.tsv). Make room")
 
 
 def test_shards_give_the_result_of_one_device(counts, expected) -> None:

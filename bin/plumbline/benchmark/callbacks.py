@@ -56,7 +56,7 @@ class Evaluator:
     @cached_property
     def bench(self) -> Benchmark:
         """The benchmark that is evaluated, prepared: the one given, or a sample of it."""
-        return (self._whole.sample(self._max_cells) if self._max_cells else self._whole).prepare()
+        return (self._whole if self._max_cells is None else self._whole.sample(self._max_cells)).prepare()
 
     def __call__(self, step: int, *arguments: Any) -> dict:
         """Evaluate if ``step`` is a multiple of ``every_n_steps``.

@@ -7,7 +7,8 @@ import pandas as pd
 
 from plumbline.benchmark.screens import Screen
 from plumbline.common.errors import UserError, did_you_mean
-from plumbline.embedding.contract import Embedding, align, check_embedding
+from plumbline.embedding.contract import Embedding, align, check_embedding, plain_ids
+from plumbline.embedding.dimensions import table_values
 
 ALL = "*"
 
@@ -34,11 +35,7 @@ def _embedding(z: Any, screen: Screen, name: str) -> Embedding:
     if isinstance(z, str):
         return _embedding(_from_obsm(z, screen), screen, name)
     if isinstance(z, pd.DataFrame):
-        text = [str(column) for column in z if not pd.api.types.is_numeric_dtype(z[column])]
-        if text:
-            raise UserError(f"{name}: the columns {', '.join(text[:5])} are not numeric. Keep the dimensions only, and the "
-                            "cell ids as index.")  # fmt: skip
-        return Embedding(np.asarray(z.index, dtype=str), _numbers(z.to_numpy(dtype=float, na_value=np.nan), name), {})
+        return Embedding(plain_ids(z.index), _numbers(table_values(z, name), name), {})
     if callable(z):
         return _embedding(z(screen.adata), screen, name)
     values = _numbers(z, name)
@@ -51,8 +48,7 @@ def _embedding(z: Any, screen: Screen, name: str) -> Embedding:
 def _from_obsm(key: str, screen: Screen) -> Any:
     known = list(screen.adata.obsm)
     if key not in known:
-        hint = did_you_mean(key, known) if known else " It is empty."
-        raise UserError(f"adata.obsm has no {key!r}.{hint}")
+        raise UserError(f"adata.obsm has no {key!r}.{did_you_mean(key, known)}")
     return screen.adata.obsm[key]
 
 
@@ -60,7 +56,12 @@ def _numbers(z: Any, name: str) -> np.ndarray:
     """An array, sparse matrix or tensor on any device as float32 (n, d)."""
     z = z.detach().float().cpu() if hasattr(z, "detach") else z
     z = np.ma.filled(z.astype(float), np.nan) if isinstance(z, np.ma.MaskedArray) else z  # else masked numbers would count
-    values = np.asarray(z.toarray() if hasattr(z, "toarray") else z)
+    if hasattr(z, "obsm"):
+        raise UserError(f"{name}: an AnnData is not an embedding. Give a key of its obsm, or adata.obsm['X_mine'] itself.")
+    try:
+        values = np.asarray(z.toarray() if hasattr(z, "toarray") else z)
+    except ValueError as error:  # of lists of different lengths
+        raise UserError(f"{name}: {error}. Expected numbers (n_cells, d).") from error
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise UserError(f"{name}: an embedding of shape {values.shape} and type {values.dtype}; expected numbers (n_cells, d).")
     return values.astype(np.float32)

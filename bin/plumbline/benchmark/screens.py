@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from plumbline.benchmark.given import seeds_of, several, whole
 from plumbline.benchmark.writing import write_input
 from plumbline.common.errors import UserError
 from plumbline.common.random import hashes
+from plumbline.counts.frames import as_text
 from plumbline.data.catalogue import resolve
+from plumbline.data.cells import matching
 from plumbline.data.facts import read_facts
 from plumbline.data.harmonise import prepare, staged
 from plumbline.data.splits import split_seeds, write_splits
+from plumbline.embedding.contract import plain_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,7 +70,7 @@ class Screen:
         layer: str | None = None,
         x_kind: str = "counts",
         min_counts: float = 0,
-        seeds: Iterable[int] = (42,),
+        seeds: int | Iterable[int] = (42,),
         split_order: str = "file",
         name: str = "screen",
         folder: Path | str | None = None,
@@ -81,11 +85,12 @@ class Screen:
         perturbation, batch
             Columns of ``adata.obs``. ``batch`` is None where all cells were processed together.
         control
-            Label, or labels, of control cells in the column ``perturbation``; None for a screen without controls.
+            Label, or labels, of control cells in the column ``perturbation``, as text or as the number or truth value that
+            stands there; None for a screen without controls.
         organism
             'human', 'mouse' or 'other'.
         layer
-            Where the values are, if not in ``X``: the name of a layer.
+            Where the values are, if not in ``X``: 'raw', or the name of a layer.
         x_kind
             'counts' (raw), 'log' (log-normalised) or 'signed' (such as z-scores).
         min_counts
@@ -106,7 +111,7 @@ class Screen:
         Screen
             The prepared screen.
         """
-        labels = [control] if isinstance(control, str) else list(control or ())
+        labels = [str(label) for label in several(control, "control")]  # numbers and truth values are labels, too
         given: dict[str, Any] = {
             "perturbation_column": perturbation,
             "control_label": ";".join(labels) or "none",
@@ -114,7 +119,7 @@ class Screen:
         }
         given |= {"name": name, "organism": organism, "x_kind": x_kind, "min_counts": min_counts, "split_order": split_order}
         given |= columns
-        return cls._prepared(adata, given, [int(seed) for seed in seeds], layer, folder)
+        return cls._prepared(adata, given, seeds_of(seeds), layer, folder)
 
     @classmethod
     def _prepared(cls, adata: "AnnData", row: dict, seeds: list[int], layer: str | None, folder: Path | str | None) -> "Screen":
@@ -123,7 +128,8 @@ class Screen:
         target = Path(temporary.name if temporary else str(folder))
         with staged(target) as made:
             source = made / f"{dataset.name}.h5ad"
-            write_input(source, adata, [dataset.perturbation_column, dataset.batch_column, dataset.guide_column], layer)
+            columns = [dataset.perturbation_column, dataset.batch_column, dataset.guide_column]
+            write_input(source, adata, columns, layer, dataset.x_kind)
             prepare(dataset, source, None, made)
             write_splits(made / "tables", seeds, made / "tables/splits.parquet")
         screen = cls(target, adata, row | {"layer_name": layer})
@@ -170,10 +176,10 @@ class Screen:
         """Ids of the cells that PREPARE kept, (n,) strings, in its order."""
         return pd.read_parquet(self.tables / "cells.parquet", columns=["cell_id"])["cell_id"].to_numpy(dtype=str)
 
-    @cached_property
+    @property
     def cell_id(self) -> np.ndarray:
-        """Ids of the cells in the order of an embedding's rows, (n_cells,) strings."""
-        return self.prepared_id if self._adata is None else np.asarray(self._adata.obs_names, dtype=str)
+        """Ids of the cells in the order of an embedding's rows, (n_cells,) strings: the AnnData's own, as it is now."""
+        return self.prepared_id if self._adata is None else plain_ids(self._adata.obs_names)
 
     @cached_property
     def dropped_id(self) -> np.ndarray:
@@ -196,11 +202,15 @@ class Screen:
         Screen
             The screen itself if it is not larger, else a smaller one, prepared anew.
         """
-        if n_cells >= len(self.prepared_id):
+        if whole(n_cells, "n_cells", 1, 2**63) >= len(self.prepared_id):
             return self
         kept = self.prepared_id[np.argsort(hashes(self.prepared_id, f"sample {seed}"), kind="stable")[:n_cells]]
-        adata = self.adata[np.isin(np.asarray(self.adata.obs_names, dtype=str), kept)].copy()
+        adata = self.adata[np.isin(plain_ids(self.adata.obs_names), kept)].to_memory()
+        cells = pd.read_parquet(self.tables / "cells.parquet", columns=["cell_id", "is_control"])
+        if self.facts["has_controls"] and not cells.loc[cells["cell_id"].isin(kept), "is_control"].any():
+            raise UserError(f"a sample of {n_cells} of {len(cells)} cells holds no control. Take more cells.")
         row = dict(self._row or self._row_of_facts())
+        row["control_label"] = _controls_of(adata, row)
         return self._prepared(adata, row, self.seeds, row.pop("layer_name", None), None)
 
     def _row_of_facts(self) -> dict:
@@ -219,3 +229,13 @@ class Screen:
         facts = self.facts
         return (f"Screen {self.name!r}: {facts['n_cells']} cells, {facts['n_perturbations']} perturbations, "
                 f"{facts['n_controls']} controls, {facts['n_batches']} batches")  # fmt: skip
+
+
+def _controls_of(adata: "AnnData", row: dict) -> str:
+    """The control labels of a sheet's row that some of these cells bear: of many, a sample may have none of a rare one."""
+    dataset = resolve(row, {})
+    labels = as_text(adata.obs[row["perturbation_column"]], (dataset.control_label.strip(), *dataset.control_labels))
+    occurring = labels.dropna().unique().tolist()
+    if dataset.control_label.strip() in occurring:
+        return row["control_label"]
+    return ";".join(label for label in dataset.control_labels if matching(label, occurring)) or row["control_label"]

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -36,18 +37,23 @@ def import_splits(path: Path, source: Path, output: Path) -> list[int]:
     """
     tables = source / "tables"
     facts = read_json_object(tables / "dataset.json", "Give a prepared data set, such as results/data/NAME.")
-    ids = pd.read_parquet(tables / "cells.parquet", columns=["cell_id"])["cell_id"].to_numpy(dtype=str)
-    splits = _aligned(_read(path), ids, path)
+    cells = pd.read_parquet(tables / "cells.parquet", columns=["cell_id", "perturbation", "is_control"])
+    splits = _aligned(_read(path), cells["cell_id"].to_numpy(dtype=str), path)
+    labels = cells["perturbation"].mask(cells["is_control"], "").to_numpy(dtype=str)
     seeds = sorted({int(found[2]) for found in map(_COLUMN.fullmatch, splits) if found})
     for seed in seeds:
-        _check(splits, seed, path)
+        _check(splits, seed, labels, path)
     if output.exists():
         raise UserError(f"{output} exists already. Name a new folder.")
-    shutil.copytree(tables, output / "tables")
-    write_parquet(output / "tables/splits.parquet", splits)
-    write_json(output / "tables/dataset.json", facts | {"splits_from": f"{path.name} (sha256 {sha256(path)})"})
-    if (source / "counts.h5ad").is_file():
-        _link(source / "counts.h5ad", output / "counts.h5ad")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".splits_", dir=output.parent) as folder:  # half of it has other splits
+        made = Path(folder) / output.name
+        shutil.copytree(tables, made / "tables")
+        write_parquet(made / "tables/splits.parquet", splits)
+        write_json(made / "tables/dataset.json", facts | {"splits_from": f"{path.name} (sha256 {sha256(path)})"})
+        if (source / "counts.h5ad").is_file():
+            _link(source / "counts.h5ad", made / "counts.h5ad")
+        made.rename(output)
     return seeds
 
 
@@ -76,7 +82,8 @@ def _aligned(table: pd.DataFrame, ids: np.ndarray, path: Path) -> pd.DataFrame:
     return (rows == "1").reset_index(drop=True)
 
 
-def _check(splits: pd.DataFrame, seed: int, path: Path) -> None:
+def _check(splits: pd.DataFrame, seed: int, labels: np.ndarray, path: Path) -> None:
+    """labels (n_cells,): perturbations, '' for controls, which test1 and test2 may share."""
     missing = [f"{part}_{seed}" for part in PARTS if f"{part}_{seed}" not in splits]
     if missing:
         raise UserError(f"{path} has no column {missing[0]}: a split needs {', '.join(PARTS)}.")
@@ -87,6 +94,14 @@ def _check(splits: pd.DataFrame, seed: int, path: Path) -> None:
         raise UserError(f"{path}: seed {seed} has cells that are in train and in a test part.")
     if (validation & ~(test1 | test2)).any():
         raise UserError(f"{path}: seed {seed} has validation cells that are in no test part.")
+    if (test1 & test2 & (labels != "")).any():
+        raise UserError(f"{path}: seed {seed} has perturbed cells that are in test1 and in test2.")
+    known = np.intersect1d(labels[test2 & (labels != "")], labels[train])
+    if len(known):
+        raise UserError(
+            f"{path}: seed {seed} has cells of {str(known[0])!r} in train and in test2, which is for perturbations that train "
+            "lacks. Put other test cells of a train perturbation into test1."
+        )
 
 
 def _link(source: Path, target: Path) -> None:

@@ -42,6 +42,17 @@ def whole(lowest: int, highest: int | None = None) -> Callable[[str], int]:
     return parse
 
 
+def share(text: str) -> float:
+    """The ``type`` of a number from 0 to 1; nan would pass every comparison with it."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return number
+
+
 def seeds(text: str) -> list[int]:
     """The ``type`` of seeds separated by commas; an empty text has none."""
     numbers = [whole(*SEEDS)(word.strip()) for word in text.split(",")] if text else []

@@ -1,5 +1,6 @@
 """The two ways a step may end other than by success, and how a script turns them into an exit code."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -12,15 +13,27 @@ class NotApplicable(Exception):
     """The question does not apply to this input (a result with a reason, not a crash)."""
 
 
+DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),  # full, read-only, or not ours to write on
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),  # a folder in the place of a file, or the reverse
+)
 OUT_OF_MEMORY = 66  # exit code of a step that ran out of GPU memory: it is repeated with smaller batches, or on the CPU
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run ``main``; a UserError becomes one clear message on stderr and exit code 1, lack of GPU memory OUT_OF_MEMORY."""
+    """Run ``main``; a UserError, or a disk that takes nothing, becomes one clear message on stderr and exit code 1, lack of GPU
+    memory OUT_OF_MEMORY."""
     try:
         main()
     except UserError as error:
         print(f"ERROR: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        path = error.filename2 or error.filename
+        where = f" ({path})" if path else ""
+        print(f"ERROR: {error.strerror}{where}. Make room or allow access there, or name another path.", file=sys.stderr)
         sys.exit(1)
     except RuntimeError as error:  # torch's OutOfMemoryError is one; torch itself is not imported here
         if type(error).__name__ != "OutOfMemoryError":
@@ -33,7 +46,10 @@ def did_you_mean(word: str, known: list[str]) -> str:
     """A hint for a mistyped name: ' Did you mean ...?' or the list of known names."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    plain = {name.casefold(): name for name in reversed(known)}  # 'PCA' is 'pca', which share no letter
+    close = difflib.get_close_matches(word.casefold(), list(plain), n=3, cutoff=0.5)
     if close:
-        return f" Did you mean {' or '.join(repr(name) for name in close)}?"
+        return f" Did you mean {' or '.join(repr(plain[name]) for name in close)}?"
+    if not known:
+        return " There is none."
     return f" Known: {', '.join(known[:30])}{' ...' if len(known) > 30 else ''}."

@@ -14,6 +14,7 @@ from plumbline.counts.frames import as_text, frame_columns, read_column, read_in
 from plumbline.counts.gene_columns import ENSEMBL_COLUMNS, SYMBOL_COLUMNS, ensembl_ids, gene_names
 from plumbline.counts.hdf5 import check_matrix, check_positions, layout, open_hdf5, shape
 from plumbline.counts.matrices import are_whole, looks_like, matrices, var_of
+from plumbline.counts.row_blocks import usable
 from plumbline.counts.thinning import thin
 
 BLOCK = 2048
@@ -194,7 +195,7 @@ def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray) -> sp.csr_ma
         order = np.argsort(rows)  # h5py wants increasing row numbers
         dense = matrix[low:high] if high - low <= 2 * len(rows) else matrix[rows[order]]
         dense = dense[rows - low] if high - low <= 2 * len(rows) else dense[np.argsort(order)]
-        return sp.csr_matrix(dense, dtype=np.float32)
+        return sp.csr_matrix(usable(dense), dtype=np.float32)
     n_genes, indptr = shape(matrix)[1], matrix["indptr"][low : high + 1]
     order = np.argsort(rows, kind="stable")
     starts, stops = indptr[rows[order] - low], indptr[rows[order] - low + 1]
@@ -202,6 +203,7 @@ def _read_rows(matrix: h5py.Dataset | h5py.Group, rows: np.ndarray) -> sp.csr_ma
     parts = [_gather(matrix, a, b) for a, b in zip(np.split(starts, groups), np.split(stops, groups), strict=True)]
     data, indices = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     block = sp.csr_matrix((data, indices, np.concatenate([[0], np.cumsum(stops - starts)])), shape=(len(rows), n_genes))
+    block.sum_duplicates()  # a value may be stored in parts
     return block if (np.diff(rows) > 0).all() else block[np.argsort(order)]
 
 
@@ -219,4 +221,4 @@ def _gather(matrix: h5py.Group, starts: np.ndarray, stops: np.ndarray) -> tuple[
     check_positions(indices, shape(matrix)[1], f"{matrix.file.filename}: {matrix.name}/indices")
     if len(take) < high - low:
         data, indices = data[take], indices[take]
-    return data.astype(np.float32, copy=False), indices
+    return usable(data).astype(np.float32, copy=False), indices

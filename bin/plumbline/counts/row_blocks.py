@@ -8,9 +8,11 @@ import h5py
 import numpy as np
 import scipy.sparse as sp
 
+from plumbline.common.errors import UserError
 from plumbline.counts.hdf5 import check_positions
 
 BUDGET = 32 << 20  # bytes of stored values held at once; the arithmetic on a block takes seven times that
+WHOLE_16 = 2048  # up to here float16 has every whole number
 SCRATCH_BLOCKS = 4  # budgets per scratch file of a CSC matrix: fewer files, to which fewer pieces are appended
 
 
@@ -24,7 +26,7 @@ def row_blocks(
     if kind == "dense":
         step = max(1, budget // max(1, size[1] * node.dtype.itemsize))
         for start in range(0, size[0], step):
-            yield start, sp.csr_matrix(node[start : start + step])
+            yield start, sp.csr_matrix(usable(node[start : start + step]))
     elif isinstance(node, sp.spmatrix | sp.sparray):
         matrix = sp.csr_matrix(node)
         for start, stop in _windows(matrix.indptr, budget):
@@ -34,7 +36,7 @@ def row_blocks(
         for start, stop in _windows(indptr, budget):
             low, high = int(indptr[start]), int(indptr[stop])
             indices = check_positions(node["indices"][low:high], size[1], f"{node.file.filename}: {node.name}/indices")
-            parts = (node["data"][low:high], indices, indptr[start : stop + 1] - low)
+            parts = (usable(node["data"][low:high]), indices, indptr[start : stop + 1] - low)
             yield start, sp.csr_matrix(parts, shape=(stop - start, size[1]))
     else:
         yield from _csc_blocks(node, size, SCRATCH_BLOCKS * budget)
@@ -65,7 +67,28 @@ def _csc_blocks(node: h5py.Group, size: tuple[int, int], budget: int) -> Iterato
             start, stop = number * step, min(size[0], (number + 1) * step)
             part = np.fromfile(file, dtype=entry) if file.exists() else np.zeros(0, dtype=entry)
             file.unlink(missing_ok=True)
-            yield start, sp.csr_matrix((part["value"], (part["row"] - start, part["column"])), shape=(stop - start, size[1]))
+            values = _roomy(usable(part["value"]))
+            yield start, sp.csr_matrix((values, (part["row"] - start, part["column"])), shape=(stop - start, size[1]))
+
+
+def usable(values: np.ndarray) -> np.ndarray:
+    """Numbers in a type that sparse matrices may have: of this machine's byte order, 32 bits in place of 16.
+
+    Raises UserError for numbers of 16 bits beyond those that have every whole number: counts there were rounded already.
+    """
+    if values.dtype.kind == "f" and values.dtype.itemsize == 2:
+        if values.size and np.abs(values).max() > WHOLE_16:
+            raise UserError(
+                f"the values are stored as float16, which has whole numbers up to {WHOLE_16} only, but go up to "
+                f"{values.max():g}: larger counts were rounded. Write them again from the original, as float32."
+            )
+        return values.astype(np.float32)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _roomy(values: np.ndarray) -> np.ndarray:
+    """Small integers as large ones: scipy adds up a value that is stored in parts, and the sum may not fit into their type."""
+    return values.astype(np.int64) if values.dtype.kind in "iu" and values.dtype.itemsize < 4 else values
 
 
 def _deal(

@@ -92,7 +92,8 @@ def _check_ids(source: CountsFile) -> None:
 def control_labels(perturbation: np.ndarray, dataset: Dataset, path: Path) -> list[str]:
     """The labels of controls among ``perturbation`` (n,), as they occur there; empty if the data set has none.
 
-    A label that occurs exactly as given wins, be it 'None' or 'a;b'. Raises UserError if one occurs nowhere.
+    A label that occurs exactly as given wins, be it 'None', 'a;b' or 'a*'; else one with a star at its end stands for all that
+    begin so, such as 'non-targeting_*'. Raises UserError if one occurs nowhere.
     """
     occurring = [str(label) for label in pd.Series(perturbation[perturbation != ""]).value_counts().index]
     given = dataset.control_label.strip()
@@ -100,18 +101,27 @@ def control_labels(perturbation: np.ndarray, dataset: Dataset, path: Path) -> li
         return [given]
     if given.lower() in NONE:
         return []
-    return [_occurring(label, occurring, dataset, path) for label in dataset.control_labels]
+    found = [matching(label, occurring) for label in dataset.control_labels]
+    for label, names in zip(dataset.control_labels, found, strict=True):
+        if not names:
+            raise _of_no_cell(label, occurring, dataset, path)
+    return list(dict.fromkeys(name for names in found for name in names))
 
 
-def _occurring(label: str, occurring: list[str], dataset: Dataset, path: Path) -> str:
+def matching(label: str, occurring: list[str]) -> list[str]:
+    """The labels that a control label of the sheet names among those that occur; none where it names no cell."""
     if label in occurring:
-        return label
+        return [label]
     same = [other for other in occurring if _number(other) is not None and _number(other) == _number(label)]
-    if same:
-        return same[0]
-    raise UserError(
+    return same[:1] or [other for other in occurring if label.endswith("*") and other.startswith(label[:-1])]
+
+
+def _of_no_cell(label: str, occurring: list[str], dataset: Dataset, path: Path) -> UserError:
+    longer = sorted(other for other in occurring if other.startswith(label))
+    family = f" {len(longer)} labels begin so (such as {longer[0]!r}): {label + '*'!r} names all of them." if longer else ""
+    return UserError(
         f"{path.name}: the control label {label!r} matches no cell in column {dataset.perturbation_column!r}."
-        f"{did_you_mean(label, occurring)} A data set without controls says control_label none."
+        f"{family if len(longer) > 1 else did_you_mean(label, occurring)} A data set without controls says control_label none."
     )
 
 
@@ -182,5 +192,13 @@ def _hints(sizes: pd.Series, controls: list[str], dataset: Dataset, is_gene: Cal
     if not alike:
         return []
     listed = ", ".join(f"'{label}' ({sizes[label]} cells)" for label in alike[:5])
-    given = ";".join([*controls, *alike[:5]])
+    listed += f" and {len(alike) - 5} others" if len(alike) > 5 else ""
+    given = _family([*controls, *alike], sizes) if len(alike) > 5 else ";".join([*controls, *alike])
     return [f"Taken for a perturbation, but spelt like a control: {listed}. If it is one, set control_label to '{given}'."]
+
+
+def _family(labels: list[str], sizes: pd.Series) -> str:
+    """Many labels in short: what stands before their numbers and a star, if it begins these and no others; else all of them."""
+    first = labels[0].rstrip("0123456789")
+    alike = {label for label in (*labels, *sizes.index) if label.startswith(first)}
+    return f"{first}*" if first and alike == set(labels) else ";".join(labels)

@@ -7,10 +7,12 @@ import pandas as pd
 
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.common.missing import NO_NAME, is_missing
-from plumbline.counts.gene_columns import gene_names
+from plumbline.counts.gene_columns import ensembl_ids, gene_names, symbols
 from plumbline.data.catalogue import Dataset
 from plumbline.data.ingest import CountsFile
 from plumbline.genes.organism import check_organism, known
+
+SEVERAL = 0.3  # share of names that are known once they are rewritten, from which on it is said how
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,5 +87,20 @@ def _check_identity(ensembl: np.ndarray, is_known: np.ndarray, index: np.ndarray
     if dataset.organism != "other":
         raise UserError(
             f"{name}: no gene name is an Ensembl id or a known symbol of {dataset.organism} (they look like "
-            f"{', '.join(repr(str(gene)) for gene in index[:3])}). Set gene_id_column to the column of var that holds them."
+            f"{', '.join(repr(str(gene)) for gene in index[:3])}).{_hidden(index, dataset.organism)} Set gene_id_column to the "
+            "column of var that holds them."
         )
+
+
+def _hidden(index: np.ndarray, organism: str) -> str:
+    """How to get at names that are part of longer ones (GRCh38_TP53, TP53_ENSG00000141510) or in lower case; '' if none are."""
+    names = pd.Series(index, dtype=str)
+    ways = {
+        f"str.replace(r'{pattern}', '', regex=True)": names.str.replace(pattern, "", regex=True)
+        for pattern in (r"^.*[_|:;\s]", r"[_|:;\s].*$")
+    } | {"str.upper()": names.str.upper()}
+    for way, found in ways.items():
+        text = found.to_numpy(dtype=str)
+        if known(ensembl_ids(text), symbols(text), organism).mean() > SEVERAL:
+            return f" As adata.var_names.{way} they are; of several genomes, keep the cells and genes of one first."
+    return ""

@@ -77,7 +77,10 @@ def open_source(path: Path | str, layer: str = "X", cells: Path | str | None = N
     """
     path = Path(path)
     refuse_unknown(path)
-    source = _genes_only(_from_frames(path, *read_mtx(path)) if is_text_matrix(path) else _open_hdf5(path, layer))
+    source = _from_frames(path, *read_mtx(path)) if is_text_matrix(path) else _open_hdf5(path, layer)
+    if not len(source.cell_id) or not len(source.var):
+        raise UserError(f"{path.name} holds {len(source.cell_id)} cells x {len(source.var)} genes: nothing to prepare.")
+    source = _genes_only(source)
     return source if cells is None else _annotate(source, Path(cells))
 
 

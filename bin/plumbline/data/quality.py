@@ -160,7 +160,7 @@ def warnings(dataset: Dataset, report: dict) -> list[str]:
         f"{len(without)} of {len(batches)} batches have no controls; they are aligned on the controls of the other batches.": (
             bool(without) and bool(cells["controls"]) and mixing["level"] != "full"
         ),
-        f"{cells['dropped_no_perturbation']} cells have no perturbation label and were dropped.": cells[
+        f"{cells['dropped_no_perturbation']} cells have no perturbation label and were dropped{_if_controls(cells)}.": cells[
             "dropped_no_perturbation"
         ],
         f"{cells['dropped_no_batch']} cells have no batch label and were dropped.": cells["dropped_no_batch"],
@@ -187,6 +187,10 @@ def warnings(dataset: Dataset, report: dict) -> list[str]:
 def _suggestion(dataset: Dataset, report: dict) -> str:
     fitting = report["counts"]["min_counts_for_95_percent"]
     return f"; min_counts {fitting} in the sheet would keep 95 % of them" if fitting < dataset.min_counts else ""
+
+
+def _if_controls(cells: dict) -> str:
+    return "" if cells["controls"] else "; if they are the controls, give them a label and name it as control_label"
 
 
 def _listed(numbers: dict[str, int]) -> str:

@@ -16,8 +16,12 @@ LARGEST = float(np.finfo(np.float32).max)
 def merge_genes(block: sp.csr_matrix, start: int, source: CountsFile, x_kind: str, genes: Genes) -> sp.csr_matrix:
     """The block as float32 with duplicate genes added up, columns sorted and no stored zeros.
 
-    Logarithms are added as what they are logarithms of: log1p(expm1(a) + expm1(b)).
+    Logarithms of two genes are added as what they are logarithms of: log1p(expm1(a) + expm1(b)). A value that is stored in
+    parts is the sum of these, as everywhere (scipy, anndata).
     """
+    if not block.has_canonical_format:
+        block = block.astype(np.float64)  # a sum of two numbers of 8 bits does not fit into 8 bits
+        block.sum_duplicates()
     if genes.n_merged:
         values = block.data.astype(np.float64)
         values = np.expm1(values) if x_kind == "log" else values

@@ -14,6 +14,10 @@ from plumbline.common.files import read_json_object, reading, whole_file, write_
 from plumbline.embedding.stored import StoredArray, stored_member
 
 BLOCK = 2**26  # bytes that are checked at a time
+ARRAYS = (
+    "An embedding file needs the arrays cell_id and embedding: "
+    "np.savez(path, cell_id=adata.obs_names.to_numpy(dtype=str), embedding=values)"
+)
 WRITTEN = "It is the provenance that lies beside an embedding: embed again, or remove it."
 
 
@@ -71,9 +75,11 @@ def open_embedding(path: Path | str) -> OpenEmbedding:
     """As ``read_embedding``, but values that lie in the file as float32, uncompressed, are left there (``StoredArray``)."""
     path, sidecar = Path(path), provenance_path(path)
     with (
-        reading(path, "An embedding file needs the arrays cell_id and embedding."),
+        reading(path, f"{ARRAYS}."),
         np.load(path, allow_pickle=False) as arrays,
     ):
+        if absent := {"cell_id", "embedding"} - {*arrays.files}:
+            raise UserError(f"{path}: no array {' and '.join(sorted(absent))}; it holds {', '.join(arrays.files)}. {ARRAYS}.")
         ids = arrays["cell_id"].astype(str, copy=False)
         stored = stored_member(path, "embedding")
         values = stored or _real(arrays["embedding"], path.name).astype(np.float32, copy=False)
@@ -118,6 +124,11 @@ def rows_of(found: np.ndarray, cell_id: np.ndarray, source: str = "the embedding
     return order[np.searchsorted(have, wanted)]
 
 
+def plain_ids(ids: np.ndarray) -> np.ndarray:
+    """Cell ids as users have them, as PREPARE reads them: strings (n,) without blanks around them."""
+    return np.char.strip(np.asarray(ids).astype(str))
+
+
 def _example(ids: np.ndarray) -> str:
     return f" (such as {str(ids[0])!r})" if len(ids) else ""
 
@@ -125,7 +136,8 @@ def _example(ids: np.ndarray) -> str:
 def _real(values: np.ndarray, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind not in "fiub":
-        raise UserError(f"{name}: the embedding holds values of type {values.dtype}, but real numbers are needed.")
+        of_torch = " Is it bfloat16? Save values.astype(np.float32)." if values.dtype.kind == "V" else ""
+        raise UserError(f"{name}: the embedding holds values of type {values.dtype}, but real numbers are needed.{of_torch}")
     return values
 
 

@@ -95,7 +95,8 @@ def _weights(distances, log_perplexity):
     -beta times the variance of d), or bisect, as the paper's do, where those would leave the bracket: the same root, sooner.
     """
     away = distances.astype(np.float64) - distances[0]
-    beta, low, high = 1.0, -np.inf, np.inf
+    mean = away.mean()
+    beta, low, high = 1.0 if not mean or 1e-6 < mean < 1e6 else 1 / mean, -np.inf, np.inf  # else 51 steps do not reach it
     weights = np.empty(len(away))
     for step in range(51):
         total, moment, square = 0.0, 0.0, 0.0

@@ -13,7 +13,8 @@ from plumbline.common.errors import UserError, did_you_mean
 from plumbline.common.files import reading, sha256
 from plumbline.counts.hdf5 import open_hdf5
 from plumbline.counts.reading import Counts
-from plumbline.embedding.contract import Embedding, align, read_embedding
+from plumbline.embedding.contract import Embedding, align, plain_ids, read_embedding
+from plumbline.embedding.dimensions import table_values
 from plumbline.embedding.options import Options, Result
 
 FORMATS = ("h5ad", "npz", "parquet", "npy")
@@ -65,10 +66,10 @@ def _h5ad(path: Path, key: str, id_column: str) -> Embedding:
         if not key and len(keys) == 1:
             key = keys[0]
         if key not in keys:
-            raise UserError(
-                f"{path.name}: obsm has no {key!r} (setting key).{did_you_mean(key, keys) if keys else ' It is empty.'}"
-            )
+            raise UserError(f"{path.name}: obsm has no {key!r} (setting key).{did_you_mean(key, keys)}")
         values = read_elem(file["obsm"][key])
+    if hasattr(values, "dtypes"):  # a table
+        values = table_values(values, f"{path.name}: obsm {key}")
     values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
     ids = _column(obs, id_column, path.name) if id_column else obs.index
     return _embedding(np.asarray(ids), values, path.name)
@@ -87,16 +88,14 @@ def _parquet(path: Path, id_column: str) -> Embedding:
     name = id_column or ("cell_id" if "cell_id" in table else "")
     if name:
         ids, table = _column(table, name, path.name).to_numpy(), table.drop(columns=name)
-    elif isinstance(table.index, pd.RangeIndex):
-        raise UserError(f"{path.name} holds no cell ids: it needs a column cell_id, an index of ids, or the setting id_column.")
+    elif isinstance(table.index, pd.RangeIndex | pd.MultiIndex):
+        raise UserError(
+            f"{path.name} holds no cell ids: it needs a column cell_id, an index of ids, or the setting id_column. "
+            f"It holds the columns {', '.join(map(str, table.columns[:5]))}."
+        )
     else:
         ids = table.index.to_numpy()
-    text = [str(column) for column in table if not pd.api.types.is_numeric_dtype(table[column])]
-    if text:
-        raise UserError(
-            f"{path.name}: the columns {', '.join(text[:5])} are not numeric. Keep cell_id and the dimensions only."
-        )
-    return _embedding(ids, table.to_numpy(), path.name)
+    return _embedding(ids, table_values(table, path.name), path.name)
 
 
 def _npy(path: Path) -> Embedding:
@@ -127,7 +126,7 @@ def _embedding(ids: np.ndarray, values: np.ndarray, source: str, provenance: dic
             f"{source}: {len(ids)} cell ids, and values of shape {values.shape} and type {values.dtype}; "
             "expected numbers (n_cells, d)."
         )
-    return Embedding(ids.astype(str), values.astype(np.float32), provenance or {})
+    return Embedding(plain_ids(ids), values.astype(np.float32), provenance or {})
 
 
 def _without_extra(embedding: Embedding, counts: Counts, options: Options) -> tuple[Embedding, int]:

@@ -116,7 +116,7 @@ def _state_title(name: str, titles: dict[str, str]) -> str:
 def read_run(folder: Path) -> Run:
     """Read SUMMARISE's folder. Raises UserError if it is not one."""
     if not (folder / "about.json").exists():
-        raise UserError(f"{folder} is no summary: about.json is missing. Give the folder that summarise_scores.py wrote.")
+        raise UserError(f"{folder} is no summary: about.json is missing. Give the output folder of a run (its --outdir).")
     about = json.loads((folder / "about.json").read_text())
     tables = {name: _tsv(folder / f"{name}.tsv") for name in ("published", "cost", "distributions")}
     comparisons, scores = (pd.read_parquet(folder / f"{name}.parquet") for name in ("comparisons", "scores"))
