@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from pipeline.conftest import ROOT
 
+from .conftest import SITE, Engine
+
 pytestmark = pytest.mark.engines
 
 
@@ -48,3 +50,17 @@ def test_each_gpu_task_gets_a_gpu_of_its_own_and_a_cluster_has_more_than_one(run
 def test_a_fault_of_the_task_itself_is_not_repeated(trace):
     faults = trace[trace.name == "FAULTY"]
     assert list(faults.exit) == ["1"]
+
+
+def test_evaluations_run_as_job_arrays(ready, tiny_sheet, tmp_path):
+    """The settings of docs/hpc_and_cloud.md, smaller: a job of an array is known by two numbers."""
+    ready("slurm")
+    config = tmp_path / "arrays.config"
+    config.write_text(SITE["slurm"] + "process { withName: 'EVALUATE.*' { array = 4; memory = 2.GB; time = 1.h } }\n")
+    run = Engine("slurm", config).run(tmp_path / "run", tiny_sheet, "--max_together", 0)
+    assert run.code == 0, run.output
+    jobs = pd.read_csv(run.info("trace", "txt"), sep="\t", dtype=str).set_index("name").native_id
+    of_array = jobs.index.str.contains("EVALUATE_")
+    assert of_array.sum() == 4
+    assert jobs[of_array].str.fullmatch(r"\d+_\d+").all()
+    assert not jobs[~of_array].str.contains("_").any()
