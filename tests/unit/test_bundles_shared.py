@@ -19,6 +19,7 @@ from plumbline.bundles.comparing import changes, compare_entries, entries_of, ju
 from plumbline.bundles.findings import OK, UNVERIFIED
 from plumbline.bundles.manifest import find_bundles, read_bundle
 from plumbline.common.errors import UserError, run_script
+from plumbline.embedding.stored import StoredArray
 
 
 def table_of(a: Path, b: Path) -> pd.DataFrame:
@@ -102,6 +103,14 @@ def test_no_item_table_is_read_whole(made, tmp_path, monkeypatch):
     assert {one.status for one in found} == {OK, UNVERIFIED}
     assert "differences to pca follow" in " ".join(one.text for one in found)
     assert table_of(tmp_path / "pca", tmp_path / "mine")["difference"].notna().any()
+
+
+def test_an_embedding_is_checked_where_it_lies(made):
+    """One of two million cells in 1,280 dimensions is 10 GB."""
+    bundle = read_bundle(find_bundles(made / "bundles/mine")[0])
+    values = files.open_embedding_of(bundle, bundle.manifest["embeddings"][0]).values
+    assert isinstance(values, StoredArray)
+    assert values.shape == (bundle.manifest["dataset"]["n_cells"], 6)
 
 
 def test_rows_that_alternate_between_scores_are_no_bundle(bundle, monkeypatch):
