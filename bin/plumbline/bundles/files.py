@@ -90,7 +90,7 @@ def _checked(bundle: Bundle, name: str) -> Path:
 
 
 def open_embedding_of(bundle: Bundle, part: dict) -> OpenEmbedding:
-    """One embedding of a bundle, left in its file. Raises UserError unless it is (n_cells, d) numbers and ids, before it is read."""
+    """One embedding of a bundle, left in its file. Raises UserError unless it is (n_cells, d) numbers and ids."""
     path = bundle.folder / part["file"]
     n_cells = bundle.manifest["dataset"]["n_cells"]
     with reading(path, "An embedding file needs the arrays cell_id and embedding."), zipfile.ZipFile(path) as archive:
