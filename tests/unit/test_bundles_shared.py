@@ -86,7 +86,7 @@ def test_a_small_bundle_is_for_comparison_and_says_so(made, tmp_path):
 
 
 def test_no_item_table_is_read_whole(made, tmp_path, monkeypatch):
-    """Five seeds of 9,866 perturbations are 26 million rows, which took more than 16 GB as a table of pandas."""
+    """Five seeds of 9,866 perturbations are 26 million rows, which took more than 10 GB as a table of pandas."""
     whole = parquet.read_table
 
     def refuse(path, *args, **kwargs):
