@@ -20,6 +20,7 @@ from plumbline.bundles.comparing import changes, compare_entries, entries_of, ju
 from plumbline.bundles.findings import OK, UNVERIFIED
 from plumbline.bundles.manifest import find_bundles, read_bundle
 from plumbline.common.errors import UserError, run_script
+from plumbline.embedding.stored import StoredArray
 
 
 def table_of(a: Path, b: Path) -> pd.DataFrame:
@@ -86,7 +87,7 @@ def test_a_small_bundle_is_for_comparison_and_says_so(made, tmp_path):
 
 
 def test_no_item_table_is_read_whole(made, tmp_path, monkeypatch):
-    """Five seeds of 9,866 perturbations are 26 million rows, which took more than 16 GB as a table of pandas."""
+    """Five seeds of 9,866 perturbations are 26 million rows, which took more than 10 GB as a table of pandas."""
     whole = parquet.read_table
 
     def refuse(path, *args, **kwargs):
@@ -103,6 +104,14 @@ def test_no_item_table_is_read_whole(made, tmp_path, monkeypatch):
     assert {one.status for one in found} == {OK, UNVERIFIED}
     assert "differences to pca follow" in " ".join(one.text for one in found)
     assert table_of(tmp_path / "pca", tmp_path / "mine")["difference"].notna().any()
+
+
+def test_an_embedding_is_checked_where_it_lies(made):
+    """One of two million cells in 1,280 dimensions is 10 GB."""
+    bundle = read_bundle(find_bundles(made / "bundles/mine")[0])
+    values = files.open_embedding_of(bundle, bundle.manifest["embeddings"][0]).values
+    assert isinstance(values, StoredArray)
+    assert values.shape == (bundle.manifest["dataset"]["n_cells"], 6)
 
 
 def test_rows_that_alternate_between_scores_are_no_bundle(bundle, monkeypatch):

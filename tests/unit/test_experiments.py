@@ -280,13 +280,22 @@ def test_what_follows_the_scores_costs_by_the_rows_of_the_item_tables(root):
     names = ["batch_effect", "consistency", "geometry", "magnitude", "map", "recall", "retrieval", "separability"]
     runs = [{"dataset": "d", "variant": f"v{i}", "model": "m", "fit_on": "all", "settings": []} for i in range(10)]
     evaluations = [run | {"id": run["variant"], "task": task, "n_seeds": 5} for run in runs for task in names]
-    plan = {"datasets": [{"name": "d"}], "embed": runs, "evaluate": evaluations, "compared": runs, "max_together": 10}
+    plan = {
+        "datasets": [{"name": "d"}],
+        "embed": runs,
+        "evaluate": evaluations,
+        "compared": runs,
+        "max_together": 10,
+        "maps": True,
+    }
     sizes = dataset_sizes(plan, None, {"d": {"n_cells": "1000000", "n_perturbations": "9866"}})
     planned = planned_tasks(plan, sizes)
     end = planned[planned["process"] == "last"].set_index("name", drop=False)
     assert end.loc["SUMMARISE", "n_items"] == pytest.approx(243_110_350, rel=0.1)
     costs = pd.read_csv(root / "assets/costs.tsv", sep="\t", dtype={"name": str}).fillna({"name": ""})
     found = estimate(fit_costs(costs), end.reset_index(drop=True)).set_index("name")
+    end = planned[(planned["step"] == "REPORT") & (planned["name"] == "MAP")].assign(n_dimensions=2560)  # by values: 26 GB
+    assert estimate(fit_costs(costs), end)["peak_memory_bytes"].iloc[0] == pytest.approx(1.14e9, rel=0.5)
     for name, seconds, memory in (("SUMMARISE", 206, 1.18e9), ("REPORT", 58, 0.67e9), ("MULTIQC", 2.3, 0.25e9)):
         assert 0.5 < found.loc[name, "cpu_seconds"] / seconds < 2
         assert 0.5 < found.loc[name, "peak_memory_bytes"] / memory < 2

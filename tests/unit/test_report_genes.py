@@ -105,7 +105,7 @@ def unpacked(page: str) -> dict:
 
 
 def test_items_are_read_one_model_and_metric_at_a_time(folder, genes, monkeypatch):
-    """Of 9,866 perturbations, ten models and five seeds they are twenty million rows, which took more than 10 GB."""
+    """Of 9,866 perturbations, ten models and five seeds they are twenty million rows, which took more than 12 GB."""
     whole = pd.read_parquet
 
     def refuse(path, *args, **kwargs):

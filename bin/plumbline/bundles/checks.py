@@ -8,7 +8,7 @@ import pandas as pd
 from plumbline import __version__
 from plumbline.bundles.differences import wrong_verdicts
 from plumbline.bundles.digests import task_code
-from plumbline.bundles.files import file_problems, item_table, read_embedding_of, read_table
+from plumbline.bundles.files import file_problems, item_table, open_embedding_of, read_table
 from plumbline.bundles.findings import Finding, failed, note, ok, unverified
 from plumbline.bundles.manifest import TABLES, Bundle
 from plumbline.common.errors import UserError
@@ -91,7 +91,7 @@ def _embeddings(bundle: Bundle) -> Iterator[Finding]:
         return
     for part in bundle.manifest["embeddings"]:
         try:
-            n_cells, d = read_embedding_of(bundle, part).values.shape
+            n_cells, d = open_embedding_of(bundle, part).values.shape
         except UserError as error:
             yield failed("embedding", str(error))
             continue

@@ -9,7 +9,7 @@ import pandas as pd
 from plumbline.bundles.manifest import FILE, MANIFEST, TABLES, Bundle
 from plumbline.common.errors import UserError
 from plumbline.common.files import reading, sha256
-from plumbline.embedding.contract import Embedding, read_embedding
+from plumbline.embedding.contract import OpenEmbedding, open_embedding
 from plumbline.scoring.scores import COLUMNS
 from plumbline.summary.items import ItemTable
 
@@ -89,8 +89,8 @@ def _checked(bundle: Bundle, name: str) -> Path:
     return path
 
 
-def read_embedding_of(bundle: Bundle, part: dict) -> Embedding:
-    """One embedding of a bundle. Raises UserError if it is not (n_cells, d) numbers and ids, before memory is taken for it."""
+def open_embedding_of(bundle: Bundle, part: dict) -> OpenEmbedding:
+    """One embedding of a bundle, left in its file. Raises UserError unless it is (n_cells, d) numbers and ids."""
     path = bundle.folder / part["file"]
     n_cells = bundle.manifest["dataset"]["n_cells"]
     with reading(path, "An embedding file needs the arrays cell_id and embedding."), zipfile.ZipFile(path) as archive:
@@ -102,7 +102,7 @@ def read_embedding_of(bundle: Bundle, part: dict) -> Embedding:
                         f"states {n_cells} cells.")  # fmt: skip
     if shapes["embedding.npy"][1] > MOST_DIMENSIONS:
         raise UserError(f"{path}: {shapes['embedding.npy'][1]:,} dimensions, more than {MOST_DIMENSIONS:,}.")
-    return read_embedding(path)
+    return open_embedding(path)
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, ...]:

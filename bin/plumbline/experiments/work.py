@@ -115,7 +115,7 @@ MEMORY: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "EXPERIMENT COMPARE_CONTEXTS": _values,
     "REPORT": _summed(8e4),
     "REPORT MULTIQC": lambda rows: rows["n_scores"],
-    "REPORT MAP": _values,
+    "REPORT MAP": _held,
 }
 
 

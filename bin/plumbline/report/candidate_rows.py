@@ -52,8 +52,8 @@ class CandidateRows:
         found = {}
         for label, parts in self.parts["perturbation", metric].items():
             frame = frame_of(parts, ("unit", "numerator", "denominator", "value", "q"))
-            ratio = frame["numerator"] / frame["denominator"]
-            columns = pd.DataFrame({"value": frame.get("value"), "q": frame.get("q"), "": ratio}, dtype=float)
+            columns = frame.reindex(columns=["value", "q"]).astype(float)  # a task may have neither
+            columns[""] = frame["numerator"] / frame["denominator"]
             found[label] = columns.groupby(frame["unit"]).mean()
         whole = pd.concat(found, axis=1)
         return {name: whole.xs(name, axis=1, level=1).reindex(columns=models) for name in ("value", "q", "")}
@@ -83,8 +83,8 @@ def _pair_means(rows: CandidateRows, metrics: list[str], label: str) -> pd.DataF
     parts = [part for metric in metrics for part in rows.parts["pair", metric].get(label, [])]
     parts.sort(key=lambda part: (part.group, part.start))
     columns = ("unit", "unit2", "numerator", "value")
-    frame = frame_of(parts, columns) if parts else pd.DataFrame(columns=list(columns))
-    return frame.groupby(["unit", "unit2"])[["numerator", "value"]].mean()
+    frame = (frame_of(parts, columns) if parts else pd.DataFrame()).reindex(columns=list(columns))
+    return frame.astype({"numerator": float, "value": float}).groupby(["unit", "unit2"])[["numerator", "value"]].mean()
 
 
 def _sources(rows: CandidateRows, metrics: list[str], pairs: pd.MultiIndex) -> pd.Series:
