@@ -258,6 +258,12 @@ def test_a_screen_that_prepare_refuses(adata, tmp_path, change, message):
     assert list((tmp_path / "kept").glob("*")) == [], "something half-written remains"
 
 
+def test_a_control_label_of_no_cell_is_told_before_values_are_copied(adata, monkeypatch):
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", None)
+    with pytest.raises(UserError, match=f"Did you mean '{CONTROL}'"):
+        pl.Screen.from_anndata(adata, **LABELS | {"control": CONTROL[:-1]})
+
+
 def test_cell_ids_that_occur_twice_are_refused(adata):
     twice = ad.concat([adata, adata[:3]])
     with pytest.raises(UserError, match="obs_names_make_unique"):

@@ -128,8 +128,7 @@ class Screen:
         target = Path(temporary.name if temporary else str(folder))
         with staged(target) as made:
             source = made / f"{dataset.name}.h5ad"
-            columns = [dataset.perturbation_column, dataset.batch_column, dataset.guide_column]
-            write_input(source, adata, columns, layer, dataset.x_kind)
+            write_input(source, adata, dataset, layer)
             prepare(dataset, source, None, made)
             write_splits(made / "tables", seeds, made / "tables/splits.parquet")
         screen = cls(target, adata, row | {"layer_name": layer})

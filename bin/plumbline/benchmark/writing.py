@@ -8,8 +8,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.counts.frames import as_text
 from plumbline.counts.matrices import are_whole, looks_like
 from plumbline.counts.row_blocks import usable
+from plumbline.data.catalogue import Dataset
+from plumbline.data.cells import control_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,11 +20,14 @@ if TYPE_CHECKING:
 FIRST = 1000  # cells by which values are told to be counts before all are written
 
 
-def write_input(path: Path, adata: "AnnData", columns: list[str], layer: str | None, x_kind: str) -> None:
-    """Write the values of ``adata`` (X, raw or a layer), the named columns of obs ('' = none) and the names of its genes."""
+def write_input(path: Path, adata: "AnnData", dataset: Dataset, layer: str | None) -> None:
+    """Write the values of ``adata`` (X, raw or a layer), the labels that ``dataset`` names and the names of its genes.
+
+    What can be checked before values are copied, which takes minutes of millions of cells, is.
+    """
     from anndata import AnnData
 
-    columns = [name for name in columns if name]
+    columns = [name for name in (dataset.perturbation_column, dataset.batch_column, dataset.guide_column) if name]
     for name in columns:
         if list(adata.obs.columns).count(name) > 1:
             raise UserError(f"adata.obs has the column {name!r} more than once. Rename one of them.")
@@ -37,7 +43,9 @@ def write_input(path: Path, adata: "AnnData", columns: list[str], layer: str | N
     repeated = adata.obs_names[adata.obs_names.duplicated()]
     if len(repeated):
         raise UserError(f"adata has the cell id {repeated[0]!r} more than once. Call adata.obs_names_make_unique() first.")
-    if x_kind == "counts":
+    labels = as_text(adata.obs[dataset.perturbation_column], (dataset.control_label.strip(), *dataset.control_labels))
+    control_labels(labels.fillna("").to_numpy(dtype=str), dataset, path)
+    if dataset.x_kind == "counts":
         _counts_are_here(layer or "X", matrices)
     obs = pd.DataFrame({name: _text(adata.obs[name]) for name in columns}, index=_names(adata.obs))
     kept = var[[name for name in var if not pd.api.types.is_numeric_dtype(var[name])]]
