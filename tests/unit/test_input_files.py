@@ -424,6 +424,12 @@ BAD_TABLES = {
     "empty": ("c.csv", b"", "cannot be read .No columns"),
     "only a heading": ("c.csv", b"cell,guide\n", "holds no cells"),
     "ragged": ("c.csv", b"cell,guide\nA,b\nB,c,d,e\n", "cannot be read .*line 3"),
+    "comment above": ("c.csv", b"# mine\ncell,guide,batch\nA,b,c\n", "more values in a line than its first line names"),
+    "row numbers first": (
+        "c.csv",
+        b",cell,guide\n0," + BARCODES[0].encode() + b",g\n",
+        "column 'cell' holds them: make that the",
+    ),
     "quoted wrong": ("c.csv", b'cell,guide\nA,"b\nB,c\n', "cannot be read"),
     "plain as gz": ("c.csv.gz", b"cell,guide\nA,b\n", "cannot be read .Not a gzipped file"),
     "text as parquet": ("c.parquet", b"cell,guide\nA,b\n", "cannot be read"),

@@ -24,6 +24,11 @@ def read_annotations(path: Path, cell_id: np.ndarray, counts: str) -> pd.DataFra
         table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_text(path)
     if not len(table) or not len(table.columns):
         raise UserError(f"{path} holds no cells. Its first line must name the columns; each further line is a cell.")
+    if isinstance(table.index, pd.MultiIndex):
+        raise UserError(
+            f"{path} has more values in a line than its first line names ({', '.join(map(str, table.columns[:3]))}). The first "
+            "line must name the columns: remove comments above it."
+        )
     if isinstance(table.index, pd.RangeIndex):
         table = table.set_index(table.columns[0])
     table.index = table.index.astype(str).str.strip()
@@ -54,5 +59,11 @@ def _check_names(table: pd.DataFrame, path: Path, cell_id: np.ndarray, counts: s
     if not np.isin(cell_id, table.index.to_numpy(dtype=str)).any():
         raise UserError(
             f"{path.name} names no cell of {counts}: its first column must hold cell ids such as "
-            f"'{cell_id[0]}', but begins with '{table.index[0]}'."
+            f"'{cell_id[0]}', but begins with '{table.index[0]}'.{_elsewhere(table, cell_id)}"
         )
+
+
+def _elsewhere(table: pd.DataFrame, cell_id: np.ndarray) -> str:
+    """Which other column holds cell ids, as after the row numbers that pandas writes."""
+    found = [name for name in table if np.isin(table[name].astype(str).str.strip().to_numpy(dtype=str), cell_id).any()]
+    return f" Its column {found[0]!r} holds them: make that the first." if found else ""
