@@ -26,7 +26,7 @@ def evaluate(  # noqa: PLR0913 - Screen, Benchmark and evaluate in one
     *,
     organism: str = "human",
     layer: str | None = None,
-    seeds: Iterable[int] = (42,),
+    seeds: int | Iterable[int] = (42,),
     **settings: Any,
 ) -> Result:
     """Score embeddings of an AnnData. To evaluate more than once, make a ``Benchmark`` and keep it.
@@ -50,14 +50,12 @@ def evaluate(  # noqa: PLR0913 - Screen, Benchmark and evaluate in one
     wanted = seeds_of(seeds)
     own, columns = _parted(settings)
     Settings.of(screen_seeds=wanted, **_DEFAULTS | own | {"seeds": wanted})  # a mistake is told before anything is written
-    where = {"organism": organism, "layer": layer, "seeds": wanted}
-    return Benchmark(
-        Screen.from_anndata(adata, perturbation, control, batch, **where, **columns), seeds=wanted, **own
-    ).evaluate(z)
+    columns |= {"organism": organism, "layer": layer, "seeds": wanted}
+    screen = Screen.from_anndata(adata, perturbation, control, batch, **columns)
+    return Benchmark(screen, seeds=wanted, **own).evaluate(z)
 
 
 _DEFAULTS = {name: one.default for name, one in signature(Benchmark).parameters.items() if one.default is not one.empty}
-
 _OF_SCREEN = sorted({*signature(Screen.from_anndata).parameters, *(field.name for field in fields(Dataset))} - {"columns"})
 
 
