@@ -85,9 +85,8 @@ class Remaining:
         self.running: dict[str, float] = {}  # name -> when it was submitted
         self.took: dict[str, float] = {}  # name -> seconds, of those that ended
         self.cached: set[str] = set()
-        self.start: float | None = (
-            None  # of the first task of the plan: a download, which comes before, says nothing of the pace
-        )
+        # of the first task of the plan: a download, which comes before, says nothing of the pace
+        self.start: float | None = None
 
     def submit(self, name: str, now: float) -> None:
         """A task was handed to the machine, maybe again."""

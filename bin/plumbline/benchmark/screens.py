@@ -15,7 +15,7 @@ from plumbline.common.errors import UserError
 from plumbline.common.random import hashes
 from plumbline.counts.frames import as_text
 from plumbline.data.catalogue import resolve
-from plumbline.data.cells import matching
+from plumbline.data.cells import named_controls
 from plumbline.data.facts import read_facts
 from plumbline.data.harmonise import prepare, staged
 from plumbline.data.splits import split_seeds, write_splits
@@ -233,8 +233,6 @@ class Screen:
 def _controls_of(adata: "AnnData", row: dict) -> str:
     """The control labels of a sheet's row that some of these cells bear: of many, a sample may have none of a rare one."""
     dataset = resolve(row, {})
-    labels = as_text(adata.obs[row["perturbation_column"]], (dataset.control_label.strip(), *dataset.control_labels))
-    occurring = labels.dropna().unique().tolist()
-    if dataset.control_label.strip() in occurring:
-        return row["control_label"]
-    return ";".join(label for label in dataset.control_labels if matching(label, occurring)) or row["control_label"]
+    occurring = as_text(adata.obs[row["perturbation_column"]], dataset.kept_labels).dropna().unique().tolist()
+    named = named_controls(dataset.control_label, occurring)
+    return ";".join(label for label, found in named.items() if found) or row["control_label"]

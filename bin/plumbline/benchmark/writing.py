@@ -43,7 +43,7 @@ def write_input(path: Path, adata: "AnnData", dataset: Dataset, layer: str | Non
     repeated = adata.obs_names[adata.obs_names.duplicated()]
     if len(repeated):
         raise UserError(f"adata has the cell id {repeated[0]!r} more than once. Call adata.obs_names_make_unique() first.")
-    labels = as_text(adata.obs[dataset.perturbation_column], (dataset.control_label.strip(), *dataset.control_labels))
+    labels = as_text(adata.obs[dataset.perturbation_column], dataset.kept_labels)
     control_labels(labels.fillna("").to_numpy(dtype=str), dataset, path)
     if dataset.x_kind == "counts":
         _counts_are_here(layer or "X", matrices)

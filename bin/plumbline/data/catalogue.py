@@ -60,7 +60,17 @@ class Dataset:
     @property
     def control_labels(self) -> list[str]:
         """The labels of controls as the sheet gives them; empty if it gives none."""
-        return [label.strip() for label in self.control_label.split(";") if label.strip()]
+        return labels_in(self.control_label)
+
+    @property
+    def kept_labels(self) -> tuple[str, ...]:
+        """Labels that are names even where they look like a missing value: the text of the sheet as a whole, and its parts."""
+        return (self.control_label.strip(), *self.control_labels)
+
+
+def labels_in(text: str) -> list[str]:
+    """The labels of a text that separates them by semicolons."""
+    return [label.strip() for label in text.split(";") if label.strip()]
 
 
 def read_catalogue(path: Path | str = CATALOGUE) -> dict[str, dict[str, str]]:

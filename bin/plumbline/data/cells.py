@@ -12,7 +12,7 @@ import pandas as pd
 
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.counts.gene_columns import gene_names
-from plumbline.data.catalogue import NONE, Dataset
+from plumbline.data.catalogue import NONE, Dataset, labels_in
 from plumbline.data.features import measurement_notes
 from plumbline.data.ingest import CountsFile
 from plumbline.genes.combinations import is_combination, joined_otherwise, like_control, normalise, split_genes
@@ -43,8 +43,8 @@ class CellTable:
 def harmonise_cells(source: CountsFile, dataset: Dataset) -> CellTable:
     """Read the labels. Raises UserError: unknown column, duplicate cell ids, control label of no cell, nothing perturbed."""
     _check_ids(source)
-    keep = (dataset.control_label.strip(), *dataset.control_labels)
-    labels = {"perturbation": source.column(dataset.perturbation_column, "perturbation_column of the sheet", keep)}
+    named = "perturbation_column of the sheet"
+    labels = {"perturbation": source.column(dataset.perturbation_column, named, dataset.kept_labels)}
     if dataset.batch_column:
         labels["batch"] = source.column(dataset.batch_column, "batch_column of the sheet")
     missing = {name: int(values.isna().sum()) for name, values in labels.items()}
@@ -92,24 +92,31 @@ def _check_ids(source: CountsFile) -> None:
 def control_labels(perturbation: np.ndarray, dataset: Dataset, path: Path) -> list[str]:
     """The labels of controls among ``perturbation`` (n,), as they occur there; empty if the data set has none.
 
-    A label that occurs exactly as given wins, be it 'None', 'a;b' or 'a*'; else one with a star at its end stands for all that
-    begin so, such as 'non-targeting_*'. Raises UserError if one occurs nowhere.
+    Raises UserError if a label of the sheet occurs nowhere.
     """
     occurring = [str(label) for label in pd.Series(perturbation[perturbation != ""]).value_counts().index]
-    given = dataset.control_label.strip()
-    if given and given in occurring:
-        return [given]
-    if given.lower() in NONE:
-        return []
-    found = [matching(label, occurring) for label in dataset.control_labels]
-    for label, names in zip(dataset.control_labels, found, strict=True):
+    found = named_controls(dataset.control_label, occurring)
+    for label, names in found.items():
         if not names:
             raise _of_no_cell(label, occurring, dataset, path)
-    return list(dict.fromkeys(name for names in found for name in names))
+    return list(dict.fromkeys(name for names in found.values() for name in names))
 
 
-def matching(label: str, occurring: list[str]) -> list[str]:
-    """The labels that a control label of the sheet names among those that occur; none where it names no cell."""
+def named_controls(control_label: str, occurring: list[str]) -> dict[str, list[str]]:
+    """Label of the sheet -> the labels that it names among those that occur; empty for a data set without controls.
+
+    A label that occurs exactly as given wins, be it 'None', 'a;b' or 'a*'; else one with a star at its end stands for all that
+    begin so, such as 'non-targeting_*'.
+    """
+    given = control_label.strip()
+    if given and given in occurring:
+        return {given: [given]}
+    if given.lower() in NONE:
+        return {}
+    return {label: _matching(label, occurring) for label in labels_in(given)}
+
+
+def _matching(label: str, occurring: list[str]) -> list[str]:
     if label in occurring:
         return [label]
     same = [other for other in occurring if _number(other) is not None and _number(other) == _number(label)]

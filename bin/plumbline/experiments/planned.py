@@ -51,14 +51,15 @@ def _sizes_in(row: dict) -> dict:
 
 
 def _sizes_of(path: Path, row: dict) -> dict:
-    """What a file says. (Where a control label is written in another way, it counts as a perturbation.)"""
+    """What a file says."""
+    from plumbline.data.cells import named_controls
     from plumbline.data.ingest import open_source
 
     source, n_perturbations, column = open_source(path, "X", None), None, row.get("perturbation_column") or ""
     if column in source.columns:
-        labels = source.column(column, "perturbation")
-        given = str(row.get("control_label", ""))
-        n_perturbations = labels[~labels.isin([given, *map(str.strip, given.split(";"))])].nunique()
+        labels = source.column(column, "perturbation").dropna().unique().tolist()
+        controls = named_controls(str(row.get("control_label", "")), labels).values()
+        n_perturbations = len(set(labels).difference(*controls))
     return {"n_cells": len(source.cell_id), "n_genes": len(source.var), "n_perturbations": n_perturbations}
 
 

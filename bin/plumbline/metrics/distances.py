@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from plumbline.metrics.arrays import is_gpu
+from plumbline.metrics.arrays import arrays, is_gpu
 
 NEAR = 0.01  # in float32: squares nearer than this share of their norms are taken in float64
 _BLOCK = 1024
@@ -56,7 +56,6 @@ def _distances(x: np.ndarray, y: np.ndarray, precision: type, device: str = "cpu
 
 def _distances_there(x: np.ndarray, y: np.ndarray, precision: type, device: str) -> np.ndarray:
     """The same on a GPU, from differences, of which float32 loses nothing."""
-    import torch
-
-    a, b = (torch.from_numpy(np.asarray(one, dtype=precision)).to(device) for one in (x, y))
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
+    torch, there, back = arrays(device)
+    a, b = (there(np.asarray(one, dtype=precision)) for one in (x, y))
+    return back(torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from plumbline.common.random import seed_of
 from plumbline.common.threads import side_by_side
-from plumbline.metrics.arrays import is_gpu
+from plumbline.metrics.arrays import arrays, is_gpu
 from plumbline.metrics.distances import distances_within, mean_distance, mean_distance_within
 from plumbline.metrics.draws import draw_members
 from plumbline.metrics.effect_size import EffectSizes, effect_sizes
@@ -85,10 +85,9 @@ def _within(members: np.ndarray, d: np.ndarray, device: str) -> np.ndarray:
     """Sum of the distances ``d`` (N, N) among the marked cells, for each row of ``members`` (k, N) of 0 and 1: one product."""
     if not is_gpu(device):
         return np.einsum("ij,ij->i", members @ d, members, dtype=np.float64)
-    import torch
-
-    marked, distances = (torch.from_numpy(one).to(device) for one in (members, d))
-    return ((marked @ distances) * marked).sum(dim=1, dtype=torch.float64).cpu().numpy()
+    torch, there, back = arrays(device)
+    marked = there(members)
+    return back(((marked @ there(d)) * marked).sum(dim=1, dtype=torch.float64))
 
 
 def _energies(within: np.ndarray, members: np.ndarray, to_all: np.ndarray) -> np.ndarray:

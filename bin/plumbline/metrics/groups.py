@@ -73,10 +73,10 @@ def means_of(x: Vectors | np.ndarray, groupings: list[Groups], block: int | None
     vectors = Vectors.of(x)
     totals = [np.zeros((len(groups.names), vectors.shape[1])) for groups in groupings]
     rows = np.flatnonzero(np.any([groups.codes >= 0 for groups in groupings], axis=0))
-    for positions, values in vectors.blocks(rows, block):
+    for positions, values in vectors.blocks(None if len(rows) == len(vectors) else rows, block):
         for groups, total in zip(groupings, totals, strict=True):
             code = groups.codes[rows[positions]]
-            met = code >= 0
+            met = slice(None) if (code >= 0).all() else code >= 0  # a mask copies the block
             group_sums(total, code[met], values[met])
     for groups, total in zip(groupings, totals, strict=True):
         total /= groups.sizes[:, None]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plumbline.common.threads import side_by_side
-from plumbline.metrics.arrays import is_gpu
+from plumbline.metrics.arrays import arrays, is_gpu
 from plumbline.metrics.draws import LANES, add_square_lengths, draw_cells
 from plumbline.metrics.groups import enough_relabellings
 from plumbline.metrics.units import row_lengths
@@ -112,11 +112,10 @@ def _slabs(vectors: Vectors, order: np.ndarray, length: np.ndarray) -> np.ndarra
 
 def _there(vectors: Vectors, order: np.ndarray, length: np.ndarray, device: str) -> "torch.Tensor":
     """The same on a GPU, all dimensions of a vector beside one another: (n, d)."""
-    import torch
-
+    torch, there, _ = arrays(device)
     held = torch.zeros(vectors.shape, dtype=torch.float32, device=device)
     for places, unit in _unit_vectors(vectors, order, length):
-        held[torch.from_numpy(places).to(device)] = torch.from_numpy(unit).to(device)
+        held[there(places)] = there(unit)
     return held
 
 

@@ -149,7 +149,7 @@ def items_of(frame: pd.DataFrame) -> Items:
 
 def _rows(part: Stretch, columns: tuple[str, ...]) -> pd.DataFrame:
     table = _group(part.path, part.group, columns).slice(part.start, part.stop - part.start)
-    return table.to_pandas(ignore_metadata=True, strings_to_categorical=False).astype(_text_of(table))
+    return table.to_pandas(ignore_metadata=True).astype(_text_of(table))
 
 
 def _text_of(table) -> dict[str, type]:
