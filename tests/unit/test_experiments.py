@@ -252,6 +252,14 @@ def test_what_does_not_apply_is_not_priced(root, tmp_path):
     assert priced(plan) == set(names), "what nobody knows is priced"
 
 
+def test_controls_named_by_a_star_are_no_perturbations(tmp_path):
+    """PREPARE's way to find them; the estimate had one of its own, which knew no star."""
+    labels = pd.DataFrame({"p": ["NTC_1", "NTC_2", "A", "B"]}, index=list("wxyz"))
+    anndata.AnnData(np.ones((4, 2), dtype=np.float32), obs=labels).write_h5ad(tmp_path / "d.h5ad")
+    dataset = {"name": "d", "file": "d.h5ad", "perturbation_column": "p", "control_label": "NTC_*"}
+    assert dataset_sizes({"datasets": [dataset]}, tmp_path, {})["d"]["n_perturbations"] == 2
+
+
 def test_experiments_maps_and_the_report_are_tasks_too():
     run = {"dataset": "d", "variant": "pca", "model": "pca", "fit_on": "train", "settings": ["n_components=50"]}
     plan = {"datasets": [{"name": "d"}, {"name": "e"}], "embed": [run, run | {"dataset": "e"}], "evaluate": [],
