@@ -25,7 +25,7 @@ from plumbline.report.order import LAST, section_order
 from plumbline.report.run import labels, read_run
 from plumbline.report.sentences import overall, per_task, summary_text
 from plumbline.report.task_sections import task_sections
-from plumbline.report.verdicts import verdict_cell, verdict_section
+from plumbline.report.verdicts import overview, verdict_cell, verdict_section
 from plumbline.report.words import COMPARED, listed, metric_title, number, with_interval
 
 
@@ -390,3 +390,14 @@ def test_progress_is_said_in_one_sentence():
     assert said == "Of what PCA leaves to a repeat of the experiment, scVI gains the most: 25 % (Known biology)."
     nothing = _gained(pd.Series([-0.25, -0.1, 0.0], index=index), "PCA")
     assert nothing == "No model gains anything of what PCA leaves to a repeat of the experiment."
+
+
+def test_what_has_scores_and_no_verdict_is_not_called_not_applicable(summary):
+    """mAP, whose intervals do not hold their level, stood as not applicable in the table over all data sets."""
+    run = read_run(summary)
+    task, comparisons = run.compared_tasks[0], run.comparisons.copy()
+    comparisons.loc[(comparisons["task"] == task) & (comparisons["status"] == "ok"), "verdict"] = "not tested"
+    changed = overview(replace(run, comparisons=comparisons))
+    assert "not tested" not in overview(run)
+    assert "not tested" in changed
+    assert changed.count("not applicable") == overview(run).count("not applicable")

@@ -89,7 +89,8 @@ def _tally(rows: pd.DataFrame) -> str:
     counts = verdicts.where(rows["status"] == "ok", rows["status"]).value_counts()
     n_tested = sum(counts.get(name, 0) for name in ("better", "tied", "worse", "cannot tell"))
     if not n_tested:
-        name = "failed" if counts.get("failed") else "not_applicable" if len(rows) else "not tested"
+        scored = counts.get("not tested") or not len(rows)
+        name = "failed" if counts.get("failed") else "not tested" if scored else "not_applicable"
         symbol, word, colour, _ = VERDICTS[name]
         return f'<td class="v"><span class="pl-v" style="--v:{colour}">{symbol} {word}</span></td>'
     told = [f'<b class="pl-v" style="--v:{VERDICTS[name][2]}">{VERDICTS[name][0]} {counts[name]} {VERDICTS[name][1]}</b>'
@@ -107,6 +108,7 @@ def _key(run: Run) -> str:
         "cannot tell": "neither a difference nor a tie can be shown",
         "too few units": "fewer than 8 perturbations, batches or genes",
         "at the floor": "neither score, or not even the ceiling, is above the floor",
+        "not tested": "a score without a verdict, as the text says",
         "not_applicable": "does not apply", "failed": "a step failed",
     }  # fmt: skip
     words = {
