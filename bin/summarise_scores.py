@@ -40,6 +40,7 @@ def summarise(args: argparse.Namespace) -> None:
     from plumbline.summary.costs import costs
     from plumbline.summary.distributions import distributions
     from plumbline.summary.experiments import Comparison, absent_datasets, comparison_table
+    from plumbline.summary.item_writing import write_items
     from plumbline.summary.items import ItemTable
     from plumbline.summary.published import beside_published
     from plumbline.summary.schema import check_scores
@@ -65,7 +66,7 @@ def summarise(args: argparse.Namespace) -> None:
                "published": beside_published(scores, args.published, facts)}  # fmt: skip
     for name, table in written.items():
         write_table(args.outdir, name, table, parquet=name in ("scores", "comparisons"))
-    items.write(args.outdir / "items.parquet")
+    write_items(items, args.outdir / "items.parquet")
     write_json_nan(args.outdir / "about.json", about(scores, models, datasets, args))
 
 

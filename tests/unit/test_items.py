@@ -7,7 +7,8 @@ import pytest
 
 from plumbline.common.errors import UserError
 from plumbline.summary import items
-from plumbline.summary.items import ItemTable, keys_first
+from plumbline.summary.item_writing import keys_first, write_items
+from plumbline.summary.items import ItemTable
 
 CHOSEN = {"paper": "best", "corrected": "selected"}
 
@@ -61,15 +62,15 @@ def test_a_score_is_read_as_if_from_the_whole_table(tables):
 
 def test_rows_of_some_values_are_written_in_order_keys_first(tables, tmp_path):
     paths, whole = tables
-    ItemTable(paths).write(tmp_path / "all.parquet")
-    ItemTable([tmp_path / "all.parquet"]).of(variant="b").of(postprocess=frozenset(("best", "selected"))).write(
-        tmp_path / "b.parquet"
-    )
+    write_items(ItemTable(paths), tmp_path / "all.parquet")
+    of_b = ItemTable([tmp_path / "all.parquet"]).of(variant="b").of(postprocess=frozenset(("best", "selected")))
+    write_items(of_b, tmp_path / "b.parquet")
     chosen = whole[(whole["variant"] == "b") & whole["postprocess"].isin(("best", "selected"))]
     for name, wanted in (("all", whole), ("b", chosen)):
         read = pd.read_parquet(tmp_path / f"{name}.parquet")
         assert list(read) == keys_first(list(whole))
         pd.testing.assert_frame_equal(read[list(whole)], wanted.reset_index(drop=True))
+    assert parquet.read_metadata(tmp_path / "all.parquet").num_row_groups == 1  # of a few rows each, joined
     kinds = {str(field.type) for field in parquet.read_schema(tmp_path / "all.parquet")}
     assert kinds == {"string", "int64", "double"}  # and no dictionaries, which bundles refuse
 

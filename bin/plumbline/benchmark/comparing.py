@@ -9,7 +9,8 @@ from plumbline.benchmark.screens import Screen
 from plumbline.benchmark.settings import Settings
 from plumbline.embedding.variants import read_variants
 from plumbline.summary.experiments import Comparison, comparison_table
-from plumbline.summary.items import ItemTable, keys_first
+from plumbline.summary.item_writing import keys_first
+from plumbline.summary.items import ItemTable
 from plumbline.summary.schema import check_scores
 from plumbline.summary.tables import read_expected, read_scores
 

@@ -14,6 +14,7 @@ from plumbline.bundles.manifest import FILE, MANIFEST, VERSION
 from plumbline.common.errors import UserError
 from plumbline.common.files import read_json_object, sha256, whole_file, write_json
 from plumbline.scoring.protocol import CHOSEN
+from plumbline.summary.item_writing import write_items
 from plumbline.summary.items import ItemTable
 from plumbline.summary.schema import load_schema
 
@@ -53,7 +54,7 @@ def write_bundle(folder: Path, contents: Contents, small: bool = False) -> Path:
         with whole_file(folder / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False, compression="zstd")
     items = contents.items.of(postprocess=frozenset(CHOSEN.values())) if small else contents.items
-    items.write(folder / "items.parquet")
+    write_items(items, folder / "items.parquet")
     manifest = manifest_of(contents)
     for part, (path, _) in zip(manifest["embeddings"], contents.embeddings, strict=True):
         write_json(folder / part["provenance"], _provenance(path))

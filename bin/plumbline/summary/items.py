@@ -15,16 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from plumbline.common.files import reading, whole_file
+from plumbline.common.files import reading
 from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.scores import SHARED, Items
 
 SHARES = ("dataset", "model", "variant", "fit_on", "task", "metric", "protocol", "postprocess", "seed", "unit_kind")
-FIRST = ["dataset", "model", "variant", "fit_on", "postprocess", "seed", "protocol", "task", "metric"]  # columns, when written
 SCORE = ["task", "metric", "protocol", "postprocess", "seed"]
 SUMS = ("numerator", "denominator", "offset", "scale")
 UNITS = ("unit", "unit2", "numerator", "denominator", "offset", "scale", "p", "influence")  # what ``Items`` need
-ROWS = 1_000_000  # read or written at once
 HELD = 16  # row groups that stay decoded
 
 
@@ -94,43 +92,11 @@ class ItemTable:
         index = pd.MultiIndex.from_tuples(found, names=SCORE)
         return pd.DataFrame(list(found.values()), index=index, columns=["numerator", "denominator", "offset", "scale"])
 
-    def write(self, path: Path) -> None:
-        """One file of all rows, keys first; a column that a file lacks is empty there. Memory stays that of some row groups."""
-        import pyarrow.parquet as parquet
-
-        schema = _schema([path for path in self.paths if parquet.read_metadata(path).num_rows])
-        # text as numbers of a dictionary, as it was read: four times as fast. Readers find plain text (store_schema)
-        how: dict[str, Any] = {"compression": "zstd", "store_schema": False}
-        with whole_file(path) as temporary, parquet.ParquetWriter(temporary, schema, **how) as writer:
-            for table in self._portions(schema):
-                writer.write_table(table, row_group_size=ROWS)
-
-    def _portions(self, schema) -> Iterator:
-        """All rows in the order of the files, as tables of arrow."""
-        import pyarrow as arrow
-
-        of_group = defaultdict(list)
-        for part in self.parts():
-            of_group[part.path, part.group].append(part)
-        order = {path: place for place, path in enumerate(self.paths)}
-        for (path, group), parts in sorted(of_group.items(), key=lambda found: (order[found[0][0]], found[0][1])):
-            with reading(path):
-                table = _file(path).read_row_group(group, use_threads=False)
-            parts.sort(key=lambda part: part.start)
-            if sum(part.stop - part.start for part in parts) < len(table):
-                table = arrow.concat_tables([table.slice(part.start, part.stop - part.start) for part in parts])
-            yield _conform(table, schema)
-
 
 def frame_of(parts: list[Stretch], columns: tuple[str, ...] = UNITS) -> pd.DataFrame:
     """The rows of stretches, in their order: ``columns`` as far as the files have them, seed and unit_kind."""
     frames = [_rows(part, columns).assign(seed=part.seed, unit_kind=part.unit_kind) for part in parts]
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-
-
-def keys_first(columns: list[str]) -> list[str]:
-    """The columns in the order of a run's item table."""
-    return [*(name for name in FIRST if name in columns), *(name for name in columns if name not in FIRST)]
 
 
 def items_of(frame: pd.DataFrame) -> Items:
@@ -158,23 +124,24 @@ def _text_of(table) -> dict[str, type]:
 
 @lru_cache(maxsize=HELD)
 def _group(path: Path, group: int, columns: tuple[str, ...]):
-    file = _file(path)
+    file = open_items(path)
     with reading(path):
         return file.read_row_group(
             group, columns=[name for name in columns if name in file.schema_arrow.names], use_threads=False
         )
 
 
-def _file(path: Path):
+def open_items(path: Path):
     """A parquet file whose texts are read as numbers of a dictionary."""
     import pyarrow.parquet as parquet
 
     with reading(path):
         schema = parquet.read_schema(path)
-        return parquet.ParquetFile(path, read_dictionary=[field.name for field in schema if _is_text(field.type)])
+        return parquet.ParquetFile(path, read_dictionary=[field.name for field in schema if is_text(field.type)])
 
 
-def _is_text(kind) -> bool:
+def is_text(kind) -> bool:
+    """Whether a type of arrow is text."""
     import pyarrow as arrow
 
     return arrow.types.is_string(kind) or arrow.types.is_large_string(kind)
@@ -182,7 +149,7 @@ def _is_text(kind) -> bool:
 
 def _stretches(path: Path) -> Iterator[Stretch]:
     """The stretches of a file, from the columns of SHARES alone; one that a file lacks is '' there."""
-    file = _file(path)
+    file = open_items(path)
     names = [name for name in SHARES if name in file.schema_arrow.names]
     for group in range(file.num_row_groups):
         with reading(path):
@@ -197,26 +164,3 @@ def _stretches(path: Path) -> Iterator[Stretch]:
         values = [columns[name].iloc[starts].tolist() if name in columns else [""] * len(starts) for name in SHARES]
         for start, stop, *shared in zip(starts.tolist(), stops.tolist(), *values, strict=True):
             yield Stretch(path, group, start, stop, *shared)
-
-
-def _schema(paths: list[Path]):
-    """The columns of all files, keys first; text as numbers of a dictionary."""
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-
-    schemas = [parquet.read_schema(path).remove_metadata() for path in paths]
-    schema = arrow.unify_schemas(schemas, promote_options="permissive") if schemas else arrow.schema([])
-    fields = [schema.field(name) for name in keys_first(schema.names)]
-    text = arrow.dictionary(arrow.int32(), arrow.string())
-    return arrow.schema([arrow.field(one.name, text) if _is_text(one.type) else one for one in fields])
-
-
-def _conform(table, schema):
-    """The columns of ``schema``, in its order, null where a task has no such column."""
-    import pyarrow as arrow
-
-    known = {name for name in table.column_names if not arrow.types.is_null(table.schema.field(name).type)}
-    columns = [
-        table[field.name].cast(field.type) if field.name in known else arrow.nulls(len(table), field.type) for field in schema
-    ]
-    return arrow.Table.from_arrays(columns, schema=schema)
