@@ -12,7 +12,8 @@ from scipy.stats import binom
 from sklearn.metrics import average_precision_score
 
 from plumbline.genes import relationships
-from plumbline.metrics.average_precision import Activity, Consistency, average_precision
+from plumbline.metrics.activity import Activity
+from plumbline.metrics.average_precision import Consistency, average_precision
 from plumbline.metrics.divisions import by_batch, labels_of, mixed
 from plumbline.metrics.repeats import Effects
 from plumbline.metrics.units import unit_rows
@@ -69,7 +70,7 @@ def test_activity_is_that_of_copairs():
     for name in ("P0", "P1", "P2"):
         rows = np.flatnonzero(who[~control] == name)
         found = np.array(expected["average_precision"])[rows].mean()
-        assert activity.observed(rows, part[~control][rows]) == pytest.approx(found, abs=1e-12)
+        assert activity.observed(rows[None], part[~control][rows])[0] == pytest.approx(found, abs=1e-12)
 
 
 def test_null_of_activity_by_enumeration():

@@ -7,9 +7,6 @@ similarities, so that the mean of their average precisions varies more than that
 
 import numpy as np
 
-from plumbline.metrics.groups import MIN_RELABELLINGS
-from plumbline.metrics.ranks import draw_p_value
-from plumbline.metrics.repeats import Effects
 from plumbline.metrics.units import unit_rows
 
 
@@ -25,75 +22,25 @@ def average_precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarra
     return (place / (place + ahead)).mean(axis=-1)
 
 
-class Activity:
-    """Are a perturbation's profiles nearer to each other than to profiles of controls?
+def precision_moves(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far m times the average precision moves with the weight of each positive (m,) and negative (n,), given their ranks.
 
-    profiles (m, d): effects, less the mean of all controls of their part. controls: Effects of groups of controls, at least two
-    in each part that counts. A profile is compared with those of other parts alone, as all effects of one part share the
-    noise of its controls. The last control of each part stands in for the perturbation in the null, and is never a negative
-    of the observed value: both then have as many negatives.
+    With weights w, average precision is the mean by weight, over the positives, of p / (p + q), the weights of the positives
+    (itself included) and of the negatives down to it. The moves add up to 0. Ranks are distinct.
     """
-
-    def __init__(self, profiles: np.ndarray, controls: Effects, n_controls: np.ndarray, n_draws: int, seed: int) -> None:
-        self.unit, self.part = unit_rows(profiles), controls.part
-        self.to_controls, self.gram = self.unit @ unit_rows(controls.values).T, controls.values @ controls.values.T
-        # without one of them, the mean of a part's controls lies so much of its profile further away from it
-        self.moves = controls.n_cells / np.maximum(n_controls[controls.part] - controls.n_cells, 1)
-        self.negative = ~np.append(self.part[1:] != self.part[:-1], True)
-        self.n_draws, self.seed = n_draws, seed
-        self.nulls: dict[tuple[int, ...], np.ndarray] = {}
-
-    def observed(self, rows: np.ndarray, part: np.ndarray) -> float:
-        """Mean average precision of the profiles ``rows`` of one perturbation, which lie in the parts ``part``."""
-        own = self.unit[rows] @ self.unit[rows].T
-        found = []
-        for place in range(len(rows)):
-            others = part != part[place]
-            against = self.negative & np.isin(self.part, part[others])
-            found.append(average_precision(own[place, others], self.to_controls[rows[place], against]))
-        return float(np.mean(found))
-
-    def p_value(self, value: float, part: np.ndarray) -> float:
-        """Share of the relabellings (one control profile of each part for the perturbation's) that reach ``value``."""
-        null = self.null(part)
-        return float(draw_p_value(np.array([value]), null[None])[0]) if len(null) >= MIN_RELABELLINGS else float("nan")
-
-    def null(self, part: np.ndarray) -> np.ndarray:
-        """Mean average precision of pseudo-perturbations made of one control profile in each part: all, or n_draws of them."""
-        key = tuple(sorted(part.tolist()))
-        if key not in self.nulls:
-            choices = [np.flatnonzero(self.part == one) for one in key]
-            self.nulls[key] = self._mean_precision(_combinations(choices, self.n_draws, self.seed))
-        return self.nulls[key]
-
-    def _mean_precision(self, chosen: np.ndarray) -> np.ndarray:
-        """chosen (k, r): control profiles that play the perturbation, one per part."""
-        found, length = [], np.sqrt(np.diag(self.gram)).clip(1e-300)
-        for place in range(chosen.shape[1]):
-            query, others = chosen[:, place], np.delete(chosen, place, axis=1)
-            positives = self.gram[query[:, None], others] / (length[query, None] * length[others])
-            negatives = [self._without(query, played) for played in others.T]
-            found.append(average_precision(positives, np.hstack(negatives) / length[query, None]))
-        return np.mean(found, axis=0)
-
-    def _without(self, query: np.ndarray, played: np.ndarray) -> np.ndarray:
-        """Projections of ``query`` (k,) on the controls of another part, relative to their mean without ``played`` (k,)."""
-        others = np.flatnonzero(self.part == self.part[played[0]])
-        moved, square = self.moves[played, None], np.diag(self.gram)
-        dot = self.gram[query[:, None], others] + moved * self.gram[query, played][:, None]
-        length = square[others] + 2 * moved * self.gram[played[:, None], others] + moved**2 * square[played, None]
-        return np.where(others == played[:, None], -np.inf, dot / np.sqrt(length.clip(1e-300)))
+    order = np.argsort(positives)
+    ordered, place = positives[order], np.arange(1, len(positives) + 1)
+    ahead = np.searchsorted(np.sort(negatives), ordered)
+    precision, square = place / (place + ahead), (place + ahead) ** 2.0
+    of_positives = np.empty(len(positives))
+    of_positives[order] = precision - precision.mean() + _from_here_on(ahead / square)
+    below = np.append(_from_here_on(place / square), 0)
+    return of_positives, -below[np.searchsorted(ordered, negatives)]
 
 
-def _combinations(choices: list[np.ndarray], n_draws: int, seed: int) -> np.ndarray:
-    """All combinations of one entry of each of ``choices``, or n_draws random ones where there are more; (k, r)."""
-    total = 1.0
-    for options in choices:
-        total *= len(options)
-    if total <= n_draws:
-        return np.stack([grid.ravel() for grid in np.meshgrid(*choices)], axis=1)
-    random = np.random.default_rng(seed)
-    return np.stack([random.choice(options, n_draws) for options in choices], axis=1)
+def _from_here_on(values: np.ndarray) -> np.ndarray:
+    """Sum of each value and those after it."""
+    return values[::-1].cumsum()[::-1]
 
 
 class Consistency:
@@ -110,6 +57,22 @@ class Consistency:
         """Average precision of each member of each set: s arrays."""
         unchanged = np.arange(len(self.rank))[None]
         return [np.array([self._of(one, members, unchanged)[0] for one in members]) for members in self.sets]
+
+    def influence(self) -> np.ndarray:
+        """Influence (g,) of each gene, as a mate and as a candidate of others, on the mean over sets of the mean over members.
+
+        The derivative by its weight (infinitesimal jackknife, Efron & Stein 1981): a mate counts by its own precision and by
+        those of the mates below it, which a candidate that is no mate lowers.
+        """
+        total = np.zeros(len(self.rank))
+        for members in self.sets:
+            for one in members:
+                mates, others = members[members != one], np.flatnonzero(~self.related[one])
+                share = len(self.sets) * len(members) * len(mates)
+                moved = precision_moves(self.rank[one, mates], self.rank[one, others])
+                for rows, values in zip((mates, others), moved, strict=True):
+                    total[rows] += values / share
+        return total
 
     def null(self, n_draws: int, seed: int) -> np.ndarray:
         """Mean average precision of each set, (s, n_draws), in random permutations of the genes' profiles."""

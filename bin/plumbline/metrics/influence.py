@@ -53,3 +53,20 @@ def influence_on_share(observed: np.ndarray, null: np.ndarray, pull: np.ndarray,
     density = np.exp(-np.minimum(beyond**2, 200) / 2) / np.sqrt(2 * np.pi)
     total = 100 * (density / spread) @ pull / max(len(observed), 1)
     return {f"controls {group}": float(part) for group, part in enumerate(total) if part}
+
+
+def influence_of_left_out(change: np.ndarray, left: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Influence (g,) of groups of controls on the mean over k units, from what each unit's value is without each of them.
+
+    change (g, k): that value less the one with all controls. left (g,): share of the controls beside which a group stands that
+    is left without it. share (g,): of all controls. The jackknife's, stratified (Rao & Wu 1988, JASA 83:231). What a group does
+    to single units is chance that resampling the units holds already: it is taken out, as the intersection is of two-way
+    clusters (Cameron, Gelbach & Miller 2011, J Bus Econ Stat 29:238), here by one factor for all groups.
+    """
+    k = change.shape[1]
+    pull = -np.sqrt(left)[:, None] * change / k
+    pull -= share[:, None] * pull.sum(axis=0)
+    total, of_units = pull.sum(axis=1), float((pull**2).sum())
+    whole = float(total @ total)
+    common = max(whole - of_units, 0.0) * k / max(k - 1, 1)
+    return total * np.sqrt(common / whole) if whole else total

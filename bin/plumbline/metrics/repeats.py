@@ -55,7 +55,7 @@ def effects_in(x: Vectors | np.ndarray, labels: Labels, divisions: list[np.ndarr
         grouped = [_grouped(labels, part) for part in divisions[start : start + at_once]]
         means = means_of(vectors, [groups for _, cells, _, controls, _ in grouped for groups in (cells, controls)])
         for (names, cells, place, controls, n_parts), *own in zip(grouped, means[::2], means[1::2], strict=True):
-            values = _less(own[0], _own_controls(cells, place, controls), own[1])
+            values = _less(own[0], own_controls(cells, place, controls), own[1])
             code, part = np.divmod(cells.names, n_parts)
             yield Effects(names=names, code=code, part=part, n_cells=cells.sizes, values=values)
 
@@ -101,7 +101,7 @@ def effect_map(labels: Labels, part: np.ndarray) -> EffectMap:
     """What ``effects`` does, for values that come some columns at a time: as a map. part (n,): -1 for cells left out."""
     names, cells, place, controls, n_parts = _grouped(labels, part)
     code, of_part = np.divmod(cells.names, n_parts)
-    own = _own_controls(cells, place, controls)
+    own = own_controls(cells, place, controls)
     return EffectMap(names=names, code=code, part=of_part, cells=_mean_map(cells), own=own, controls=_mean_map(controls))
 
 
@@ -119,6 +119,16 @@ def control_profiles(
     Each is a contrast among the controls of its batches, and so is independent of the mean of all of them, which the effects
     of perturbations have in common. A batch with a single control in a part has no contrast.
     """
+    cells, place, controls = controls_by_profile(labels, part, size, most, seed)
+    of_cells, of_controls = means_of(x, [cells, controls])
+    values = _less(of_cells, own_controls(cells, place, controls), of_controls)
+    return Effects(names=cells.names, code=np.arange(len(values)), part=cells.names // most, n_cells=cells.sizes, values=values)
+
+
+def controls_by_profile(
+    labels: Labels, part: np.ndarray, size: np.ndarray, most: int, seed: int
+) -> tuple[Groups, np.ndarray, Groups]:
+    """The controls of each profile of controls; the place of each cell; controls by place."""
     n_parts = len(size)
     place, controls = _controls(labels, part, n_parts)
     rows = np.flatnonzero(labels.is_control & (part >= 0))
@@ -132,10 +142,7 @@ def control_profiles(
     numbers = np.zeros(len(part), dtype=np.int64)
     numbers[rows[kept]] = most * part[rows[kept]] + profile[kept]
     used = np.isin(np.arange(len(part)), rows[kept])
-    cells = numbered(numbers, used)
-    of_cells, of_controls = means_of(x, [cells, controls])
-    values = _less(of_cells, _own_controls(cells, place, controls), of_controls)
-    return Effects(names=cells.names, code=np.arange(len(values)), part=cells.names // most, n_cells=cells.sizes, values=values)
+    return numbered(numbers, used), place, controls
 
 
 def _less(values: np.ndarray, own: sp.csr_matrix, controls: np.ndarray) -> np.ndarray:
@@ -155,7 +162,7 @@ def _controls(labels: Labels, part: np.ndarray, n_parts: int) -> tuple[np.ndarra
     return place, numbered(place, labels.is_control & (part >= 0))
 
 
-def _own_controls(cells: Groups, place: np.ndarray, controls: Groups) -> sp.csr_matrix:
+def own_controls(cells: Groups, place: np.ndarray, controls: Groups) -> sp.csr_matrix:
     """Matrix (groups of cells, groups of controls): the share of a group's cells that lie where those controls do."""
     rows = cells.order
     group, where = cells.codes[rows], np.searchsorted(controls.names, place[rows])

@@ -12,11 +12,12 @@ import pandas as pd
 from plumbline.common.random import seed_of
 from plumbline.genes.combinations import is_combination
 from plumbline.genes.relationships import members_among, perturbed_genes
-from plumbline.metrics.average_precision import Activity, Consistency
+from plumbline.metrics.activity import MIN_CONTROLS, Profiles
+from plumbline.metrics.average_precision import Consistency
 from plumbline.metrics.divisions import Labels, labels_of, mixed, parting_for
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.ranks import ALPHA
-from plumbline.metrics.repeats import Effects, control_profiles, effects
+from plumbline.metrics.repeats import Effects, effects
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View
@@ -35,7 +36,6 @@ METRICS = (
         name="map_activity",
         title="mAP, activity (replicates against controls)",
         repeat="map_activity_ceiling",
-        uncalibrated=_narrow("83 to 89"),
         **COMPARES,
     ),
     Metric(name="map_activity_ceiling", title="mAP, activity, replicates within batches (ceiling)", **COMPARES),
@@ -48,7 +48,7 @@ METRICS = (
         uncalibrated=_narrow("68 to 93"),
         **COMPARES,
     ),
-    Metric(name="map_consistency", title="mAP, consistency (CORUM complexes)", uncalibrated=_narrow("70 to 71")),
+    Metric(name="map_consistency", title="mAP, consistency (CORUM complexes)"),
     Metric(
         name="map_consistency_pct",
         title="percent of complexes consistent, q ≤ 0.05",
@@ -61,8 +61,6 @@ METRICS = (
 ACTIVITY = ("map_activity", "map_activity_pct", "map_activity_ceiling")
 CONSISTENCY = ("map_consistency", "map_consistency_pct")
 MAX_REPEATS = 8  # profiles of one perturbation: of more batches, several make one profile
-MAX_CONTROLS, MIN_CONTROLS = 16, 3  # profiles of controls in each part; one of them is kept for the null
-MIN_PROFILES = 8  # profiles of controls that a part should have, be they smaller than those of perturbations
 MIN_SHARE = 0.9  # of the cells that a ceiling has to be made of
 MIN_MEMBERS = 3  # perturbed members below which a complex is not scored
 MIN_CANDIDATES = 5  # genes without a complex in common, for each member
@@ -91,11 +89,11 @@ def _activity(view: View) -> list[Score]:
     labels = labels_of(view.screen)
     kind, parting = parting_for(labels)
     part = parting(labels, MAX_REPEATS if kind == "batches" else 4, seed_of(view.seed, "repeats"))
-    found, activity, usable = _profiles(view, labels, part)
-    if len(usable) < 2:
-        few = f"{counted(len(usable), 'part')} of the {kind} have controls for {MIN_CONTROLS} profiles; 2 are needed"
+    profiles = _profiles(view, labels, part)
+    if len(profiles.usable) < 2:
+        few = f"{counted(len(profiles.usable), 'part')} of the {kind} have controls for {MIN_CONTROLS} profiles; 2 are needed"
         return [Score.absent(metric, few) for metric in ACTIVITY]
-    table = _active(found, activity, usable)
+    table = _active(profiles, view)
     missing = len(pd.unique(view.screen.perturbation[~view.screen.is_control])) - len(table)
     left_out = f"{counted(missing, 'perturbation')} without two profiles or {MIN_RELABELLINGS} relabellings not scored"
     note = f"profiles: {kind}; {left_out}" if missing else f"profiles: {kind}"
@@ -103,24 +101,20 @@ def _activity(view: View) -> list[Score]:
         return [Score.absent(metric, note) for metric in ACTIVITY]
     names, value, p = table["name"].to_numpy(dtype=str), table["value"].to_numpy(), table["p"].to_numpy()
     return [
-        _mean("map_activity", names, value, f"{note}; chance {table['chance'].mean():.3f}"),
+        _mean("map_activity", profiles, table, f"{note}; chance {table['chance'].mean():.3f}"),
         _significant("map_activity_pct", "perturbation", names, p, value, note),
         _ceiling(view, labels, kind, np.where(np.isin(labels.perturbation, names) | labels.is_control, part, -1)),
     ]
 
 
-def _profiles(view: View, labels: Labels, part: np.ndarray) -> tuple[Effects, Activity, np.ndarray]:
-    """Profiles of perturbations, how they are compared with those of controls, and the parts with enough of these."""
-    found = effects(view.embedding, labels, part)
-    n_controls = np.bincount(part[labels.is_control & (part >= 0)], minlength=int(part.max(initial=0)) + 1)
-    size = _size(found, n_controls)
-    controls = control_profiles(view.embedding, labels, part, size, MAX_CONTROLS, seed_of(view.seed, "control profiles"))
-    usable = np.flatnonzero(np.bincount(controls.part, minlength=len(size)) >= MIN_CONTROLS)
-    return found, Activity(found.values, controls, n_controls, view.n_draws, view.seed), usable
+def _profiles(view: View, labels: Labels, part: np.ndarray) -> Profiles:
+    return Profiles.of(view.embedding, labels, part, seed_of(view.seed, "control profiles"))
 
 
-def _mean(metric: str, names: np.ndarray, value: np.ndarray, note: str) -> Score:
-    items = Items("perturbation", names, value, np.ones(len(value)), extra={"value": value})
+def _mean(metric: str, profiles: Profiles, table: pd.DataFrame, note: str) -> Score:
+    names, value = table["name"].to_numpy(dtype=str), table["value"].to_numpy()
+    shared = profiles.influence(names)
+    items = Items("perturbation", names, value, np.ones(len(value)), extra={"value": value}, influence=shared)
     return Score.of(metric, items, reason=note)
 
 
@@ -129,32 +123,24 @@ def _ceiling(view: View, labels: Labels, kind: str, part: np.ndarray) -> Score:
     metric = "map_activity_ceiling"
     if kind == "cells":
         return Score.absent(metric, "the profiles are already cells of the same batches")
-    found, activity, usable = _profiles(view, labels, mixed(labels, part, seed_of(view.seed, "ceiling")))
+    profiles = _profiles(view, labels, mixed(labels, part, seed_of(view.seed, "ceiling")))
     n_cells = int((~labels.is_control & (part >= 0)).sum())
-    if found.n_cells.sum() < MIN_SHARE * n_cells or len(usable) < 2:
+    if profiles.found.n_cells.sum() < MIN_SHARE * n_cells or len(profiles.usable) < 2:
         return Score.absent(metric, "too few controls per batch: each part of the cells needs controls of all its batches")
-    table = _active(found, activity, usable, nulls=False)
-    return _mean(metric, table["name"].to_numpy(dtype=str), table["value"].to_numpy(), "profiles: cells of the same batches")
+    return _mean(metric, profiles, _active(profiles, view, nulls=False), "profiles: cells of the same batches")
 
 
-def _size(found: Effects, n_controls: np.ndarray) -> np.ndarray:
-    """Cells in a profile of controls in each part, (parts,): as many as in the median effect, fewer where controls are few."""
-    sizes = pd.Series(found.n_cells).groupby(found.part).median()
-    typical = sizes.reindex(range(len(n_controls))).fillna(1).to_numpy().astype(np.int64)
-    return np.clip(typical, 1, np.maximum(n_controls // MIN_PROFILES, 1))
-
-
-def _active(found: Effects, activity: Activity, usable: np.ndarray, nulls: bool = True) -> pd.DataFrame:
-    """Perturbations with two profiles or more in ``usable`` parts: value, and with ``nulls`` p and the chance level."""
-    rows = pd.DataFrame({"code": found.code, "part": found.part, "row": np.arange(len(found.code))})
-    scored = []
-    for code, own in rows[rows["part"].isin(usable)].groupby("code"):
-        part = own["part"].to_numpy()
-        if len(own) > 1 and (not nulls or len(activity.null(part)) >= MIN_RELABELLINGS):
-            value = activity.observed(own["row"].to_numpy(), part)
-            null = (activity.p_value(value, part), activity.null(part).mean()) if nulls else (np.nan, np.nan)
-            scored.append((found.names[code], value, *null))
-    return pd.DataFrame(scored, columns=["name", "value", "p", "chance"])
+def _active(profiles: Profiles, view: View, nulls: bool = True) -> pd.DataFrame:
+    """Perturbations with two profiles or more in usable parts: value, and with ``nulls`` p and the chance level."""
+    found, activity, scored = profiles.found, profiles.activity(view.n_draws, view.seed), []
+    for rows, part in profiles.repeated(np.arange(len(found.code))):
+        if not nulls or len(activity.null(part)) >= MIN_RELABELLINGS:
+            value = activity.observed(rows, part)
+            chance = activity.null(part).mean() if nulls else np.nan
+            p = [activity.p_value(one, part) if nulls else np.nan for one in value]
+            scored.append(pd.DataFrame({"code": found.code[rows[:, 0]], "value": value, "p": p, "chance": chance}))
+    table = pd.concat([pd.DataFrame(columns=["code", "value", "p", "chance"], dtype=float), *scored]).sort_values("code")
+    return table.assign(name=found.names[table["code"].to_numpy(dtype=np.int64)])
 
 
 def _consistency(view: View) -> list[Score]:
@@ -172,7 +158,10 @@ def _consistency(view: View) -> list[Score]:
     value = np.array([part.mean() for part in members])
     p = ((null >= value[:, None] - 1e-12).sum(axis=1) + 1) / (null.shape[1] + 1)
     note = f"{len(annotated)} perturbed genes are in a complex, {len(sets)} complexes are scored"
-    mean = Score.of("map_consistency", _by_gene(names, sets, members), reason=f"{note}; chance {null.mean():.3f}")
+    items = replace(
+        _by_gene(names, sets, members), influence=dict(zip(names.tolist(), result.influence().tolist(), strict=True))
+    )
+    mean = Score.of("map_consistency", items, reason=f"{note}; chance {null.mean():.3f}")
     return [mean, _significant("map_consistency_pct", "complex", np.array(list(sets)), p, value, note)]
 
 
@@ -222,7 +211,7 @@ def _significant(metric: str, kind: str, names: np.ndarray, p: np.ndarray, value
 
 TASK = Task(
     name="map",
-    version="2",  # 2: map_activity_ceiling
+    version="3",  # 3: intervals know what units share
     title="Average precision of profiles",
     question="Whether profiles of one perturbation are nearer to each other than to controls, and those of one complex than to "
     "other genes.",
