@@ -42,12 +42,12 @@ class Activity:
 
     def observed(self, rows: np.ndarray, part: np.ndarray) -> np.ndarray:
         """Mean average precision (k,) of the profiles ``rows`` (k, r) of each perturbation, which lie in the ``part`` (r,)."""
-        own = self.unit[rows] @ self.unit[rows].transpose(0, 2, 1)
-        found = []
+        own, found = self.unit[rows] @ self.unit[rows].transpose(0, 2, 1), []
+        negative = self.negative & (self.part == part[:, None])
         for place in range(len(part)):
             others = part != part[place]
-            against = self.negative & np.isin(self.part, part[others])
-            found.append(average_precision(own[:, place, others], self.to_controls[rows[:, place]][:, against]))
+            against = self.to_controls[rows[:, place]][:, negative[others].any(axis=0)]
+            found.append(average_precision(own[:, place, others], against))
         return np.mean(found, axis=0)
 
     def p_value(self, value: float, part: np.ndarray) -> float:

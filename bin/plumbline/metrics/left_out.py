@@ -37,19 +37,22 @@ def left_out(
     cells, place (n,), controls: as ``controls_by_profile`` gives them. Where a place has no other controls, they stay. x (n, d)
     is read once.
     """
-    n, of_profiles = int(group.max(initial=0)) + 1, own_controls(cells, place, controls)
+    n, d = int(group.max(initial=0)) + 1, x.shape[1]
     finer = [numbered(n * groups.codes + group, groups.codes >= 0) for groups in (controls, cells)]
-    of_controls, of_cells, *parts = means_of(x, [controls, cells, *finer])
+    of_controls, of_cells, controls_in, cells_in = means_of(x, [controls, cells, *finer])
+    # beside the means of profiles, where their cells lie: without some of them, that is elsewhere
+    of_cells, cells_in = (np.hstack([means, own_controls(groups, place, controls).toarray()])
+                          for means, groups in ((of_cells, cells), (cells_in, finer[1])))  # fmt: skip
     for number in np.unique(group[controls.codes >= 0]).tolist():
         gone = [groups.names % n == number for groups in finer]
-        means, sizes = _without(of_controls, controls.sizes, finer[0], parts[0], gone[0], n)
-        values, n_cells = _without(of_cells, cells.sizes, finer[1], parts[1], gone[1], n)
+        means, sizes = _without(of_controls, controls.sizes, finer[0], controls_in, gone[0], n)
+        values, n_cells = _without(of_cells, cells.sizes, finer[1], cells_in, gone[1], n)
         fewer = controls.sizes - sizes
         left = fewer @ (sizes / controls.sizes) / max(fewer[sizes > 0].sum(), 1)
         yield LeftOut(
             group=number,
             moved=own @ (of_controls - means),
-            values=values - of_profiles @ means,
+            values=values[:, :d] - values[:, d:] @ means,
             n_cells=n_cells,
             left=float(left),
             share=float(fewer.sum() / controls.sizes.sum()),
