@@ -130,6 +130,8 @@ def test_planted_effects_reach_one_and_noise_is_at_chance(complexes):
     assert noise["map_activity_pct"].value <= 5
     chance = float(noise["map_activity"].reason.rpartition("chance ")[2])
     assert noise["map_activity"].value == pytest.approx(chance, abs=0.04)
+    assert noise["map_activity"].items.influence.keys() == noise["map_activity_ceiling"].items.influence.keys() != set()
+    assert noise["map_consistency"].items.influence.keys() == set(GENES)
 
 
 def test_the_ceiling_is_the_activity_without_differences_between_batches(complexes):

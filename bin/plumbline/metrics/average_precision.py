@@ -61,8 +61,8 @@ class Consistency:
     def influence(self) -> np.ndarray:
         """Influence (g,) of each gene, as a mate and as a candidate of others, on the mean over sets of the mean over members.
 
-        The derivative by its weight (infinitesimal jackknife, Efron & Stein 1981): a mate counts by its own precision and by
-        those of the mates below it, which a candidate that is no mate lowers.
+        The derivative by its weight, beyond that as a query (infinitesimal jackknife; Efron 1982, The Jackknife, the Bootstrap
+        and Other Resampling Plans, chapter 6).
         """
         total = np.zeros(len(self.rank))
         for members in self.sets:

@@ -59,7 +59,7 @@ def influence_of_left_out(change: np.ndarray, left: np.ndarray, share: np.ndarra
     """Influence (g,) of groups of controls on the mean over k units, from what each unit's value is without each of them.
 
     change (g, k): that value less the one with all controls. left (g,): share of the controls beside which a group stands that
-    is left without it. share (g,): of all controls. The jackknife's, stratified (Rao & Wu 1988, JASA 83:231). What a group does
+    is left without it. share (g,): of all controls. The jackknife's, by strata (Rao & Wu 1985, JASA 80:620). What a group does
     to single units is chance that resampling the units holds already: it is taken out, as the intersection is of two-way
     clusters (Cameron, Gelbach & Miller 2011, J Bus Econ Stat 29:238), here by one factor for all groups.
     """
