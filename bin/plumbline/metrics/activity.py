@@ -162,7 +162,7 @@ class Profiles:
             left.append(one.left)
             share.append(one.share)
         influence = influence_of_left_out(np.array(change), np.array(left), np.array(share))
-        return dict(zip(groups, influence.tolist(), strict=True))
+        return {name: part for name, part in zip(groups, influence.tolist(), strict=True) if part}
 
 
 def _size(found: Effects, n_controls: np.ndarray) -> np.ndarray:

@@ -113,7 +113,7 @@ def _profiles(view: View, labels: Labels, part: np.ndarray) -> Profiles:
 
 def _mean(metric: str, profiles: Profiles, table: pd.DataFrame, note: str) -> Score:
     names, value = table["name"].to_numpy(dtype=str), table["value"].to_numpy()
-    shared = profiles.influence(names)
+    shared = profiles.influence(names) if len(names) else {}
     items = Items("perturbation", names, value, np.ones(len(value)), extra={"value": value}, influence=shared)
     return Score.of(metric, items, reason=note)
 
