@@ -44,6 +44,7 @@ DESIGNS = {
     "unbalanced": Design(unbalanced=0.8, n_batches=12),
     "weak": Design(effect=0.5, shared=0.2),
     "strong": Design(effect=2.0, shared=0.8),
+    "apart": Design(shared=0.0),
     "spread": Design(n_perturbations=60, spread=0.9),
     "no effect": Design(effect=0.0),
     "batches": Design(n_batches=40, n_controls=400, cells=20),
