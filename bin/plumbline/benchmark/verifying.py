@@ -134,7 +134,7 @@ def _finding(what: str, rows: pd.DataFrame, tolerance: float) -> Finding:
     problems = [*_one_sided(rows), *_states(rows)]
     deviations = _deviations(rows[rows["side"] == "both"])
     largest = float(deviations.max(initial=0.0))
-    if largest > tolerance:
+    if not largest <= tolerance:
         at, field = np.unravel_index(deviations.argmax(), deviations.shape)
         row, name = rows[rows["side"] == "both"].iloc[at], _FIELDS[field]
         where = f"{row['protocol']}, {row['postprocess']}, seed {row['seed']}"
