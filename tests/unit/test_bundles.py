@@ -18,6 +18,7 @@ from plumbline.bundles.manifest import MANIFEST, find_bundles, read_bundle
 from plumbline.common.errors import UserError
 from plumbline.common.files import sha256, write_json
 from plumbline.scoring.rules import rules_digest
+from plumbline.summary import items
 from plumbline.tasks import load
 
 
@@ -118,6 +119,15 @@ def test_a_verdict_or_a_difference_of_ones_own_making_is_found(bundle, made):
     found = [one.text for one in verify(read_bundle(bundle), None, baseline) if one.status == FAILED]
     assert len(found) == 1
     assert re.search(r"magnitude_pct \(corrected\) is stated to differ by 12 .* but its items by -[\d.]+", found[0])
+
+
+def test_the_items_of_a_bundle_and_its_baseline_are_indexed_once(made, monkeypatch):
+    indexed = []
+    index = items._stretches
+    monkeypatch.setattr(items, "_stretches", lambda path: indexed.append(path) or index(path))
+    bundle, baseline = (read_bundle(find_bundles(made / "bundles" / name)[0]) for name in ("mine", "pca"))
+    assert any(one.what == "differences" and one.status == OK for one in verify(bundle, None, [baseline]))
+    assert indexed == [one.folder / "items.parquet" for one in (bundle, baseline)]
 
 
 def test_a_swapped_embedding_is_found_with_and_without_its_data(bundle, data):

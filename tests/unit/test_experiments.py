@@ -320,7 +320,8 @@ def test_what_follows_the_scores_costs_by_the_rows_of_the_item_tables(root):
         "max_together": 10,
         "maps": True,
     }
-    sizes = dataset_sizes(plan, None, {"d": {"n_cells": "1000000", "n_perturbations": "9866"}})
+    known = {"n_cells": "1000000", "n_perturbations": "9866", "control_label": "ctrl", "batch_column": "batch"}
+    sizes = dataset_sizes(plan, None, {"d": known})
     planned = planned_tasks(plan, sizes)
     end = planned[planned["process"] == "last"].set_index("name", drop=False)
     assert end.loc["SUMMARISE", "n_items"] == pytest.approx(243_110_350, rel=0.1)

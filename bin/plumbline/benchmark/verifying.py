@@ -9,7 +9,7 @@ import pandas as pd
 
 from plumbline import tasks
 from plumbline.benchmark.evaluation import Scoring, scored
-from plumbline.bundles.checks import check_bundle
+from plumbline.bundles.checks import checked
 from plumbline.bundles.differences import baseline_of, difference_findings
 from plumbline.bundles.digests import FACTS, data_identity
 from plumbline.bundles.files import read_table
@@ -58,10 +58,11 @@ def verify(bundle: Bundle, data: Data | None, others: Sequence[Bundle] = ()) -> 
 
     others: bundles that may be of its baseline.
     """
-    findings = check_bundle(bundle)
-    if any(finding.status == FAILED for finding in findings if not finding.what.startswith("protocol")):
+    findings, items = checked(bundle)
+    unsound = any(finding.status == FAILED for finding in findings if not finding.what.startswith("protocol"))
+    if items is None or unsound:
         return findings
-    findings += difference_findings(bundle, baseline_of(bundle, others))
+    findings += difference_findings(bundle, items, baseline_of(bundle, others))
     if data is None:
         advice = f"Add --data results/data/{bundle.dataset}, or --data {bundle.dataset} if it is in the catalogue"
         return [*findings, unverified("scores", "no data set was given to score the embedding on", advice)]
