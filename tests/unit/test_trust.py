@@ -165,6 +165,20 @@ def test_equals_are_called_different_rarely_and_intervals_hold_the_mean(repeats,
     assert sum(held) >= binom.ppf(0.001, len(held), 0.93)
 
 
+def test_counts_of_a_simulated_screen_follow_its_effects_and_change_nothing_else(tmp_path):
+    """So that reconstruction is measured on the screens of the other tasks: effects are decoded where there are any."""
+    found = {}
+    for effect in (0.0, 2.0):
+        design = replace(trust.DESIGNS["strong"], n_perturbations=12, n_batches=4, cells=40, d=4, effect=effect)
+        counts = tmp_path / f"{effect}.h5ad"
+        screen, z = trust.simulate(design, 5, counts=counts)
+        np.testing.assert_array_equal(z["a"], trust.simulate(design, 5)[1]["a"])
+        scores = trust.score(screen, {"a": z["a"]}, ("reconstruction",), seeds=(42,), counts=counts)
+        found[effect] = scores["a"]["effect_pearson"][42].value
+    assert found[2.0] > 0.25
+    assert abs(found[0.0]) < 0.1, found
+
+
 def test_intervals_of_recall_are_not_far_too_wide(repeats):
     """The bootstrap that counted a pair three times had three times the variance."""
     values = [found["recall_mean"].pooled["a"].value for found in repeats]
