@@ -11,6 +11,7 @@ share effects and batch shifts, and the noise of every cell is their own. Furthe
 import argparse
 import pickle
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from plumbline.summary.contest import Contest
 from plumbline.tasks import recall
 
 SEEDS = (42, 43)
-TASKS = ("magnitude", "consistency", "recall", "retrieval", "separability", "batch_effect", "map")
+TASKS = ("magnitude", "consistency", "recall", "retrieval", "separability", "batch_effect", "map", "reconstruction")
 N_BOOT = 400
 ADVANTAGES = (0.05, 0.10, 0.20)
 
@@ -53,13 +54,17 @@ def score(
     n_draws: int = 199,
     seeds: tuple[int, ...] = SEEDS,
     protocol: str = "corrected",
+    counts: Path | None = None,
 ) -> dict:
-    """embedding -> metric -> seed -> Score, under a protocol with its chosen post-processing."""
+    """embedding -> metric -> seed -> Score, under a protocol with its chosen post-processing.
+
+    counts: counts.h5ad, for tasks that read expression.
+    """
     splits = [make_split(screen.perturbation, screen.is_control, screen.batch, seed, "batch") for seed in seeds]
     found: dict = {name: {} for name in z}
     with only_pairs_of_perturbed(screen.facts["n_perturbations"]):
         for name, values in z.items():
-            subject = Subject.of_embedded(values, screen, n_draws=n_draws)
+            subject = Subject.of_embedded(values, screen, n_draws=n_draws, counts=counts)
             for task in map(tasks.load, names):
                 for row in evaluate(subject, task, splits, [protocol]):
                     if row.postprocess == CHOSEN[protocol] and row.score.items is not None:
@@ -82,12 +87,14 @@ def run(path: Path, repeats: int, advantages: tuple[float, ...], seconds: float)
     path.parent.mkdir(parents=True, exist_ok=True)
     (design, task, protocol), start = path.name.split(".")[:3], time.monotonic()
     done = sum(1 for _ in read(path))
-    with path.open("ab") as file:
+    with path.open("ab") as file, tempfile.TemporaryDirectory() as folder:
         for repeat in range(done, repeats):
             if time.monotonic() - start > seconds:
                 break
-            screen, z = simulate(DESIGNS[design], 1000 + repeat, advantages)
-            pickle.dump(score(screen, z, (task,), protocol=protocol), file)
+            # a file of its own: decoders are remembered by the path of their counts
+            counts = Path(folder, f"{repeat}.h5ad") if tasks.load(task).needs_counts else None
+            screen, z = simulate(DESIGNS[design], 1000 + repeat, advantages, counts)
+            pickle.dump(score(screen, z, (task,), protocol=protocol, counts=counts), file)
             file.flush()
 
 

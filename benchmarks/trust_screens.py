@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 from plumbline.data.simulate import choose_complexes
 from plumbline.scoring.screen import Screen
 
+GENES = 60  # whose counts are simulated
+
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
@@ -51,8 +53,13 @@ DESIGNS = {
 }
 
 
-def simulate(design: Design, seed: int, advantages: tuple[float, ...] = ()) -> tuple[Screen, dict[str, np.ndarray]]:
-    """A screen, and the embeddings of its cells: 'a' and 'b', equally good, and one per advantage, to be compared with b."""
+def simulate(
+    design: Design, seed: int, advantages: tuple[float, ...] = (), counts: Path | None = None
+) -> tuple[Screen, dict[str, np.ndarray]]:
+    """A screen, and the embeddings of its cells: 'a' and 'b', equally good, and one per advantage, to be compared with b.
+
+    counts: where to write counts of GENES genes that follow the same effects and batches, for a task that reads expression.
+    """
     rng = np.random.default_rng(seed)
     genes, complexes = perturbed_genes(design.n_perturbations)
     code, batch = _cells(design, rng)
@@ -66,7 +73,22 @@ def simulate(design: Design, seed: int, advantages: tuple[float, ...] = ()) -> t
     noise = rng.normal(size=(2, len(code), design.d))
     made = {"a": 0.0, "b": 0.0} | {f"+{100 * more:.0f} %": more for more in advantages}
     z = {name: (shift[batch] + (1 + more) * moved + noise[int(name == "b")]).astype(np.float32) for name, more in made.items()}
-    return _screen(design, np.array([*genes, "control"])[code], code < 0, batch), z
+    screen = _screen(design, np.array([*genes, "control"])[code], code < 0, batch)
+    if counts:
+        _write_counts(counts, screen, shift[batch] + moved, seed)
+    return screen, z
+
+
+def _write_counts(path: Path, screen: Screen, moved: np.ndarray, seed: int) -> None:
+    """Poisson counts, a cell's depth its own: the logarithm of a gene's rate follows where its cell was moved to (n, d)."""
+    import anndata
+    import scipy.sparse as sp
+
+    rng = np.random.default_rng([seed, 1])
+    loadings = rng.normal(0, 0.3, (moved.shape[1], GENES))
+    rate = np.exp(rng.normal(1.0, 1.0, GENES) + moved @ loadings + rng.normal(0, 0.3, (len(moved), 1)))
+    obs, var = pd.DataFrame(index=screen.cell_id), pd.DataFrame(index=screen.genes["gene_id"])
+    anndata.AnnData(sp.csr_matrix(rng.poisson(rate).astype(np.float32)), obs=obs, var=var).write_h5ad(path)
 
 
 @cache
@@ -85,8 +107,8 @@ def _cells(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 
 
 def _screen(design: Design, perturbation: np.ndarray, is_control: np.ndarray, batch: np.ndarray) -> Screen:
-    genes = pd.DataFrame({"gene_id": [""], "symbol": [""], "ensembl_id": [""]})
-    facts = {"n_perturbations": design.n_perturbations, "n_batches": design.n_batches, "has_batches": True,
+    genes = pd.DataFrame({"gene_id": [f"g{number}" for number in range(GENES)], "symbol": "", "ensembl_id": ""})
+    facts = {"x_kind": "counts", "n_perturbations": design.n_perturbations, "n_batches": design.n_batches, "has_batches": True,
              "has_controls": True, "organism": "human", "perturbation_type": "CRISPRi"}  # fmt: skip
     names = np.char.add("c", np.arange(len(batch)).astype(str))
     return Screen(names, perturbation.astype(str), is_control, np.char.add("b", batch.astype(str)), genes, facts)

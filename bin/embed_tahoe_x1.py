@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from plumbline.common.devices import is_gpu
 from plumbline.counts.reading import Counts
 from plumbline.embedding.options import Options, Result
 from plumbline.models.command import run
@@ -63,7 +64,7 @@ def choose(options: Options) -> tuple[Options, dict]:
         "sampling": choice(options, "sampling", ("cell", "upstream")),
         "gene_order": choice(options, "gene_order", GENE_ORDERS),
     }
-    if options.get("precision", "auto") == "auto" and pick_devices(options.device)[0].startswith("cuda"):
+    if options.get("precision", "auto") == "auto" and is_gpu(pick_devices(options.device)[0]):
         options = replace(options, settings=options.settings | {"precision": "bf16"})  # what it was trained in
     if how["sampling"] == "upstream":  # one stream of random numbers: one device
         options = replace(options, device=pick_device(options.device))

@@ -21,7 +21,7 @@ def arguments() -> argparse.Namespace:
         "--data", help="the prepared data set (results/data/NAME), or a name of the catalogue to fetch and prepare"
     )
     parser.add_argument("--counts", type=Path, help="counts.h5ad, for tasks that read expression, if it is not in --data")
-    parser.add_argument("--tolerance", type=share, help="largest deviation as a share of a metric's values (default: per task)")
+    parser.add_argument("--tolerance", type=share, help="largest deviation as a share of a score's scale (default: per task)")
     parser.add_argument("--checklist", action="store_true", help="also what a submission must have")
     parser.add_argument("--threads", type=whole(1), default=os.cpu_count() or 1)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

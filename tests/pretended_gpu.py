@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE = torch.device("cuda:0")
 MEMORY = 8 << 30
-FROM_ANYWHERE = ("copy_", "to", "type_as", "_has_compatible_shallow_copy_type")  # take tensors of other devices
+FROM_ANYWHERE = ("copy_", "module_load", "to", "type_as", "_has_compatible_shallow_copy_type")  # take tensors of other devices
 ABOUT = {"device": DEVICE, "is_cuda": True, "is_cpu": False}
 INDEXED = ("__getitem__", "__setitem__", "index_put_", "index_put")  # by tensors of the CPU, too
 
@@ -47,7 +47,7 @@ def _there(here: torch.Tensor) -> There:
 def _computed(function: Callable, args: tuple, kwargs: dict) -> object:
     """The result of a call, where a device would have it."""
     name = getattr(function, "__name__", "")
-    if name == "_parse_to":  # reads the arguments of a module's .to()
+    if name == "_parse_to" or function is torch.device:  # the arguments of a module's .to(); a name
         return function(*args, **kwargs)
     given = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
     wrappers = {id(one.here): one for one in given if isinstance(one, There)}
@@ -122,6 +122,7 @@ def pretended_gpu() -> Iterator[None]:
         "mem_get_info": (MEMORY, MEMORY),
         "max_memory_allocated": 0,
         "get_device_name": "pretended",
+        "get_device_capability": (7, 0),
         "is_bf16_supported": True,
     }
     ends = {name: mock.Mock(return_value=value) for name, value in facts.items()}

@@ -18,6 +18,7 @@ from plumbline.bundles.manifest import MANIFEST, find_bundles, read_bundle
 from plumbline.common.errors import UserError
 from plumbline.common.files import sha256, write_json
 from plumbline.scoring.rules import rules_digest
+from plumbline.summary import items
 from plumbline.tasks import load
 
 
@@ -120,6 +121,15 @@ def test_a_verdict_or_a_difference_of_ones_own_making_is_found(bundle, made):
     assert re.search(r"magnitude_pct \(corrected\) is stated to differ by 12 .* but its items by -[\d.]+", found[0])
 
 
+def test_the_items_of_a_bundle_and_its_baseline_are_indexed_once(made, monkeypatch):
+    indexed = []
+    index = items._stretches
+    monkeypatch.setattr(items, "_stretches", lambda path: indexed.append(path) or index(path))
+    bundle, baseline = (read_bundle(find_bundles(made / "bundles" / name)[0]) for name in ("mine", "pca"))
+    assert any(one.what == "differences" and one.status == OK for one in verify(bundle, None, [baseline]))
+    assert indexed == [one.folder / "items.parquet" for one in (bundle, baseline)]
+
+
 def test_a_swapped_embedding_is_found_with_and_without_its_data(bundle, data):
     with np.load(bundle / "embedding.npz") as arrays:
         ids, values = arrays["cell_id"], arrays["embedding"]
@@ -201,3 +211,20 @@ def test_the_tolerance_is_a_share_of_the_metrics_values():
         assert text in one.text
     (one,) = compared_scores(task, stated, pd.concat([stated, stated.assign(seed=43)]))
     assert "1 scores are missing in the bundle" in one.text
+
+
+def test_an_end_may_move_by_a_share_of_its_interval_and_a_forged_one_fails():
+    """By 0.0001 as measured under another processor: an interval of 28 % about a score of 0. No stated number is a scale."""
+    task = load("magnitude")
+    row = {"task": task.name, "metric": "magnitude_fdr_pct", "protocol": "corrected", "postprocess": "none", "seed": 42}
+    row |= {"status": "ok", "n": 12, "value": 0.0, "ci_low": 0.0, "ci_high": 28.0}
+    again = pd.DataFrame([row])
+    honest = [{"ci_high": 28.0001}, {"value": 0.0001}, {"ci_low": 0.0001}]
+    forged = [{name: change[name] + 0.001 for name in change} for change in honest]
+    forged += [{"ci_high": 27.0}, {"ci_high": 1e9}, {"value": 1e9, "ci_high": 27.9}, {"ci_low": np.nan, "ci_high": np.nan}]
+    for changes, status in ((honest, OK), (forged, FAILED)):
+        for change in changes:
+            (one,) = compared_scores(task, again.assign(**change), again)
+            assert one.status == status, change
+    nowhere = again.assign(value=np.nan, ci_low=np.nan, ci_high=np.nan)
+    assert [one.status for one in compared_scores(task, nowhere, nowhere)] == [OK]

@@ -21,7 +21,8 @@ from plumbline.common import usage
 from plumbline.common.errors import NotApplicable
 from plumbline.common.usage import machine_seconds
 from plumbline.counts.reading import open_counts
-from plumbline.data.catalogue import read_catalogue
+from plumbline.data.catalogue import read_catalogue, resolve
+from plumbline.data.harmonise import prepare
 from plumbline.experiments.cost import at_cells, estimate, fit_costs, pareto_front
 from plumbline.experiments.generality import concordance, kendalls_w
 from plumbline.experiments.hold_out import held_out_rows
@@ -241,6 +242,8 @@ def test_what_does_not_apply_is_not_priced(root, tmp_path):
         return set(found.loc[found["step"] == "EVALUATE", "name"])
 
     assert priced(plan) == set(names) - never
+    found = planned_tasks(plan | {"compared": [run]}, dataset_sizes(plan, None, catalogue)).set_index("name")
+    assert found.loc["SUMMARISE", "n_items"] == 20 * (len(names) - len(never)), "rows for 1 perturbation, none of recall"
     labels = pd.DataFrame({"condition": ["control", "IFN-beta"] * 3}, index=[f"c{i}" for i in range(6)])
     anndata.AnnData(np.ones((6, 2), dtype=np.float32), obs=labels).write_h5ad(tmp_path / "kang.h5ad")
     plan["datasets"] = [{"name": "kang_demo", "file": "kang.h5ad"}]
@@ -248,9 +251,13 @@ def test_what_does_not_apply_is_not_priced(root, tmp_path):
     plan["datasets"] = [{"name": "unknown"}]
     run["dataset"] = "unknown"
     plan["evaluate"] = [one | {"dataset": "unknown"} for one in plan["evaluate"]]
-    sheet = {"perturbation_column": "condition", "control_label": "none", "batch_column": "donor"}
+    sheet = {"perturbation_column": "condition", "control_label": "control", "batch_column": "donor"}
     plan["datasets"] = [sheet | {"name": "unknown"}]
     assert priced(plan) == set(names), "what nobody knows is priced"
+    from_controls = {"magnitude", "map", "reconstruction", "retrieval"}
+    for label in ("none", "None", "", None):
+        plan["datasets"] = [sheet | {"name": "unknown", "control_label": label}]
+        assert priced(plan) == set(names) - from_controls, "without controls, as the pipeline finds"
 
 
 def test_controls_named_by_a_star_are_no_perturbations(tmp_path):
@@ -259,6 +266,22 @@ def test_controls_named_by_a_star_are_no_perturbations(tmp_path):
     anndata.AnnData(np.ones((4, 2), dtype=np.float32), obs=labels).write_h5ad(tmp_path / "d.h5ad")
     dataset = {"name": "d", "file": "d.h5ad", "perturbation_column": "p", "control_label": "NTC_*"}
     assert dataset_sizes({"datasets": [dataset]}, tmp_path, {})["d"]["n_perturbations"] == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "cell", "has_controls"), [("None", "None", True), ("none", "B", False), ("NTC", "NTC", True)]
+)
+def test_whether_there_are_controls_is_what_the_cells_say(tmp_path, label, cell, has_controls):
+    """An exact label wins, even 'None'; PREPARE's own outcome is the oracle."""
+    labels = pd.DataFrame({"p": [cell, cell, "A", "A"]}, index=list("wxyz"))
+    genes = pd.DataFrame(index=["TP53", "MYC"])
+    anndata.AnnData(np.ones((4, 2), dtype=np.float32), obs=labels, var=genes).write_h5ad(tmp_path / "d.h5ad")
+    row = {"name": "d", "perturbation_column": "p", "control_label": label, "min_counts": "0"}
+    found = dataset_sizes({"datasets": [row | {"file": "d.h5ad"}]}, tmp_path, {})["d"]
+    (tmp_path / "made").mkdir()
+    facts = prepare(resolve(row, {}), tmp_path / "d.h5ad", None, tmp_path / "made")
+    assert found["has_controls"] == facts["has_controls"] == has_controls
+    assert found["left_out"] - {"batch_effect"} == set(tasks.not_applicable(facts)) - {"batch_effect"}
 
 
 def test_experiments_maps_and_the_report_are_tasks_too():
@@ -297,7 +320,8 @@ def test_what_follows_the_scores_costs_by_the_rows_of_the_item_tables(root):
         "max_together": 10,
         "maps": True,
     }
-    sizes = dataset_sizes(plan, None, {"d": {"n_cells": "1000000", "n_perturbations": "9866"}})
+    known = {"n_cells": "1000000", "n_perturbations": "9866", "control_label": "ctrl", "batch_column": "batch"}
+    sizes = dataset_sizes(plan, None, {"d": known})
     planned = planned_tasks(plan, sizes)
     end = planned[planned["process"] == "last"].set_index("name", drop=False)
     assert end.loc["SUMMARISE", "n_items"] == pytest.approx(243_110_350, rel=0.1)

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from made_screen import made_counts, options, write_screen
 
+from plumbline.benchmark.embeddings import _numbers
 from plumbline.common.errors import UserError
+from plumbline.embedding.numbers import as_float32
 from plumbline.models import external
 
 N, D = 40, 7
@@ -240,3 +242,44 @@ def test_the_example_sheet_fits_its_schema(root):
         jsonschema.validate({name: value for name, value in row.items() if value}, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"dataset": "a", "name": "b", "path": "c.txt"}, schema)
+
+
+@pytest.mark.parametrize(("kind", "place"), [("h5ad", "dimension 2"), ("npz", "dimension 2"), ("parquet", "the column d2"),
+                                             ("npy-txt", "dimension 2")])  # fmt: skip
+def test_an_offset_that_uses_up_the_digits_of_float32_is_refused(tmp_path, counts, shuffled, kind, place):
+    """1e8 is kept to the next multiple of 8: of a spread of 1 nothing is left, and was scored."""
+    ids, values = shuffled
+    values = np.random.default_rng(1).normal(size=values.shape)
+    values[:, 2] += 1e8
+    path, settings = write(tmp_path, kind, ids, values)
+    message = rf"{path.name}.* in 1 of {D} dimensions: {place}.* has the mean 1e\+08 .* Subtract each dimension's mean"
+    with pytest.raises(UserError, match=message):
+        external.embed(counts, options(weights=path, **settings))
+    path, settings = write(tmp_path, kind, ids, values - values.mean(axis=0))
+    found = external.embed(counts, options(weights=path, **settings)).values
+    rows = pd.DataFrame(values - values.mean(axis=0), index=ids).loc[[f"cell{i}" for i in range(N)]]
+    np.testing.assert_allclose(found, rows, atol=1e-6)
+
+
+def test_only_what_float32_would_lose_is_refused():
+    """Up to a hundredth of a dimension's spread; by the numbers themselves, whatever their type."""
+    spread = np.random.default_rng(0).normal(size=(500, 3))
+    kept = [spread, spread + 1e4, spread * 1e-30, np.round(spread * 9).astype(np.int64) + 2**23, np.full((500, 3), 0.1),
+            0.1 + 1e-16 * np.round(spread)]  # fmt: skip
+    for values in kept:
+        np.testing.assert_array_equal(as_float32(values, "z"), values.astype(np.float32))
+    unembedded = spread.copy()
+    unembedded[3] = np.nan
+    np.testing.assert_array_equal(as_float32(unembedded, "z"), unembedded.astype(np.float32))
+    for values in (spread + 1e7, unembedded + 1e7, spread * 1e-46, np.round(spread * 9).astype(np.int64) + 10**10):
+        with pytest.raises(UserError, match=r"z: how cells differ is lost in float32.* in 3 of 3 dimensions: dimension 0"):
+            as_float32(values, "z")
+
+
+def test_a_tensor_of_64_bits_keeps_its_digits_until_they_are_looked_at():
+    torch = pytest.importorskip("torch")
+    values = torch.tensor(np.random.default_rng(0).normal(size=(50, 2)))
+    np.testing.assert_array_equal(_numbers(values.bfloat16(), "z"), values.bfloat16().float().numpy())
+    np.testing.assert_array_equal(_numbers(values, "z"), values.float().numpy())
+    with pytest.raises(UserError, match="in 2 of 2 dimensions"):
+        _numbers(values + 1e8, "z")

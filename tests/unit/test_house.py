@@ -90,6 +90,12 @@ def test_imports_go_one_way(name):
     assert {room(other) for other in GRAPH[name]} <= allowed
 
 
+def test_what_a_gpu_is_called_is_said_once():
+    asked = [path for path in BIN.rglob("*.py") if re.search(r"""startswith\(["']cuda|[!=]= ["']cuda["']""", path.read_text())]
+    # a request ('cuda': all that there are) is no device's name
+    assert asked == [PACKAGE / "common/devices.py", PACKAGE / "models/runtime/devices.py"]
+
+
 @pytest.mark.parametrize("model", sorted({variant.model for variant in read_variants().values()} | {"external"}))
 def test_a_model_has_all_its_pieces(model):
     script = BIN / f"embed_{model}.py"

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from made_screen import made_counts, options, relabel, write_screen
+from pretended_gpu import pretended_gpu
 from sklearn.linear_model import LogisticRegression
 
 from plumbline.common.errors import NotApplicable, UserError
@@ -36,6 +37,17 @@ def test_it_trains_repeats_and_embeds_cells_of_unseen_batches(tmp_path, counts, 
     assert first.values.shape == (300, 6 if architecture == "scanvi" else 3)
     assert np.isfinite(first.values).all()
     assert (first.extra["architecture"], first.extra["n_fit_cells"], first.extra["n_fit_batches"]) == (architecture, 180, 3)
+
+
+@BOTH
+def test_a_gpu_trains_and_embeds_as_the_cpu_does(tmp_path, counts, architecture):
+    """On a stand-in for one (tests/pretended_gpu.py)."""
+    asked = told(tmp_path, architecture, max_epochs=1)
+    on_cpu = scvi_labelled.embed(counts, asked)
+    with pretended_gpu():
+        on_gpu = scvi_labelled.embed(counts, replace(asked, device="cuda"))
+    assert on_gpu.extra["device"] == "cuda:0"
+    np.testing.assert_array_equal(on_gpu.values, on_cpu.values)
 
 
 @pytest.mark.parametrize("latent", ["salient", "both"])

@@ -1,11 +1,14 @@
 """scVI: the embedding is scvi-tools' own, repeats, needs no batch, and learns; small and few epochs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from made_screen import made_counts, options, write_screen
+from pretended_gpu import There, pretended_gpu
 
-from plumbline.common.errors import NotApplicable, UserError
+from plumbline.common.errors import OUT_OF_MEMORY, NotApplicable, UserError
 
 pytest.importorskip("scvi")
 from plumbline.models.scvi import scvi_model
@@ -100,6 +103,43 @@ def test_training_repeats_when_other_processes_load_the_batches(tmp_path, counts
     monkeypatch.setattr(scvi_model, "n_loaders", lambda *_: 1)
     first, second = scvi_model.embed(counts, told), scvi_model.embed(counts, told)
     np.testing.assert_array_equal(first.values, second.values)
+
+
+def test_a_gpu_trains_and_embeds_as_the_cpu_does(tmp_path, counts, monkeypatch):
+    """On a stand-in for one (tests/pretended_gpu.py), which Lightning is told to use; another process loads the batches."""
+    import scvi
+
+    generative, seen = scvi.module.VAE.generative, set()
+
+    def noted(module, *args, **given):
+        seen.add((type(next(module.parameters())), type(given["z"]), scvi.settings.dl_num_workers))
+        return generative(module, *args, **given)
+
+    told = replace(options(tmp_path / "tables", "train", max_epochs=1, **SMALL), threads=2)
+    with monkeypatch.context() as changed:  # one process more draws other random numbers
+        changed.setattr(scvi_model, "n_loaders", lambda *_: 1)
+        on_cpu = scvi_model.embed(counts, told)
+    monkeypatch.setattr(scvi.module.VAE, "generative", noted)
+    with pretended_gpu():
+        on_gpu = scvi_model.embed(counts, replace(told, device="cuda"))
+    assert seen == {(There, There, 1)}
+    assert on_gpu.extra["device"] == "cuda:0"
+    np.testing.assert_array_equal(on_gpu.values, on_cpu.values)
+
+
+def test_too_little_gpu_memory_ends_with_the_code_that_is_repeated(tmp_path, counts, monkeypatch, capsys):
+    import torch
+    from scvi.module import VAE
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(VAE, "generative", full)
+    told = replace(options(tmp_path / "tables", "train", max_epochs=2, **SMALL), device="cuda")
+    with pretended_gpu(), pytest.raises(SystemExit) as ended:
+        scvi_model.embed(counts, told)
+    assert ended.value.code == OUT_OF_MEMORY
+    assert "scVI ran out of GPU memory at batch size 128" in capsys.readouterr().err
 
 
 def test_only_a_gpu_has_batches_loaded_by_other_processes():

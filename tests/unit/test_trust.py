@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from plumbline import tasks
 from plumbline.metrics.influence import bh_threshold, control_group, influence_of_controls, influence_on_share
-from plumbline.scoring.choice import chances, with_choice
+from plumbline.scoring.choice import best_of, chances, name_of_choice, with_choice
 from plumbline.scoring.evaluation import Row
 from plumbline.scoring.scores import Items, Score
 from plumbline.scoring.stats import bh
@@ -99,18 +99,31 @@ def test_a_choice_among_equals_is_chance_and_one_for_the_best_is_certain():
     assert chances({"none": Score.absent("m", "no")}, 1, 0) == {}
 
 
+def test_methods_that_are_equal_but_for_rounding_are_a_tie_which_the_simpler_one_wins():
+    """As centring is, which moves no distance: which of the two was chosen, and how often, differed with the processor."""
+    values = np.random.default_rng(0).normal(0.5, 0.1, 40)
+    for noise in (-1e-9, 1e-9):
+        same = {"none": _score(values), "center": _score(values + noise), "tvn": _score(values - 0.3)}
+        assert chances(same, 1, 0) == {"none": 1.0, "center": 0.0, "tvn": 0.0}
+        assert chances(same, -1, 0) == {"none": 0.0, "center": 0.0, "tvn": 1.0}
+    table = np.array([[np.nan, 0.5, 0.5 + 1e-9], [-np.inf, -3.0, -3.0 - 1e-9], [1.0, 1.0 + 1e-4, np.nan]])
+    assert best_of(table).tolist() == [1, 1, 1]
+
+
 def test_the_choice_is_an_influence_of_the_embeddings_own():
     reported = {"none": [_score(np.full(10, 0.4))], "center": [_score(np.full(10, 0.6))]}
-    found = with_choice(reported["none"], reported, {"none": 0.5, "center": 0.5}, 42)[0]
-    ((name, spread),) = found.items.influence.items()
+    found = with_choice(reported["none"], reported, {"none": 0.5, "center": 0.5}, "choice 42 a")[0]
+    assert found.items.influence == {"choice 42 a": pytest.approx(0.1)}
+    assert not with_choice(reported["none"], reported, {"none": 1.0}, "choice 42 a")[0].items.influence
+
+
+def test_a_choice_is_named_by_its_embedding_and_seed_and_not_by_last_digits():
+    """Named by six digits of its scores, it had another name, and an end lay elsewhere, under another number of threads."""
+    cells = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    name = name_of_choice(cells, 42)
     assert name.startswith("choice 42 ")
-    assert spread == pytest.approx(0.1)
-    other = with_choice(reported["center"], reported, {"none": 0.5, "center": 0.5}, 42)[0]
-    assert other.items.influence.keys() != found.items.influence.keys()
-    almost = replace(reported["none"][0], value=reported["none"][0].value * (1 + 1e-12))  # by more threads
-    again = with_choice([almost], reported, {"none": 0.5, "center": 0.5}, 42)[0]
-    assert again.items.influence.keys() == found.items.influence.keys()
-    assert not with_choice(reported["none"], reported, {"none": 1.0}, 42)[0].items.influence
+    assert name_of_choice(cells * np.float32(1 + 1e-6), 42) == name
+    assert len({name, name_of_choice(cells, 43), name_of_choice(-cells, 42), name_of_choice(cells[::-1], 42)}) == 4
 
 
 def test_what_units_share_travels_through_the_item_table(tmp_path):
@@ -150,6 +163,20 @@ def test_equals_are_called_different_rarely_and_intervals_hold_the_mean(repeats,
     held = [low <= truth <= high for contest in contests for low, high in [contest.interval("a"), contest.interval("b")]]
     assert different <= binom.ppf(0.999, len(contests), 0.07)
     assert sum(held) >= binom.ppf(0.001, len(held), 0.93)
+
+
+def test_counts_of_a_simulated_screen_follow_its_effects_and_change_nothing_else(tmp_path):
+    """So that reconstruction is measured on the screens of the other tasks: effects are decoded where there are any."""
+    found = {}
+    for effect in (0.0, 2.0):
+        design = replace(trust.DESIGNS["strong"], n_perturbations=12, n_batches=4, cells=40, d=4, effect=effect)
+        counts = tmp_path / f"{effect}.h5ad"
+        screen, z = trust.simulate(design, 5, counts=counts)
+        np.testing.assert_array_equal(z["a"], trust.simulate(design, 5)[1]["a"])
+        scores = trust.score(screen, {"a": z["a"]}, ("reconstruction",), seeds=(42,), counts=counts)
+        found[effect] = scores["a"]["effect_pearson"][42].value
+    assert found[2.0] > 0.25
+    assert abs(found[0.0]) < 0.1, found
 
 
 def test_intervals_of_recall_are_not_far_too_wide(repeats):

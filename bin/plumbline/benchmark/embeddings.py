@@ -9,6 +9,7 @@ from plumbline.benchmark.screens import Screen
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.embedding.contract import Embedding, align, check_embedding, plain_ids
 from plumbline.embedding.dimensions import table_values
+from plumbline.embedding.numbers import as_float32
 
 ALL = "*"
 
@@ -35,7 +36,7 @@ def _embedding(z: Any, screen: Screen, name: str) -> Embedding:
     if isinstance(z, str):
         return _embedding(_from_obsm(z, screen), screen, name)
     if isinstance(z, pd.DataFrame):
-        return Embedding(plain_ids(z.index), _numbers(table_values(z, name), name), {})
+        return Embedding(plain_ids(z.index), as_float32(table_values(z, name), name, [str(column) for column in z]), {})
     if callable(z):
         return _embedding(z(screen.adata), screen, name)
     values = _numbers(z, name)
@@ -54,7 +55,7 @@ def _from_obsm(key: str, screen: Screen) -> Any:
 
 def _numbers(z: Any, name: str) -> np.ndarray:
     """An array, sparse matrix or tensor on any device as float32 (n, d)."""
-    z = z.detach().float().cpu() if hasattr(z, "detach") else z
+    z = _of_torch(z.detach().cpu()) if hasattr(z, "detach") else z
     z = np.ma.filled(z.astype(float), np.nan) if isinstance(z, np.ma.MaskedArray) else z  # else masked numbers would count
     if hasattr(z, "obsm"):
         raise UserError(f"{name}: an AnnData is not an embedding. Give a key of its obsm, or adata.obsm['X_mine'] itself.")
@@ -64,4 +65,9 @@ def _numbers(z: Any, name: str) -> np.ndarray:
         raise UserError(f"{name}: {error}. Expected numbers (n_cells, d).") from error
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise UserError(f"{name}: an embedding of shape {values.shape} and type {values.dtype}; expected numbers (n_cells, d).")
-    return values.astype(np.float32)
+    return as_float32(values, name)
+
+
+def _of_torch(z: Any) -> Any:
+    """A tensor whose numbers numpy knows: bfloat16 is as float32, and what has more digits keeps them."""
+    return z if z.element_size() > 4 else z.float()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from plumbline import tasks
 from plumbline.benchmark.evaluation import Scoring, scored
-from plumbline.bundles.checks import check_bundle
+from plumbline.bundles.checks import checked
 from plumbline.bundles.differences import baseline_of, difference_findings
 from plumbline.bundles.digests import FACTS, data_identity
 from plumbline.bundles.files import read_table
@@ -20,8 +20,8 @@ from plumbline.scoring.evaluation import score_rows
 from plumbline.scoring.records import Task
 from plumbline.summary.items import SCORE
 
-TOLERANCE = 1e-6  # of a metric's largest value (or of 1): what other processors and libraries do to the last digits
-TRAINED = {"separability": 5e-3, "reconstruction": 2e-2}  # tasks that train a classifier or a decoder, which amplifies these
+TOLERANCE = 1e-5  # of a score's scale (_deviations): other processors and thread counts moved values and ends by up to 6e-6
+TRAINED = {"separability": 5e-3, "reconstruction": 2e-2}  # tasks that train a classifier or a decoder, which amplifies rounding
 _DESCRIPTIVE = ("title", "input_sha256", "public_since")  # may differ between two files of the same cells
 DIFFERS = (
     "Where only last digits differ, another processor may be the cause (--tolerance); otherwise these are not the scores of "
@@ -58,10 +58,11 @@ def verify(bundle: Bundle, data: Data | None, others: Sequence[Bundle] = ()) -> 
 
     others: bundles that may be of its baseline.
     """
-    findings = check_bundle(bundle)
-    if any(finding.status == FAILED for finding in findings if not finding.what.startswith("protocol")):
+    findings, items = checked(bundle)
+    unsound = any(finding.status == FAILED for finding in findings if not finding.what.startswith("protocol"))
+    if items is None or unsound:
         return findings
-    findings += difference_findings(bundle, baseline_of(bundle, others))
+    findings += difference_findings(bundle, items, baseline_of(bundle, others))
     if data is None:
         advice = f"Add --data results/data/{bundle.dataset}, or --data {bundle.dataset} if it is in the catalogue"
         return [*findings, unverified("scores", "no data set was given to score the embedding on", advice)]
@@ -123,27 +124,42 @@ def _rescored(bundle: Bundle, data: Data, task: Task, scores: pd.DataFrame) -> I
 
 
 def compared_scores(task: Task, stated: pd.DataFrame, again: pd.DataFrame, tolerance: float | None = None) -> Iterator[Finding]:
-    """One finding per metric: the largest deviation of a value or an end of its interval, against the tolerance."""
+    """One finding per metric: the largest deviation of a value or an end of its interval, as a share of its scale."""
     share = TRAINED.get(task.name, TOLERANCE) if tolerance is None else tolerance
     both = stated.merge(again, on=SCORE, how="outer", suffixes=("", "_again"), indicator="side")
     for metric, rows in both.groupby("metric", sort=False):
-        yield _finding(f"{task.name}: {metric}", rows, share * float(max(1.0, rows["value"].abs().max())))
+        yield _finding(f"{task.name}: {metric}", rows, share)
 
 
 def _finding(what: str, rows: pd.DataFrame, tolerance: float) -> Finding:
     problems = [*_one_sided(rows), *_states(rows)]
-    gaps = {name: (rows[name] - rows[f"{name}_again"]).abs().max() for name in _FIELDS}
-    worst = max(gaps, key=lambda name: -1 if np.isnan(gaps[name]) else gaps[name])
-    if gaps[worst] > tolerance:
-        row = rows.loc[(rows[worst] - rows[f"{worst}_again"]).abs().idxmax()]
+    deviations = _deviations(rows[rows["side"] == "both"])
+    largest = float(deviations.max(initial=0.0))
+    if not largest <= tolerance:
+        at, field = np.unravel_index(deviations.argmax(), deviations.shape)
+        row, name = rows[rows["side"] == "both"].iloc[at], _FIELDS[field]
         where = f"{row['protocol']}, {row['postprocess']}, seed {row['seed']}"
         problems.append(
-            f"{worst} is {row[worst]:.6g}, scored again it is {row[f'{worst}_again']:.6g} ({where}); tolerance {tolerance:.1g}"
+            f"{name} is {row[name]:.9g}, scored again it is {row[f'{name}_again']:.9g} ({where}); tolerance {tolerance:.1g}, "
+            f"deviation {largest:.1g}"
         )
     if problems:
         return failed(what, "; ".join(problems), DIFFERS)
-    deviation = 0.0 if np.isnan(gaps[worst]) else gaps[worst]
-    return ok(what, f"{len(rows)} scores, largest deviation {deviation:.1g} (tolerance {tolerance:.1g})")
+    return ok(what, f"{len(rows)} scores, largest deviation {largest:.1g} (tolerance {tolerance:.1g})")
+
+
+def _deviations(rows: pd.DataFrame) -> np.ndarray:
+    """Of values and ends (rows, 3), as shares of the score's scale; infinite where only one of two numbers is missing.
+
+    The scale is the metric's largest value or the width of the score's interval, whichever is larger, and 1 at least: an end
+    rests on derivatives, which amplify last digits, and is as uncertain as its interval is wide. It is that of the scores
+    made here, so that no stated number widens its own tolerance.
+    """
+    stated = rows[list(_FIELDS)].to_numpy(dtype=float)
+    value, low, high = again = rows[[f"{name}_again" for name in _FIELDS]].to_numpy(dtype=float).T
+    scale = np.fmax(np.fmax.reduce(np.abs(value), initial=1.0), high - low)
+    gaps = np.where(np.isnan(stated) & np.isnan(again.T), 0.0, np.abs(stated - again.T))
+    return np.where(np.isnan(gaps), np.inf, gaps) / scale[:, None]
 
 
 def _one_sided(rows: pd.DataFrame) -> list[str]:

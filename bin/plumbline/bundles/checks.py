@@ -24,21 +24,26 @@ CHANGED = "The tables were changed after scoring: make the bundle again from the
 
 def check_bundle(bundle: Bundle) -> list[Finding]:
     """Everything that needs no data set. After a damaged file nothing else is read."""
+    return checked(bundle)[0]
+
+
+def checked(bundle: Bundle) -> tuple[list[Finding], ItemTable | None]:
+    """The findings of ``check_bundle``, and the items, whose index takes time, for what is checked next; None if unreadable."""
     problems = file_problems(bundle)
     if problems:
-        return [failed("files", text) for text in problems]
+        return [failed("files", text) for text in problems], None
     files = ok("files", f"{len(bundle.manifest['files'])} files as the manifest lists them")
     try:
         scores, comparisons, items = read_table(bundle, "scores"), read_table(bundle, "comparisons"), item_table(bundle)
         check_scores(scores)
         sums = items.sums()
     except UserError as error:
-        return [files, failed("tables", str(error))]
+        return [files, failed("tables", str(error))], None
     findings = [*_about(bundle, scores, comparisons, items), *_sums(bundle, scores, sums), *_means(scores, comparisons)]
     findings += [failed("comparisons", text, CHANGED) for text in wrong_verdicts(comparisons)]
     names = ", ".join(TABLES)
     passed = [] if findings else [ok("tables", f"{names} agree with each other and the manifest")]
-    return [files, *findings, *passed, *_embeddings(bundle), *_code(bundle)]
+    return [files, *findings, *passed, *_embeddings(bundle), *_code(bundle)], items
 
 
 def _about(bundle: Bundle, scores: pd.DataFrame, comparisons: pd.DataFrame, items: ItemTable) -> Iterator[Finding]:

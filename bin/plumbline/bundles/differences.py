@@ -36,15 +36,15 @@ def baseline_of(bundle: Bundle, others: Iterable[Bundle]) -> Bundle | None:
     return None
 
 
-def difference_findings(bundle: Bundle, baseline: Bundle | None) -> Iterator[Finding]:
-    """The differences of the comparison table, drawn again from the items of both models."""
+def difference_findings(bundle: Bundle, items: ItemTable, baseline: Bundle | None) -> Iterator[Finding]:
+    """The differences of the comparison table, drawn again from the bundle's items and those of its baseline."""
     name = bundle.manifest["settings"]["baseline"]
     if bundle.variant == name:
         return
     if baseline is None:
         yield note("differences", f"not checked: no bundle of {name} on these cells is given next to it")
         return
-    comparisons, items, others = read_table(bundle, "comparisons"), item_table(bundle), item_table(baseline)
+    comparisons, others = read_table(bundle, "comparisons"), item_table(baseline)
     rows = comparisons[comparisons["difference"].notna()]
     wrong = [text for row in rows.itertuples() if (text := _difference(row, items, others, bundle))]
     for text in wrong[:5]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from plumbline.common.errors import UserError
 from plumbline.common.files import read_json_object, reading, whole_file, write_json
+from plumbline.embedding.numbers import as_float32
 from plumbline.embedding.stored import StoredArray, stored_member
 
 BLOCK = 2**26  # bytes that are checked at a time
@@ -51,7 +52,7 @@ def write_embedding(path: Path | str, cell_id: np.ndarray, values: np.ndarray, p
     ``provenance['unembedded_cells']`` counts it). The JSON gets ``status: ok`` unless the caller set another.
     """
     ids = np.asarray(cell_id).astype(str)
-    array = np.ascontiguousarray(_real(values, Path(path).name), dtype=np.float32)
+    array = np.ascontiguousarray(as_float32(values, Path(path).name))
     check_embedding(ids, array, Path(path).name, provenance)
     with whole_file(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, cell_id=ids, embedding=array)
@@ -82,7 +83,7 @@ def open_embedding(path: Path | str) -> OpenEmbedding:
             raise UserError(f"{path}: no array {' and '.join(sorted(absent))}; it holds {', '.join(arrays.files)}. {ARRAYS}.")
         ids = arrays["cell_id"].astype(str, copy=False)
         stored = stored_member(path, "embedding")
-        values = stored or _real(arrays["embedding"], path.name).astype(np.float32, copy=False)
+        values = stored or as_float32(arrays["embedding"], path.name)
     provenance = {"status": "ok", **(read_json_object(sidecar, WRITTEN) if sidecar.exists() else {})}
     if provenance["status"] == "ok":
         with reading(path):
@@ -131,14 +132,6 @@ def plain_ids(ids: np.ndarray) -> np.ndarray:
 
 def _example(ids: np.ndarray) -> str:
     return f" (such as {str(ids[0])!r})" if len(ids) else ""
-
-
-def _real(values: np.ndarray, name: str) -> np.ndarray:
-    values = np.asarray(values)
-    if values.dtype.kind not in "fiub":
-        of_torch = " Is it bfloat16? Save values.astype(np.float32)." if values.dtype.kind == "V" else ""
-        raise UserError(f"{name}: the embedding holds values of type {values.dtype}, but real numbers are needed.{of_torch}")
-    return values
 
 
 def check_embedding(ids: np.ndarray, values: np.ndarray | StoredArray, name: str, provenance: dict) -> None:

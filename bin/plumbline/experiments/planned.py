@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from plumbline import tasks
-from plumbline.data.catalogue import NONE
+from plumbline.data.catalogue import NONE, labels_in
 from plumbline.experiments.work import CELLS_EACH, USUAL, item_rows
 
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
@@ -26,6 +26,7 @@ ALL = ""  # the data sets of a run together
 def dataset_sizes(plan: dict, inputs: Path | None, catalogue: dict) -> dict[str, dict]:
     """data set -> n_cells (0 where nobody knows), n_genes and n_perturbations (None where nobody knows); '' for all together.
 
+    has_controls: whether the cells have controls or, where no file's labels are known, the row names any.
     left_out: the tasks that do not apply to the data set, as far as its row and its file tell.
     inputs: folder with the data sets' files. catalogue: rows by name.
     """
@@ -47,20 +48,26 @@ def _sizes_in(row: dict) -> dict:
         "n_cells": int(row.get("n_cells") or 0),
         "n_genes": None,
         "n_perturbations": int(n_perturbations) if n_perturbations else None,
+        "has_controls": _control_label(row).lower() not in NONE,
     }
 
 
 def _sizes_of(path: Path, row: dict) -> dict:
-    """What a file says."""
+    """What a file says, and the row where the file has no labels."""
     from plumbline.data.cells import named_controls
     from plumbline.data.ingest import open_source
 
-    source, n_perturbations, column = open_source(path, "X", None), None, row.get("perturbation_column") or ""
-    if column in source.columns:
-        labels = source.column(column, "perturbation").dropna().unique().tolist()
-        controls = named_controls(str(row.get("control_label", "")), labels).values()
-        n_perturbations = len(set(labels).difference(*controls))
-    return {"n_cells": len(source.cell_id), "n_genes": len(source.var), "n_perturbations": n_perturbations}
+    source, column, label = open_source(path, "X", None), row.get("perturbation_column") or "", _control_label(row)
+    sizes = _sizes_in(row) | {"n_cells": len(source.cell_id), "n_genes": len(source.var), "n_perturbations": None}
+    if column not in source.columns:
+        return sizes
+    labels = source.column(column, "perturbation", (label, *labels_in(label))).dropna().unique().tolist()
+    controls = set().union(*named_controls(label, labels).values())
+    return sizes | {"n_perturbations": len(set(labels) - controls), "has_controls": bool(controls)}
+
+
+def _control_label(row: dict) -> str:
+    return str(row.get("control_label", "")).strip()
 
 
 def _facts(row: dict, sizes: dict) -> dict:
@@ -74,7 +81,7 @@ def _facts(row: dict, sizes: dict) -> dict:
         "n_perturbations": many if sizes["n_perturbations"] is None else sizes["n_perturbations"],
         "has_batches": has_batches,
         "n_batches": many if has_batches else 1,
-        "has_controls": str(row.get("control_label", "")) != "",
+        "has_controls": sizes["has_controls"],
     }
 
 
@@ -102,7 +109,7 @@ def planned_tasks(plan: dict, sizes: dict[str, dict]) -> pd.DataFrame:
 def _evaluations(plan: dict, sizes: dict[str, dict], wide: dict) -> list[dict]:
     """A row for each task of each embedding, and one for each process, which is START. Tasks of a small embedding share one."""
     rows = []
-    runs = [run for run in plan["evaluate"] if run["task"] not in sizes[run["dataset"]]["left_out"]]
+    runs = _scored(plan, sizes)
     n_tasks = Counter(run["id"] for run in runs)
     started = set()
     for run in runs:
@@ -146,10 +153,17 @@ def _reports(plan: dict, sizes: dict[str, dict], wide: dict) -> list[dict]:
         compared[run["dataset"]] = compared.get(run["dataset"], 0.0) + _width(run, wide)
     shared = {"step": "REPORT", "n_seeds": 1}
     maps = [shared | {"name": "MAP", "dataset": name, "n_dimensions": width} for name, width in compared.items()]
-    n_items = sum(run["n_seeds"] * item_rows(run["task"], _perturbations(sizes[run["dataset"]])) for run in plan["evaluate"])
+    n_items = sum(
+        run["n_seeds"] * item_rows(run["task"], _perturbations(sizes[run["dataset"]])) for run in _scored(plan, sizes)
+    )
     last = shared | {"dataset": ALL, "process": "last", "n_scores": len(plan["evaluate"]), "n_items": n_items}
     ends = [last | {"name": name} for name in ("SUMMARISE", "REPORT", "MULTIQC")] if compared else []
     return (maps if plan.get("maps") else []) + ends
+
+
+def _scored(plan: dict, sizes: dict[str, dict]) -> list[dict]:
+    """The requested evaluations whose task applies to the data set."""
+    return [run for run in plan["evaluate"] if run["task"] not in sizes[run["dataset"]]["left_out"]]
 
 
 def _perturbations(size: dict) -> float:

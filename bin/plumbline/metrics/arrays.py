@@ -5,10 +5,7 @@ from types import ModuleType
 
 import numpy as np
 
-
-def is_gpu(device: str) -> bool:
-    """Whether ``device`` ('cpu', 'cuda' or 'cuda:1') is a GPU."""
-    return device.startswith("cuda")
+from plumbline.common.devices import is_gpu
 
 
 def arrays(device: str) -> tuple[ModuleType, Callable, Callable]:

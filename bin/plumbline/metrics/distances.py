@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from plumbline.metrics.arrays import arrays, is_gpu
+from plumbline.common.devices import is_gpu
+from plumbline.metrics.arrays import arrays
 
 NEAR = 0.01  # in float32: squares nearer than this share of their norms are taken in float64
 _BLOCK = 1024

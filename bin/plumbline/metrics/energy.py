@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plumbline.common.devices import is_gpu
 from plumbline.common.random import seed_of
 from plumbline.common.threads import side_by_side
-from plumbline.metrics.arrays import arrays, is_gpu
+from plumbline.metrics.arrays import arrays
 from plumbline.metrics.distances import distances_within, mean_distance, mean_distance_within
 from plumbline.metrics.draws import draw_members
 from plumbline.metrics.effect_size import EffectSizes, effect_sizes

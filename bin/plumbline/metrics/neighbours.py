@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from plumbline.common.compiled import compiled
-from plumbline.metrics.arrays import is_gpu
+from plumbline.common.devices import is_gpu
 from plumbline.metrics.rows import READ, between, blocks, column_means, fits, held
 from plumbline.scoring.vectors import RowSource
 

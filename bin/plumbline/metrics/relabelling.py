@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plumbline.common.devices import is_gpu
 from plumbline.common.threads import side_by_side
-from plumbline.metrics.arrays import arrays, is_gpu
+from plumbline.metrics.arrays import arrays
 from plumbline.metrics.draws import LANES, add_square_lengths, draw_cells
 from plumbline.metrics.groups import enough_relabellings
 from plumbline.metrics.units import row_lengths

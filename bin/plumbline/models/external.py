@@ -5,6 +5,7 @@ Formats: h5ad (``--set key=X_name`` names an obsm; cell ids are the obs index, o
 (with the ids, one a line, in a .txt or .csv of the same name beside it).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from plumbline.counts.hdf5 import open_hdf5
 from plumbline.counts.reading import Counts
 from plumbline.embedding.contract import Embedding, align, plain_ids, read_embedding
 from plumbline.embedding.dimensions import table_values
+from plumbline.embedding.numbers import as_float32
 from plumbline.embedding.options import Options, Result
 
 FORMATS = ("h5ad", "npz", "parquet", "npy")
@@ -68,11 +70,13 @@ def _h5ad(path: Path, key: str, id_column: str) -> Embedding:
         if key not in keys:
             raise UserError(f"{path.name}: obsm has no {key!r} (setting key).{did_you_mean(key, keys)}")
         values = read_elem(file["obsm"][key])
+    columns: list[str] = []
     if hasattr(values, "dtypes"):  # a table
+        columns = [str(column) for column in values]
         values = table_values(values, f"{path.name}: obsm {key}")
     values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
     ids = _column(obs, id_column, path.name) if id_column else obs.index
-    return _embedding(np.asarray(ids), values, path.name)
+    return _embedding(np.asarray(ids), values, f"{path.name}: obsm {key}", columns=columns)
 
 
 def _npz(path: Path) -> Embedding:
@@ -95,7 +99,7 @@ def _parquet(path: Path, id_column: str) -> Embedding:
         )
     else:
         ids = table.index.to_numpy()
-    return _embedding(ids, table_values(table, path.name), path.name)
+    return _embedding(ids, table_values(table, path.name), path.name, columns=[str(column) for column in table])
 
 
 def _npy(path: Path) -> Embedding:
@@ -120,13 +124,15 @@ def _column(table, name: str, source: str):
     return table[name]
 
 
-def _embedding(ids: np.ndarray, values: np.ndarray, source: str, provenance: dict | None = None) -> Embedding:
+def _embedding(
+    ids: np.ndarray, values: np.ndarray, source: str, provenance: dict | None = None, columns: Sequence[str] = ()
+) -> Embedding:
     if values.ndim != 2 or not values.shape[-1] or values.dtype.kind not in "fiub" or len(values) != len(ids):
         raise UserError(
             f"{source}: {len(ids)} cell ids, and values of shape {values.shape} and type {values.dtype}; "
             "expected numbers (n_cells, d)."
         )
-    return Embedding(plain_ids(ids), values.astype(np.float32), provenance or {})
+    return Embedding(plain_ids(ids), as_float32(values, source, columns), provenance or {})
 
 
 def _without_extra(embedding: Embedding, counts: Counts, options: Options) -> tuple[Embedding, int]:

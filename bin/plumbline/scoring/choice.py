@@ -11,6 +11,8 @@ from plumbline.scoring.stats import draws
 from plumbline.scoring.units import canonical, deviation
 
 DRAWS = 200
+NAMED_BY = 64  # cells of an embedding that name its choices
+ROUNDING = 1e-5  # of the largest score, or of 1: closer ones are equal, as another processor or number of threads may turn them
 
 
 def chances(scores: dict[str, Score], direction: int, seed: int) -> dict[str, float]:
@@ -24,19 +26,34 @@ def chances(scores: dict[str, Score], direction: int, seed: int) -> dict[str, fl
     best = max(items, key=lambda method: direction * items[method].value)
     items = {method: one for method, one in items.items() if np.array_equal(one.unit, items[best].unit)}
     drawn = direction * draws(list(items.values()), DRAWS, seed)
-    first = np.argmax(np.where(np.isfinite(drawn), drawn, -np.inf), axis=1)  # ties go to the simpler method
-    return dict(zip(items, np.bincount(first, minlength=len(items)) / DRAWS, strict=True))
+    return dict(zip(items, np.bincount(best_of(drawn), minlength=len(items)) / DRAWS, strict=True))
 
 
-def with_choice(scores: list[Score], reported: dict[str, list[Score]], chance: dict[str, float], seed: int) -> list[Score]:
-    """``scores`` of the chosen method with the choice as something that their units share.
+def best_of(scores: np.ndarray) -> np.ndarray:
+    """Number of the method with the highest score in each row (n,); of equal ones, but for rounding, the first.
 
-    Its influence is the standard deviation of the score over two draws of a method, by their chances. The choice is an
-    embedding's own, so that its name is one that no other has: made of its scores, but for the last digits, which another
-    number of threads changes.
+    scores (n, k): of k methods, the simpler ones first; those that are not finite are passed over.
     """
-    values = " ".join(f"{score.value:.6g}" for score in scores)
-    name = f"choice {seed} {crc32(values.encode()):08x}"
+    known = np.where(np.isfinite(scores), scores, -np.inf)
+    room = ROUNDING * np.abs(known[np.isfinite(known)]).max(initial=1.0)
+    return np.argmax(known >= known.max(axis=1, keepdims=True) - room, axis=1)
+
+
+def name_of_choice(vectors: np.ndarray, seed: int) -> str:
+    """The name under which a choice is shared by the units of one embedding, and by those of no other.
+
+    vectors (k, d): some of its cells. What counts is which of two cells is larger in each dimension: last digits, which another
+    processor or number of threads changes, change neither that nor the noise that an interval draws by this name.
+    """
+    larger = np.sign(np.diff(vectors, axis=0)).astype(np.int8)
+    return f"choice {seed} {crc32(larger.tobytes()):08x}"
+
+
+def with_choice(scores: list[Score], reported: dict[str, list[Score]], chance: dict[str, float], name: str) -> list[Score]:
+    """``scores`` of the chosen method with the choice, by its name, as something that their units share.
+
+    Its influence is the standard deviation of the score over two draws of a method, by their chances.
+    """
     return [_with_choice(score, reported, chance, name) for score in scores]
 
 

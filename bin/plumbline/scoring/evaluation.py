@@ -16,7 +16,7 @@ import pandas as pd
 from plumbline.common.errors import NotApplicable
 from plumbline.data.splits import Split
 from plumbline.scoring.center_perturbed import center_perturbed
-from plumbline.scoring.choice import chances, with_choice
+from plumbline.scoring.choice import NAMED_BY, best_of, chances, name_of_choice, with_choice
 from plumbline.scoring.parts import Parts, fitting_controls, whole_split
 from plumbline.scoring.postprocess import postprocess
 from plumbline.scoring.protocol import CENTER_PERTURBED, CHOSEN, POSTPROCESSINGS
@@ -145,7 +145,7 @@ def _one_split(base: View, task: Task) -> list[Row]:
     elif len(processed) == 1 or task.describes:
         why = ""
     found = [Row(split.seed, protocol, m, score) for m, scores in reported.items() for score in scores]
-    stand = with_choice(reported[chosen], reported, chance, split.seed)
+    stand = with_choice(reported[chosen], reported, chance, name_of_choice(base.embedding[:NAMED_BY], split.seed))
     found += [Row(split.seed, protocol, CHOSEN[protocol], _because(score, chosen, why)) for score in stand]
     return found + [Row(split.seed, protocol, m, Score.absent(metric, why)) for m, why in refused.items()]
 
@@ -175,7 +175,7 @@ def _select(cells: Parts) -> tuple[str, str, dict[str, float]]:
 def _best(scores: dict[str, list[Score]], metric: Metric) -> str:
     worth = {m: metric.direction * _value(found, metric.name) for m, found in scores.items()}
     known = {m: value for m, value in worth.items() if not np.isnan(value)}
-    return max(known, key=lambda m: known[m]) if known else "none"  # ties go to the simpler method, which comes first
+    return list(known)[best_of(np.array([[*known.values()]]))[0]] if known else "none"
 
 
 def _value(scores: list[Score], metric: str) -> float:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from plumbline.common.devices import is_gpu
 from plumbline.common.errors import UserError
 from plumbline.common.files import whole_file
 from plumbline.embedding.options import Options
@@ -48,7 +49,7 @@ def read_recipe(options: Options, device: str, minibatch: int, learning_rate: fl
     On a GPU activations are bf16 (its range needs no scaling of the loss) unless precision=fp32; weights and loss are fp32.
     """
     kind, epochs = choice(options, "head", ("contrastive", "classify")), at_least(options, "head_epochs", 100, 1)
-    half = device.startswith("cuda") and options.get("precision", "auto") != "fp32"
+    half = is_gpu(device) and options.get("precision", "auto") != "fp32"
     path = options.get("head_checkpoint", "")
     positive = {"head_temperature": 0.2, "head_learning_rate": learning_rate}
     temperature, rate = (_positive(options, name, default) for name, default in positive.items())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import scipy.sparse as sp
 
+from plumbline.common.devices import is_gpu
 from plumbline.embedding.options import Options
 from plumbline.models.runtime.devices import pick_precision
 from plumbline.models.runtime.progress import Progress
@@ -146,7 +147,7 @@ def token_budget(model: CellModel, device: str, precision: "torch.dtype") -> int
     """Padded tokens a batch: what fits a CPU's caches, or 60 % of the GPU memory that is free now."""
     import torch
 
-    if not device.startswith("cuda"):
+    if not is_gpu(device):
         return CPU_TOKENS
     free, _ = torch.cuda.mem_get_info(device)
     bytes_per_token = model.bytes_per_token * (1.0 if precision == torch.float32 else 0.75)

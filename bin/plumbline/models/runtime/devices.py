@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from plumbline.common.devices import is_gpu
 from plumbline.common.errors import UserError
 from plumbline.embedding.options import Options
 
@@ -47,8 +48,8 @@ def pick_precision(options: Options, device: str) -> "torch.dtype":
     if name not in PRECISIONS:
         raise UserError(f"--set precision={name}: expected one of {', '.join(PRECISIONS)}.")
     if name == "auto":
-        name = "fp16" if device.startswith("cuda") else "fp32"
-    if name == "fp16" and not device.startswith("cuda"):
+        name = "fp16" if is_gpu(device) else "fp32"
+    if name == "fp16" and not is_gpu(device):
         raise UserError("--set precision=fp16 needs a GPU; on a CPU use fp32 (or bf16).")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from plumbline.common.devices import is_gpu
 from plumbline.counts.reading import Counts
 from plumbline.embedding.options import Options
 from plumbline.models.runtime.batches import CellModel
@@ -40,11 +41,11 @@ def _embed_part(
 ) -> dict:
     import torch
 
-    if device.startswith("cuda"):
+    if is_gpu(device):
         torch.cuda.set_device(device)
     part = embed_rows(counts, options, build, device, rows)
     np.save(file, part.values)
-    peak = torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0
+    peak = torch.cuda.max_memory_allocated(device) if is_gpu(device) else 0
     return {
         "unembedded": part.unembedded,
         "counts_used": part.counts_used,

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from plumbline.common.devices import is_gpu
 from plumbline.common.errors import OUT_OF_MEMORY, NotApplicable, UserError
 from plumbline.counts.reading import Counts
 from plumbline.embedding.options import Options, Result
@@ -127,16 +128,16 @@ def fit(model, epochs: int, options: Options, device: str, **arguments) -> dict:
     import scvi
     import torch
 
-    accelerator, _, number = device.partition(":")
-    scvi.settings.dl_num_workers = n_loaders(accelerator, options.threads)
+    gpu, number = is_gpu(device), device.partition(":")[2]
+    scvi.settings.dl_num_workers = n_loaders(device, options.threads)
     scvi.settings.dl_persistent_workers = scvi.settings.dl_num_workers > 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.train(
                 max_epochs=epochs,
-                accelerator="gpu" if accelerator == "cuda" else "cpu",
-                devices=[int(number or 0)] if accelerator == "cuda" else 1,
+                accelerator="gpu" if gpu else "cpu",
+                devices=[int(number or 0)] if gpu else 1,
                 batch_size=options.batch_size or BATCH_SIZE,
                 early_stopping=True,
                 enable_progress_bar=False,
@@ -152,9 +153,9 @@ def fit(model, epochs: int, options: Options, device: str, **arguments) -> dict:
     return {"epochs": len(model.history["elbo_train"]), "max_epochs": epochs, "early_stopping": True, "final": history}
 
 
-def n_loaders(accelerator: str, threads: int) -> int:
+def n_loaders(device: str, threads: int) -> int:
     """Processes that prepare batches while a GPU trains, which waits for them otherwise; on a CPU they would take its cores."""
-    return min(MAX_LOADERS, threads - 1) if accelerator == "cuda" else 0
+    return min(MAX_LOADERS, threads - 1) if is_gpu(device) else 0
 
 
 def encode(counts: Counts, plan: TrainingPlan, model, device: str, encoders: tuple[str, ...] = ("z_encoder",)) -> np.ndarray:
