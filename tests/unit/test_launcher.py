@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import environments, home, launch, models, nextflow, parameters, scripts, verbs
+from launcher import environments, home, launch, models, nextflow, outdir, parameters, scripts, verbs
 from launcher.home import Part, provide
 from plumbline.common.errors import UserError
 from plumbline.embedding.variants import read_rows
@@ -426,6 +426,41 @@ def test_a_lock_is_explained(launched, tools_on_path, tmp_path: Path, capfd):
     tools_on_path("nextflow", text.replace("exit 7", "echo 'Unable to acquire lock on session' > .nextflow.log; exit 1"))
     launched("run", "--models", "pca", "-resume")
     assert "still going on" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("echo 'java.io.IOException: No space left on device' > .nextflow.log; exit 1", "The disk is full"),
+        ("kill -9 $$", "Nextflow was killed (kill -9, or for lack of memory). Run the same command again with -resume"),
+    ],
+)
+def test_the_end_of_a_run_is_explained(launched, tools_on_path, tmp_path: Path, capfd, ending: str, said: str):
+    text = (tmp_path / "fake-bin/nextflow").read_text()
+    tools_on_path("nextflow", text.replace("exit 7", ending))
+    assert launched("run", "--models", "pca")[0] in (1, 137)
+    assert said in capfd.readouterr().err
+
+
+def test_two_runs_into_one_folder_are_refused(launched, tmp_path: Path, capfd):
+    """They left files of both. One whose plumb was killed still keeps its folder, as long as its Nextflow is there."""
+    with outdir.claimed("results") as kept:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=kept)
+        assert launched("run", "--models", "pca")[0] == 1
+    assert f"Another run writes into results (plumb has the process id {os.getpid()})" in capfd.readouterr().err
+    assert not (tmp_path / "words").exists()
+    assert launched("run", "--models", "pca")[0] == 1
+    child.kill()
+    child.wait()
+    assert launched("run", "--models", "pca", "--outdir", "s3://bucket/results")[0] == 7
+    assert launched("run", "--models", "pca")[0] == 7
+
+
+def test_an_output_folder_that_cannot_be_written_to_is_refused_at_once(launched, tmp_path: Path, capfd):
+    (tmp_path / "file").touch()
+    assert launched("run", "--models", "pca", "--outdir", "file/results")[0] == 1
+    assert f"--outdir {tmp_path}/file/results cannot be written to (Not a directory)" in capfd.readouterr().err
+    assert not (tmp_path / "words").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
