@@ -27,8 +27,10 @@ def claimed(outdir: str) -> Iterator[tuple[int, ...]]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
-            raise UserError(f"Another run writes into {outdir} (plumb has the process id {lock.read().strip()}). Wait for it, "
-                            "end it (`ps -ef | grep nextflow` shows what runs), or name another --outdir.") from error  # fmt: skip
+            raise UserError(
+                f"Another run writes into {outdir} (plumb has the process id {lock.read().strip()}). Wait for it, end it "
+                "(`ps -ef | grep nextflow` shows what runs), or name another --outdir."
+            ) from error
         except OSError:  # some network file systems have no locks
             yield ()
             return
