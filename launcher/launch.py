@@ -91,9 +91,7 @@ def _say_where(outdir: Path, code: int, start: float) -> None:
 def _explain(code: int, log: Path, start: float) -> None:
     """What an exit code, and Nextflow's words about locks and disks, mean here, and what to do next."""
     if code == KILLED:
-        say(
-            "Nextflow was killed (kill -9, or for lack of memory). What was finished is kept: run the same command with -resume."
-        )
+        say("Nextflow was killed (kill -9, or lack of memory). What was finished is kept: run the same command with -resume.")
     if log.is_file() and log.stat().st_mtime >= start:
         text = log.read_text(errors="replace")
         for words, meaning in EXPLAINED.items():

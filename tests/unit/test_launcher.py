@@ -432,7 +432,7 @@ def test_a_lock_is_explained(launched, tools_on_path, tmp_path: Path, capfd):
     ("ending", "said"),
     [
         ("echo 'java.io.IOException: No space left on device' > .nextflow.log; exit 1", "The disk is full"),
-        ("kill -9 $$", "Nextflow was killed (kill -9, or for lack of memory). What was finished is kept"),
+        ("kill -9 $$", "Nextflow was killed (kill -9, or lack of memory). What was finished is kept"),
     ],
 )
 def test_the_end_of_a_run_is_explained(launched, tools_on_path, tmp_path: Path, capfd, ending: str, said: str):
