@@ -44,7 +44,7 @@ def selectedDatasets(opts) {
         }
         def files = ['path', 'cell_table'].collect { column -> row[column] ? file(row[column], glob: false) : [] }
         def order = opts.split_order == 'file' ? [:] : [split_order: opts.split_order]
-        [[id: row.name.toString(), row: order + (row - row.subMap(['path', 'cell_table'])), folders: files.collect { path -> folderDigest(path) }]] + files
+        [[id: row.name.toString(), row: order + (row - row.subMap(['path', 'cell_table'])), folders: files.collect { path -> folderDigest(path, [file(opts.outdir), workflow.workDir]) }]] + files
     }
 }
 
