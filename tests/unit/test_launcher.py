@@ -675,3 +675,18 @@ def test_help_of_every_verb(capsys):
             with pytest.raises(SystemExit) as end:
                 verbs.main([verb, "--help"])
             assert end.value.code == 0
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(monkeypatch):
+    """`plumb show ... | head` ended with a traceback."""
+    start = f"import sys; sys.path.insert(0, {str(home.REPO / 'bin')!r}); from plumbline.common.errors import run_script; "
+    script = f"{sys.executable} -c \"{start}run_script(lambda: print('a line\\n' * 100_000))\""
+    done = subprocess.run(["bash", "-c", f"{script} | head -n 1; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("a line\n141\n", "")
+
+    def gone(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(verbs.doctor, "report", gone)
+    monkeypatch.setattr(verbs, "stop_writing", lambda: None)
+    assert verbs.main(["doctor"]) == 141
