@@ -115,10 +115,10 @@ def _row(a: Entry, b: Entry, key: tuple, found: list[pd.DataFrame | None], n_boo
     if states != ["ok", "ok"]:
         same = states[0] == states[1]
         return row | {"evidence": "identical" if same else "other status", "note": " -> ".join(dict.fromkeys(states))[:200]}
-    sides = [entry.items.read(*key) for entry in (a, b)]
-    if not any(sides) and values[0] == values[1]:  # such as a description of a model, which is no sum over units
+    of_a, of_b = (entry.items.read(*key) for entry in (a, b))
+    if not of_a and not of_b and values[0] == values[1]:  # such as a description of a model, which is no sum over units
         return row | {"evidence": "identical"}
-    return row | _difference(*sides, n_boot)
+    return row | _difference(of_a, of_b, n_boot)
 
 
 def _status(rows: pd.DataFrame) -> str:
