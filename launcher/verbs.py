@@ -12,7 +12,7 @@ from launcher.launch import launch, wait
 from launcher.nextflow import nextflow, tool
 from launcher.parameters import Parameters, value, without
 from plumbline import __version__
-from plumbline.common.errors import UserError, stop_writing
+from plumbline.common.errors import DISK, UserError, disk_text, stop_writing
 
 DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation data?"
 EPILOG = """Set-up happens by itself, in $PLUMBLINE_HOME (now: {home}); it can be interrupted, repeated, and undone by deleting
@@ -39,6 +39,11 @@ def main(words: list[str]) -> int:
     except BrokenPipeError:
         stop_writing()
         return 141
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        print(f"ERROR: {disk_text(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept, run again to continue")
         return 130

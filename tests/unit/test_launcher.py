@@ -13,6 +13,7 @@ import time
 import zipfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -149,6 +150,37 @@ def test_digest_depends_on_every_input(tmp_path: Path):
 def test_a_command_that_fails_is_told_with_its_last_lines():
     with pytest.raises(UserError, match=r"(?s)sh failed \(exit code 3\).*the reason.*try again"):
         home.command(["sh", "-c", "echo the reason >&2; exit 3"], "try again")
+
+
+@pytest.mark.parametrize(("variable", "full"), [("PLUMBLINE_HOME", "home"), ("TMPDIR", "tmp")])
+def test_a_full_disk_is_named_whatever_the_command_says(own_home: Path, tmp_path: Path, monkeypatch, variable: str, full: str):
+    """A venv on a full disk fails in ensurepip, and pip is silent: the advice was to check the network."""
+    folders = {"home": own_home, "tmp": tmp_path / "tmp"}
+    for folder in folders.values():
+        folder.mkdir()
+    monkeypatch.setattr(home.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    room = lambda path: SimpleNamespace(free=5 * 2**20 if folders[full].is_relative_to(path) else 2**40)  # noqa: E731
+    monkeypatch.setattr(home.shutil, "disk_usage", room)
+    with pytest.raises(UserError, match=rf"is full \(5 MiB free\). Make room, or: export {variable}=/a/larger/disk"):
+        home.command(["sh", "-c", "exit 1"], "Check the network")
+
+
+def test_a_folder_of_set_up_that_cannot_be_written_to_is_refused(own_home: Path, tmp_path: Path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PLUMBLINE_HOME", str(tmp_path / "file/home"))
+    with pytest.raises(
+        UserError, match=r"file/home, cannot be written to \(Not a directory\). Name another: export PLUMBLINE_H"
+    ):
+        provide([Part("a part", home.home() / "part", lambda _: None)])
+
+
+def test_a_disk_that_refuses_is_one_line(monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "/a/folder")
+
+    monkeypatch.setattr(verbs.doctor, "report", refuse)
+    assert verbs.main(["doctor"]) == 1
+    assert capsys.readouterr().err.startswith("ERROR: Permission denied (/a/folder). Make room or allow access there")
 
 
 # --- Java and Nextflow -------------------------------------------------------------------------------------------------

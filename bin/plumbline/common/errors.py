@@ -38,15 +38,20 @@ def run_script(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in DISK:
             raise
-        path = error.filename2 or error.filename
-        where = f" ({path})" if path else ""
-        print(f"ERROR: {error.strerror}{where}. Make room or allow access there, or name another path.", file=sys.stderr)
+        print(f"ERROR: {disk_text(error)}", file=sys.stderr)
         sys.exit(1)
     except RuntimeError as error:  # torch's OutOfMemoryError is one; torch itself is not imported here
         if type(error).__name__ != "OutOfMemoryError":
             raise
         print(f"ERROR: out of GPU memory: {error}", file=sys.stderr)
         sys.exit(OUT_OF_MEMORY)
+
+
+def disk_text(error: OSError) -> str:
+    """What a disk refused (an error of DISK), where, and what to do next."""
+    path = error.filename2 or error.filename
+    where = f" ({path})" if path else ""
+    return f"{error.strerror}{where}. Make room or allow access there, or name another path."
 
 
 def stop_writing() -> None:
