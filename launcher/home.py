@@ -109,9 +109,8 @@ def command(arguments: list[str | Path], advice: str, **environment: str) -> str
     )
     if result.returncode != 0:
         tail = "\n  ".join(result.stdout.strip().splitlines()[-15:])
-        raise UserError(
-            f"{Path(arguments[0]).name} failed (exit code {result.returncode}):\n  {tail}\n{_full_disk() or advice}"
-        )
+        advice = "\n".join(filter(None, [_full_disk(), advice]))
+        raise UserError(f"{Path(arguments[0]).name} failed (exit code {result.returncode}):\n  {tail}\n{advice}")
     return result.stdout
 
 
