@@ -64,7 +64,7 @@ def show_scores(table) -> None:
         where = f"{row.variant} on {row.dataset}, {row.metric} ({row.protocol})"
         gap = f"{row.a:.4g} -> {row.b:.4g}, {row.difference:+.4g} [{row.low:.4g}, {row.high:.4g}], q {row.q:.2g}"
         tested = row.evidence in ("changed", "within noise")
-        print(f"  {row.evidence:<13}{where}: {gap if tested else f'{row.a:.4g} -> {row.b:.4g} {row.note}'}")
+        print(f"  {row.evidence:<15}{where}: {gap if tested else f'{row.a:.4g} -> {row.b:.4g} {row.note}'}")
     if len(shown) > SHOWN:
         print(f"  ... and {len(shown) - SHOWN} more: --output FILE.tsv")
 

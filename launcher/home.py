@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from plumbline.common.errors import UserError
 
 REPO = Path(__file__).resolve().parents[1]
+FULL = 300 * 2**20  # bytes free on a disk, below which a failure is blamed on it: unpacking one package may take as much
 
 
 def home() -> Path:
@@ -74,8 +76,13 @@ def _clear_left_overs(part: Part) -> None:
 
 @contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".lock-{path.name}").open("w") as lock:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(f".lock-{path.name}").open("w")
+    except OSError as error:
+        what = f"The folder of set-up, {home()}, cannot be written to ({error.strerror})"
+        raise UserError(f"{what}. Name another: export PLUMBLINE_HOME=/a/larger/disk") from error
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -102,8 +109,21 @@ def command(arguments: list[str | Path], advice: str, **environment: str) -> str
     )
     if result.returncode != 0:
         tail = "\n  ".join(result.stdout.strip().splitlines()[-15:])
+        advice = "\n".join(filter(None, [_full_disk(), advice]))
         raise UserError(f"{Path(arguments[0]).name} failed (exit code {result.returncode}):\n  {tail}\n{advice}")
     return result.stdout
+
+
+def _full_disk() -> str:
+    """Which disk of set-up has no room, and what to do; '' if all have. Tools say so in many ways, or not at all."""
+    for folder, variable in ((home(), "PLUMBLINE_HOME"), (Path(tempfile.gettempdir()), "TMPDIR")):
+        there = next(part for part in (folder, *folder.parents) if part.exists())
+        free = shutil.disk_usage(there).free
+        if free < FULL:
+            return (
+                f"The disk of {folder} is full ({free / 2**20:.0f} MiB free). Make room, or: export {variable}=/a/larger/disk"
+            )
+    return ""
 
 
 def _trust() -> dict[str, str]:

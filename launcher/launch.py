@@ -10,16 +10,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from launcher import environments, models
 from launcher.home import REPO, say
 from launcher.nextflow import Nextflow, nextflow
+from launcher.outdir import claimed
 from launcher.parameters import Parameters, value, without
 from launcher.progress import Progress
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOCKED = "Unable to acquire lock"
+# words of Nextflow's log -> what they mean here
+EXPLAINED = {
+    "Unable to acquire lock": "A run that was started here is still going on; -resume continues it once it has ended.\n"
+    "Wait for it, or find it with `ps -ef | grep nextflow` and end it with `kill PROCESS-ID`; then run again.",
+    "No space left on device": "The disk is full: of the output folder, of the work folder (-w), or of this one. Make room, or "
+    "name other folders;\nthen run the same command again with -resume, which also replaces what was written in part.",
+}
+KILLED = 137
 
 
 def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False, **variables: str) -> int:
@@ -46,10 +56,12 @@ def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False
     log = Path(value(list(before), "-log") or ".nextflow.log")
     progress = Progress(log, outdir / "pipeline_info/estimate.tsv") if tells and not _chosen_log(arguments) else None
     command = [program.command, *before, "run", str(REPO), *_plain_lines(arguments, progress is not None), *options]
-    code = wait(command, program.environment | variables, progress)
+    is_run = not {"--help", "--estimate_only", "-preview"} & set(arguments)
+    with claimed(parameters.get("outdir") or "results") if is_run else nullcontext(()) as kept:
+        code = wait(command, program.environment | variables, progress, kept)
     if code:
-        _explain_lock(log, start)
-    if not asked_for_help and "--estimate_only" not in arguments:
+        _explain(code, log, start)
+    if is_run:
         _say_where(outdir, code, start)
     return code
 
@@ -76,13 +88,15 @@ def _say_where(outdir: Path, code: int, start: float) -> None:
         say(f"report:  {report}\nresults: {outdir}")
 
 
-def _explain_lock(log: Path, start: float) -> None:
-    """What Nextflow's words about a lock mean here: a run that still goes on, or what it left running."""
-    if log.is_file() and log.stat().st_mtime >= start and LOCKED in log.read_text(errors="replace"):
-        say(
-            "A run that was started here is still going on; -resume continues it once it has ended.\n"
-            "Wait for it, or find it with `ps -ef | grep nextflow` and end it with `kill PROCESS-ID`; then run again."
-        )
+def _explain(code: int, log: Path, start: float) -> None:
+    """What an exit code, and Nextflow's words about locks and disks, mean here, and what to do next."""
+    if code == KILLED:
+        say("Nextflow was killed (kill -9, or lack of memory). What was finished is kept: run the same command with -resume.")
+    if log.is_file() and log.stat().st_mtime >= start:
+        text = log.read_text(errors="replace")
+        for words, meaning in EXPLAINED.items():
+            if words in text:
+                say(meaning)
 
 
 def _refused(program: Nextflow, arguments: list[str], profiles: list[str]) -> int:
@@ -108,10 +122,10 @@ def _refused(program: Nextflow, arguments: list[str], profiles: list[str]) -> in
     return done.returncode
 
 
-def wait(command: list[str], variables: dict[str, str], progress: Progress | None = None) -> int:
+def wait(command: list[str], variables: dict[str, str], progress: Progress | None = None, kept: Sequence[int] = ()) -> int:
     """Run to the end and pass on the exit code. A signal that ends plumb ends the child, which cleans up first.
 
-    progress: gets the lines that the command prints.
+    progress: gets the lines that the command prints. kept: file descriptors that the child inherits.
     """
     children: list[subprocess.Popen] = []
     received: list[int] = []
@@ -128,7 +142,8 @@ def wait(command: list[str], variables: dict[str, str], progress: Progress | Non
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, pass_on)
     pipe = subprocess.PIPE if progress else None
-    with subprocess.Popen(command, env=os.environ | variables, preexec_fn=_end_with_parent, stdout=pipe) as child:
+    how: dict[str, Any] = {"preexec_fn": _end_with_parent, "stdout": pipe, "pass_fds": tuple(kept)}
+    with subprocess.Popen(command, env=os.environ | variables, **how) as child:
         children.append(child)
         if progress and child.stdout:
             _hand_over(child.stdout.fileno(), progress)

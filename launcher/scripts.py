@@ -13,6 +13,7 @@ from launcher.parameters import value, values
 from plumbline.common.errors import UserError, did_you_mean
 from plumbline.data.catalogue import read_catalogue
 from plumbline.embedding.variants import read_rows
+from plumbline.summary.finished import check_finished
 
 # verb -> script of bin/, whose arguments and --help are its own (docs/sharing_results.md)
 SHARING = {
@@ -107,8 +108,7 @@ def _share(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _show(arguments: argparse.Namespace, rest: list[str]) -> int:
-    if not (arguments.run / "about.json").exists():  # refused before an environment is made
-        raise UserError(f"{arguments.run} is not the output folder of a finished run: it has no about.json.")
+    check_finished(arguments.run)  # refused before an environment is made
     return _script("base", "show_gene.py", [arguments.gene, "--run", str(arguments.run), *rest])
 
 

@@ -12,7 +12,7 @@ from launcher.launch import launch, wait
 from launcher.nextflow import nextflow, tool
 from launcher.parameters import Parameters, value, without
 from plumbline import __version__
-from plumbline.common.errors import UserError
+from plumbline.common.errors import DISK, UserError, disk_text, stop_writing
 
 DESCRIPTION = "plumbline: does this cell embedding beat one PCA on perturbation data?"
 EPILOG = """Set-up happens by itself, in $PLUMBLINE_HOME (now: {home}); it can be interrupted, repeated, and undone by deleting
@@ -30,9 +30,19 @@ def main(words: list[str]) -> int:
         parser.error(f"{arguments.verb}: unknown argument {rest[0]}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that nothing half-built stays
     try:
-        return arguments.act(arguments, rest)
+        code = arguments.act(arguments, rest)
+        sys.stdout.flush()  # here, where a closed pipe is caught
+        return code
     except UserError as error:
         print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        stop_writing()
+        return 141
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        print(f"ERROR: {disk_text(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept, run again to continue")

@@ -4,6 +4,7 @@ import codecs
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -158,6 +159,9 @@ SHEETS = {
     "nameless_column.csv": (f"{SHORT},\nkang_demo,,,x\n", [("line 2: column 4 holds 'x', but has no name",)]),
     "twice.csv": ("name,title,title\nkang_demo,a,b\n", [("the column 'title' occurs 2 times",)]),
     "same_name.csv": ("name\nkang_demo\nvcc_h1_demo\nkang_demo\n", [("line 2 (kang_demo) and line 4 (kang_demo)",)]),
+    "same_name_but_for_case.csv": ("name\nkang_demo\nKang_demo\n", [("line 3 (Kang_demo)", "but for upper and lower case")]),
+    "comment.csv": ("# my data\nname,path\nkang_demo,\n", [("it begins with '# my data'", "no comments")]),
+    "home.csv": ("name,path\na,~/a.h5ad\n", [("line 2 (a), column 'path'", "write the home folder in full")]),
     "no_name.csv": ("name,title\nkang_demo,a\n,b\n", [("line 3, column 'name': is empty",)]),
     "odd_name.csv": ("name\nodd name!\n", [("line 2 (odd name!), column 'name'", "use letters")]),
     "parent.csv": ("name\n..\n", [("line 2", "use letters")]),
@@ -241,6 +245,8 @@ def said(tmp_path_factory) -> dict[str, list[str]]:
         cases[f"names {number}"] = {"ids": ids, "models": models, "requests": rows, "experiments": experiments}
     for name, (entries, _) in ENTRIES.items():
         cases[f"entries {name}"] = {"entries": str(with_entries(folder / name, entries))}
+    for name, path in made_folders(folder / "folders").items():
+        cases[f"folder {name}"] = {"folder": str(path)}
     (folder / "cases.json").write_text(json.dumps(list(cases.values())))
     command = [os.environ["PLUMBLINE_NEXTFLOW"], "run", ROOT / "tests/pipeline/schema", "--cases", folder / "cases.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
@@ -262,6 +268,20 @@ def with_entries(path: Path, names: list[str] | None) -> Path:
     return path
 
 
+def made_folders(folder: Path) -> dict[str, Path]:
+    """A folder of two files, copies of it, and what stands in it; a file is rewritten without a change of its folder."""
+    made = {"first": folder / "first"}
+    for name, text in (("matrix.mtx", "1 1 5"), ("deep/genes.tsv", "A")):
+        write(made["first"] / name, text, {})
+        os.utime(made["first"] / name, (1e9, 1e9))
+    for name in ("same", "rewritten", "renamed", "touched"):
+        made[name] = Path(shutil.copytree(made["first"], folder / name))
+    (made["rewritten"] / "deep/genes.tsv").write_text("B")
+    (made["renamed"] / "matrix.mtx").rename(made["renamed"] / "counts.mtx")
+    os.utime(made["touched"] / "matrix.mtx", (2e9, 2e9))
+    return made | {"file": made["first"] / "matrix.mtx"}
+
+
 def with_sheet(folder: Path):
     """PARAMETERS, each with a sheet, which every run needs."""
     sheet = folder / "a sheet (1).csv"
@@ -277,7 +297,7 @@ def _in(folder: Path, value: object) -> object:
 
 
 def write(path: Path, content: str | bytes, files: dict[str, Path]) -> Path:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, str):
         content = content.encode()
     for name, file in files.items():
@@ -317,6 +337,14 @@ def test_entries_of_obsm(said, name):
         assert re.search(expected, message), message
     else:
         assert said[f"entries {name}"] == expected
+
+
+def test_a_file_that_is_rewritten_in_a_folder_is_seen(said):
+    """Nextflow takes a folder whose file was written anew for the one before: -resume kept the results of the old counts."""
+    seen = {name: said[f"folder {name}"][0] for name in ("first", "same", "rewritten", "renamed", "touched", "file")}
+    assert seen["file"] == ""
+    assert seen["same"] == seen["first"] != ""
+    assert len({seen[name] for name in ("first", "rewritten", "renamed", "touched")}) == 4
 
 
 @pytest.mark.parametrize("number", range(len(NAMES)))

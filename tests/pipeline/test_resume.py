@@ -31,10 +31,26 @@ def again(first, tiny_sheet) -> dict[str, str]:
     return done.tasks()
 
 
-def test_a_second_run_repeats_nothing(first, tiny_sheet):
+def damage(results: Path) -> dict[Path, bytes]:
+    """What a copy that was interrupted leaves of some results, and what was there before."""
+    paths = [
+        next(results.glob(pattern)) for pattern in ("embeddings/*.pca.*.npz", "scores.parquet", "data/*/tables/cells.parquet")
+    ]
+    gone = [results / "about.json", next(results.glob("data/*/tables/splits.parquet"))]
+    before = {path: path.read_bytes() for path in (*paths, *gone)}
+    for path in paths:
+        path.write_bytes(before[path][:-20])
+    for path in gone:
+        path.unlink()
+    return before
+
+
+def test_a_second_run_repeats_nothing_and_restores_what_it_published(first, tiny_sheet):
     before, files = first[1].tasks(), {kind: first[1].info(*kind) for kind in (("trace", "txt"), ("params", "json"))}
     assert set(before.values()) == {"COMPLETED"}
+    published = damage(first[1].results)
     assert again(first, tiny_sheet) == dict.fromkeys(before, "CACHED")
+    assert {path: path.read_bytes() for path in published} == published
     for kind, file in files.items():
         assert file.exists(), "the first run's stays"
         assert first[1].info(*kind) != file, "and the second has its own"

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from plumbline.benchmark.verifying import Data, verify
 from plumbline.bundles import runs, submission, writing
 from plumbline.bundles.findings import FAILED
 from plumbline.bundles.manifest import MANIFEST, read_bundle
+from plumbline.common.errors import run_script
 from plumbline.common.files import sha256, write_json
 from plumbline.data.simulate import CONTROL, Design, simulate
 
@@ -100,3 +102,13 @@ def change_table(bundle: Path, name: str, change) -> None:
 def texts(bundle: Path, data: Data | None = None, status: str = FAILED) -> str:
     """The findings of a status, one per line."""
     return "\n".join(f"{one.what}: {one.text}" for one in verify(read_bundle(bundle), data) if one.status == status)
+
+
+def exit_code(monkeypatch, module, *words) -> int:
+    """What a script of bin/ ends with, started in this process: each import costs seconds."""
+    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
+    try:
+        run_script(module.main)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

@@ -1,14 +1,13 @@
 """Runs and bundles compared, submitted and checked; splits exported and imported."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as parquet
 import pytest
-from made_run import DRAWS, ROOT, SEEDS, change_table, sign, texts
+from made_run import DRAWS, ROOT, SEEDS, change_table, exit_code, sign, texts
 
 import compare_runs
 import share_splits
@@ -19,7 +18,7 @@ from plumbline.bundles import board, digests, files, runs, splits, submission, w
 from plumbline.bundles.comparing import changes, compare_entries, entries_of, judged, pairs_of
 from plumbline.bundles.findings import NOTE, OK, UNVERIFIED
 from plumbline.bundles.manifest import find_bundles, read_bundle
-from plumbline.common.errors import UserError, run_script
+from plumbline.common.errors import UserError
 from plumbline.embedding.stored import StoredArray
 
 
@@ -148,16 +147,6 @@ def test_the_shipped_bundles_are_sound_and_small():
     assert {row["variant"] for row in found.submissions} == {"pca", "scvi", "random"}
     assert all("embedding" in read_bundle(path).manifest["left_out"] for path in paths)
     assert sum(file.stat().st_size for path in paths for file in path.iterdir()) < 1_500_000
-
-
-def exit_code(monkeypatch, module, *words) -> int:
-    """What a script of bin/ ends with, started in this process: each import costs seconds."""
-    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
-    try:
-        run_script(module.main)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_the_commands_end_with_the_code_that_they_promise(made, tmp_path, monkeypatch, capsys):

@@ -13,10 +13,11 @@ import time
 import zipfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from launcher import environments, home, launch, models, nextflow, parameters, scripts, verbs
+from launcher import environments, home, launch, models, nextflow, outdir, parameters, scripts, verbs
 from launcher.home import Part, provide
 from plumbline.common.errors import UserError
 from plumbline.embedding.variants import read_rows
@@ -149,6 +150,37 @@ def test_digest_depends_on_every_input(tmp_path: Path):
 def test_a_command_that_fails_is_told_with_its_last_lines():
     with pytest.raises(UserError, match=r"(?s)sh failed \(exit code 3\).*the reason.*try again"):
         home.command(["sh", "-c", "echo the reason >&2; exit 3"], "try again")
+
+
+@pytest.mark.parametrize(("variable", "full"), [("PLUMBLINE_HOME", "home"), ("TMPDIR", "tmp")])
+def test_a_full_disk_is_named_whatever_the_command_says(own_home: Path, tmp_path: Path, monkeypatch, variable: str, full: str):
+    """A venv on a full disk fails in ensurepip, and pip is silent: the advice was to check the network."""
+    folders = {"home": own_home, "tmp": tmp_path / "tmp"}
+    for folder in folders.values():
+        folder.mkdir()
+    monkeypatch.setattr(home.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    room = lambda path: SimpleNamespace(free=5 * 2**20 if folders[full].is_relative_to(path) else 2**40)  # noqa: E731
+    monkeypatch.setattr(home.shutil, "disk_usage", room)
+    with pytest.raises(UserError, match=rf"is full \(5 MiB free\). Make room, or: export {variable}=/a/larger/disk"):
+        home.command(["sh", "-c", "exit 1"], "Check the network")
+
+
+def test_a_folder_of_set_up_that_cannot_be_written_to_is_refused(own_home: Path, tmp_path: Path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PLUMBLINE_HOME", str(tmp_path / "file/home"))
+    with pytest.raises(
+        UserError, match=r"file/home, cannot be written to \(Not a directory\). Name another: export PLUMBLINE_H"
+    ):
+        provide([Part("a part", home.home() / "part", lambda _: None)])
+
+
+def test_a_disk_that_refuses_is_one_line(monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "/a/folder")
+
+    monkeypatch.setattr(verbs.doctor, "report", refuse)
+    assert verbs.main(["doctor"]) == 1
+    assert capsys.readouterr().err.startswith("ERROR: Permission denied (/a/folder). Make room or allow access there")
 
 
 # --- Java and Nextflow -------------------------------------------------------------------------------------------------
@@ -428,6 +460,41 @@ def test_a_lock_is_explained(launched, tools_on_path, tmp_path: Path, capfd):
     assert "still going on" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("echo 'java.io.IOException: No space left on device' > .nextflow.log; exit 1", "The disk is full"),
+        ("kill -9 $$", "Nextflow was killed (kill -9, or lack of memory). What was finished is kept"),
+    ],
+)
+def test_the_end_of_a_run_is_explained(launched, tools_on_path, tmp_path: Path, capfd, ending: str, said: str):
+    text = (tmp_path / "fake-bin/nextflow").read_text()
+    tools_on_path("nextflow", text.replace("exit 7", ending))
+    assert launched("run", "--models", "pca")[0] in (1, 137)
+    assert said in capfd.readouterr().err
+
+
+def test_two_runs_into_one_folder_are_refused(launched, tmp_path: Path, capfd):
+    """They left files of both. One whose plumb was killed still keeps its folder, as long as its Nextflow is there."""
+    with outdir.claimed("results") as kept:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=kept)
+        assert launched("run", "--models", "pca")[0] == 1
+    assert f"Another run writes into results (plumb has the process id {os.getpid()})" in capfd.readouterr().err
+    assert not (tmp_path / "words").exists()
+    assert launched("run", "--models", "pca")[0] == 1
+    child.kill()
+    child.wait()
+    assert launched("run", "--models", "pca", "--outdir", "s3://bucket/results")[0] == 7
+    assert launched("run", "--models", "pca")[0] == 7
+
+
+def test_an_output_folder_that_cannot_be_written_to_is_refused_at_once(launched, tmp_path: Path, capfd):
+    (tmp_path / "file").touch()
+    assert launched("run", "--models", "pca", "--outdir", "file/results")[0] == 1
+    assert f"--outdir {tmp_path}/file/results cannot be written to (Not a directory)" in capfd.readouterr().err
+    assert not (tmp_path / "words").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_to_plumb_ends_its_child(number: signal.Signals, tmp_path: Path):
     """A kill -9 as well, where Linux asks the child to end."""
@@ -640,3 +707,18 @@ def test_help_of_every_verb(capsys):
             with pytest.raises(SystemExit) as end:
                 verbs.main([verb, "--help"])
             assert end.value.code == 0
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(monkeypatch):
+    """`plumb show ... | head` ended with a traceback."""
+    start = f"import sys; sys.path.insert(0, {str(home.REPO / 'bin')!r}); from plumbline.common.errors import run_script; "
+    script = f"{sys.executable} -c \"{start}run_script(lambda: print('a line\\n' * 100_000))\""
+    done = subprocess.run(["bash", "-c", f"{script} | head -n 1; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("a line\n141\n", "")
+
+    def gone(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(verbs.doctor, "report", gone)
+    monkeypatch.setattr(verbs, "stop_writing", lambda: None)
+    assert verbs.main(["doctor"]) == 141

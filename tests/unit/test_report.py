@@ -27,6 +27,8 @@ from plumbline.report.sentences import overall, per_task, summary_text
 from plumbline.report.task_sections import task_sections
 from plumbline.report.verdicts import overview, verdict_cell, verdict_section
 from plumbline.report.words import COMPARED, listed, metric_title, number, with_interval
+from plumbline.summary.item_writing import write_items
+from plumbline.summary.items import ItemTable
 
 
 @pytest.fixture(scope="module")
@@ -325,12 +327,13 @@ def test_a_run_without_scores_still_reports(summary, tmp_path):
         (tmp_path / name).write_bytes((summary / name).read_bytes())
     for name in ("scores", "comparisons"):
         pd.read_parquet(summary / f"{name}.parquet").iloc[:0].to_parquet(tmp_path / f"{name}.parquet")
+    write_items(ItemTable([]), tmp_path / "items.parquet")
     report_scores.report(tmp_path, None, tmp_path / "out")
     assert "No model could be compared" in (tmp_path / "out" / "summary.md").read_text()
 
 
 def test_report_of_something_else_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"is no summary: about\.json is missing"):
+    with pytest.raises(UserError, match=r"is not the output folder of a run: it has no about\.json"):
         read_run(tmp_path)
 
 

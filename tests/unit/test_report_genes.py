@@ -60,7 +60,7 @@ def items() -> pd.DataFrame:
                 rows.append({**about, "metric": "recall_mean", "numerator": hit / 3})
     wrong = [{**rows[0], **change, "numerator": 99.0} for change in ({"protocol": "paper"}, {"postprocess": "none"},
              {"fit_on": "train@0.05#1"}, {"dataset": "other"})]  # fmt: skip
-    return pd.DataFrame([*rows, *wrong])
+    return pd.DataFrame([*rows, *wrong]).assign(model="m", offset=0.0, scale=1.0)
 
 
 def made_run(title: str = "a screen") -> Run:
@@ -189,6 +189,7 @@ def test_an_unknown_gene_is_answered_with_near_ones(folder, monkeypatch):
 
 
 def test_without_maps_and_items_nothing_is_made_up(folder, tmp_path):
+    pd.DataFrame().to_parquet(tmp_path / "items.parquet")  # what a run without any score leaves
     assert read_genes(made_run(), tmp_path, None, "s") is None
     found = read_genes(made_run(), folder, None, "s")
     assert found.nearest.empty

@@ -18,6 +18,7 @@ from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.scores import Items
 from plumbline.scoring.stats import bh, paired_difference
 from plumbline.scoring.units import pool
+from plumbline.summary.finished import check_finished
 from plumbline.summary.items import ItemTable
 
 LEVEL = 0.05
@@ -58,7 +59,7 @@ def entries_of(folder: Path) -> dict[Pair, Callable[[], Entry]]:
             )
         found[pair] = partial(_of_bundle, bundle)
     if not found:
-        raise UserError(f"{folder} is neither the output folder of a run nor a folder with bundles.")
+        check_finished(folder, "neither the output folder of a run nor a folder with bundles")
     return found
 
 
@@ -114,7 +115,10 @@ def _row(a: Entry, b: Entry, key: tuple, found: list[pd.DataFrame | None], n_boo
     if states != ["ok", "ok"]:
         same = states[0] == states[1]
         return row | {"evidence": "identical" if same else "other status", "note": " -> ".join(dict.fromkeys(states))[:200]}
-    return row | _difference(a.items.read(*key), b.items.read(*key), n_boot)
+    of_a, of_b = (entry.items.read(*key) for entry in (a, b))
+    if not of_a and not of_b and values[0] == values[1]:  # such as a description of a model, which is no sum over units
+        return row | {"evidence": "identical"}
+    return row | _difference(of_a, of_b, n_boot)
 
 
 def _status(rows: pd.DataFrame) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from plumbline.common.errors import UserError
+from plumbline.common.files import reading
 from plumbline.data.facts import read_facts
 from plumbline.data.splits import PARTS, read_split
 
@@ -31,9 +33,12 @@ def data_identity(tables: Path, seeds: Iterable[int]) -> dict:
     tables: the folder that PREPARE wrote. ``cells`` covers ids, perturbations, controls and batches; ``splits`` has a digest
     per seed.
     """
+    if not (tables / "dataset.json").is_file():
+        raise UserError(f"{tables}/dataset.json does not exist. Copy the whole folder, or run again with -resume.")
     facts = read_facts(tables)
-    cells = pd.read_parquet(tables / "cells.parquet", columns=["cell_id", "perturbation", "is_control", "batch"])
-    genes = pd.read_parquet(tables / "genes.parquet", columns=["gene_id", "ensembl_id", "symbol"])
+    with reading(tables, "Copy the whole folder, or run again with -resume."):
+        cells = pd.read_parquet(tables / "cells.parquet", columns=["cell_id", "perturbation", "is_control", "batch"])
+        genes = pd.read_parquet(tables / "genes.parquet", columns=["gene_id", "ensembl_id", "symbol"])
     order = np.argsort(cells["cell_id"].to_numpy(dtype=str), kind="stable")
     splits = {str(seed): _split_digest(tables, seed, order) for seed in seeds}
     identity = {name: facts.get(name) for name in FACTS}

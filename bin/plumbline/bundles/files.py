@@ -10,21 +10,12 @@ from plumbline.bundles.manifest import FILE, MANIFEST, TABLES, Bundle
 from plumbline.common.errors import UserError
 from plumbline.common.files import reading, sha256
 from plumbline.embedding.contract import OpenEmbedding, open_embedding
-from plumbline.scoring.scores import COLUMNS
 from plumbline.summary.items import ItemTable
+from plumbline.summary.output import NEEDED
 
 MOST_DIMENSIONS = 65_536
 MOST_VALUES = 10**9  # rows times columns of a table
 MOST_STRETCHES = 10**6  # of its items: seeds, protocols, post-processings and metrics
-_RUN = ["dataset", "model", "variant", "fit_on", "protocol", "task", "metric"]
-_NEEDED = {
-    "scores": COLUMNS,
-    "comparisons": [
-        *(*_RUN, "role", "main", "status", "value", "ci_low", "ci_high", "difference", "diff_low", "diff_high", "calibrated"),
-        *("verdict", "note", "reason", "compared_with", "direction", "q"),
-    ],
-    "items": [*_RUN, "postprocess", "seed", "unit_kind", "unit", "unit2", "numerator", "denominator", "offset", "scale"],
-}
 _PLAIN = ("string", "large_string", "bool", "float", "double", "int8", "int16", "int32", "int64", "uint8", "uint16", "null")
 
 
@@ -80,7 +71,7 @@ def _checked(bundle: Bundle, name: str) -> Path:
         file = parquet.ParquetFile(path)
         odd = [field.name for field in file.schema_arrow if str(field.type) not in _PLAIN]
         n_values = file.metadata.num_rows * file.metadata.num_columns
-    lacks = [column for column in _NEEDED[name] if column not in file.schema_arrow.names]
+    lacks = [column for column in NEEDED[name] if column not in file.schema_arrow.names]
     if lacks:
         raise UserError(f"{path} has no column {lacks[0]!r}. Make the bundle again: ./plumb submit.")
     if odd or n_values > MOST_VALUES:

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from plumbline.bundles.digests import data_identity
+from plumbline.bundles.digests import FACTS, data_identity
 from plumbline.bundles.submission import default_revision, stated_of
 from plumbline.bundles.writing import Contents
 from plumbline.common.errors import UserError, did_you_mean
-from plumbline.common.files import read_json_object, reading, sha256
+from plumbline.common.files import read_json_object, sha256
+from plumbline.data.facts import read_facts
 from plumbline.summary.items import ItemTable
+from plumbline.summary.output import AGAIN, read_about, read_items, read_table, read_tsv
 
+STATED = ("plumbline", "n_draws", "n_boot", "decoder_budget", "exact", "baseline", "tasks", "models", "datasets")
 _SAME = ["dataset", "variant", "fit_on"]
 
 
@@ -28,7 +31,7 @@ class RunOutput:
     @cached_property
     def items(self) -> ItemTable:
         """Of all models, which are read score by score."""
-        return ItemTable([self.folder / "items.parquet"])
+        return read_items(self.folder)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -56,14 +59,10 @@ def is_run(folder: Path) -> bool:
 
 def read_output(folder: Path) -> RunOutput:
     """Read what a run left. Raises UserError if it is something else, or of a version that did not state enough."""
-    if not is_run(folder):
-        raise UserError(f"{folder} is not the output folder of a run: it has no about.json. Give the --outdir of ./plumb run.")
-    about = read_json_object(folder / "about.json")
-    if not {"plumbline", "n_draws", "decoder_budget", "exact"} <= set(about):
-        raise UserError(f"{folder} was made by a version of plumbline that did not record how it scored. Run the same "
-                        "command again with -resume.")  # fmt: skip
-    with reading(folder):
-        scores, comparisons = (pd.read_parquet(folder / f"{name}.parquet") for name in ("scores", "comparisons"))
+    about = read_about(folder, STATED)
+    scores, comparisons = (read_table(folder, name) for name in ("scores", "comparisons"))
+    if unstated := sorted(set(scores["task"]) - set(about["tasks"])):
+        raise UserError(f"{folder / 'about.json'} does not state the task {unstated[0]}. {AGAIN}")
     return RunOutput(folder, about, scores, comparisons[comparisons["experiment"] == ""])
 
 
@@ -76,6 +75,7 @@ def contents_of(run: RunOutput, dataset: str, variant: str, revision: str = "", 
     seeds = _seeds(scores)
     embeddings = embeddings_of(run, dataset, variant, seeds)
     identity = data_identity(run.folder / "data" / dataset / "tables", seeds)
+    _check_scored(run, dataset, variant, [path for path, _ in embeddings])
     model = {name: str(first[name]) for name in ("variant", "model", "role", "fit_on")}
     model["title"] = run.about["models"].get(variant, {}).get("title") or variant
     return Contents(
@@ -95,6 +95,20 @@ def contents_of(run: RunOutput, dataset: str, variant: str, revision: str = "", 
         comparisons=comparisons,
         items=run.items.of(**{name: first[name] for name in _SAME}),
     )
+
+
+def _check_scored(run: RunOutput, dataset: str, variant: str, embeddings: list[Path]) -> None:
+    """Raises UserError if what lies in the folder was made after its scores, by a later run that did not end."""
+    tables = run.folder / "data" / dataset / "tables"
+    now, then = read_facts(tables), run.about["datasets"].get(dataset, {}).get("facts", {})
+    newer = [tables] if any(now.get(name) != then.get(name) for name in FACTS) else []
+    cost = read_tsv(run.folder / "cost.tsv", ("dataset", "variant", "seconds"))
+    seconds = set(cost.loc[(cost["dataset"] == dataset) & (cost["variant"] == variant), "seconds"])
+    took = {path: read_json_object(path.with_suffix(".json"), AGAIN).get("seconds") for path in embeddings}
+    newer += [path for path, value in took.items() if value is not None and value not in seconds]
+    if newer:
+        raise UserError(f"{newer[0]} is not what {run.folder / 'scores.parquet'} scored: a later run into this folder did not "
+                        "end. Run the same command again with -resume.")  # fmt: skip
 
 
 def _seeds(scores: pd.DataFrame) -> list[int]:

@@ -18,7 +18,7 @@ _COLUMN = re.compile(f"({'|'.join(PARTS)})" + r"_(\d{1,10})")
 
 def export_splits(tables: Path, seeds: list[int], output: Path) -> None:
     """Write cell_id and a column 0/1 per part and seed (train_42, ...), tab-separated; .gz compresses."""
-    ids = pd.read_parquet(tables / "cells.parquet", columns=["cell_id"])["cell_id"].astype(str)
+    ids = _cells(tables, ["cell_id"])["cell_id"].astype(str)
     odd = ids[ids.str.contains("[\t\r\n]")]
     if len(odd):
         raise UserError(f"the cell id {odd.iloc[0]!r} has a tab or line end, which a tab-separated file cannot hold.")
@@ -37,7 +37,7 @@ def import_splits(path: Path, source: Path, output: Path) -> list[int]:
     """
     tables = source / "tables"
     facts = read_json_object(tables / "dataset.json", "Give a prepared data set, such as results/data/NAME.")
-    cells = pd.read_parquet(tables / "cells.parquet", columns=["cell_id", "perturbation", "is_control"])
+    cells = _cells(tables, ["cell_id", "perturbation", "is_control"])
     splits = _aligned(_read(path), cells["cell_id"].to_numpy(dtype=str), path)
     labels = cells["perturbation"].mask(cells["is_control"], "").to_numpy(dtype=str)
     seeds = sorted({int(found[2]) for found in map(_COLUMN.fullmatch, splits) if found})
@@ -55,6 +55,11 @@ def import_splits(path: Path, source: Path, output: Path) -> list[int]:
             _link(source / "counts.h5ad", made / "counts.h5ad")
         made.rename(output)
     return seeds
+
+
+def _cells(tables: Path, columns: list[str]) -> pd.DataFrame:
+    with reading(tables / "cells.parquet", "Copy the whole folder, or run again with -resume."):
+        return pd.read_parquet(tables / "cells.parquet", columns=columns)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The two ways a step may end other than by success, and how a script turns them into an exit code."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -22,24 +23,40 @@ OUT_OF_MEMORY = 66  # exit code of a step that ran out of GPU memory: it is repe
 
 def run_script(main: Callable[[], None]) -> None:
     """Run ``main``; a UserError, or a disk that takes nothing, becomes one clear message on stderr and exit code 1, lack of GPU
-    memory OUT_OF_MEMORY."""
+    memory OUT_OF_MEMORY; Ctrl-C and a reader that has gone end it without a word."""
     try:
         main()
+        sys.stdout.flush()  # here, where a closed pipe is caught
     except UserError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        stop_writing()
+        sys.exit(141)
     except OSError as error:
         if error.errno not in DISK:
             raise
-        path = error.filename2 or error.filename
-        where = f" ({path})" if path else ""
-        print(f"ERROR: {error.strerror}{where}. Make room or allow access there, or name another path.", file=sys.stderr)
+        print(f"ERROR: {disk_text(error)}", file=sys.stderr)
         sys.exit(1)
     except RuntimeError as error:  # torch's OutOfMemoryError is one; torch itself is not imported here
         if type(error).__name__ != "OutOfMemoryError":
             raise
         print(f"ERROR: out of GPU memory: {error}", file=sys.stderr)
         sys.exit(OUT_OF_MEMORY)
+
+
+def disk_text(error: OSError) -> str:
+    """What a disk refused (an error of DISK), where, and what to do next."""
+    path = error.filename2 or error.filename
+    where = f" ({path})" if path else ""
+    return f"{error.strerror}{where}. Make room or allow access there, or name another path."
+
+
+def stop_writing() -> None:
+    """Whoever read our output has gone (``| head``): what is still to be written at the end of Python goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

@@ -179,6 +179,9 @@ def read_splits(tables: Path | str, seeds: list[int]) -> list[Split]:
     enters, as in the paper, unless dataset.json says ``split_order: id``.
     """
     given, labels = _given(Path(tables)), _labels(Path(tables))
+    if len(given.columns) and len(given) != len(labels[0]):
+        raise UserError(f"{tables}/splits.parquet has {len(given):,} rows, cells.parquet {len(labels[0]):,}: they are of "
+                        "different runs. Copy the whole folder, or run again with -resume.")  # fmt: skip
     by, order = split_by(*labels[1:]), _order(Path(tables), len(labels[0]))
     ordered, back = tuple(label[order] for label in labels), np.argsort(order)
     return [

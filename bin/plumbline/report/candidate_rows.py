@@ -5,7 +5,6 @@ Of 9,866 perturbations, ten models and five seeds these are some twenty million 
 
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,14 +25,14 @@ class CandidateRows:
     parts: dict[tuple[str, str], dict[str, list[Stretch]]]
 
     @staticmethod
-    def of(run: Run, path: Path, dataset: str) -> "CandidateRows":
-        """Of the candidates' headline runs on a data set. path: items.parquet, which may be missing."""
+    def of(run: Run, items: ItemTable, dataset: str) -> "CandidateRows":
+        """Of the candidates' headline runs on a data set."""
         known = run.headline[(run.headline["dataset"] == dataset) & ~run.headline["role"].isin(REFERENCES)]
         labels = {(row.variant, row.fit_on): row.label for row in known.itertuples()}
         kinds, protocol = frozenset(("perturbation", "pair")), "corrected"
         how = {"dataset": dataset, "protocol": protocol, "postprocess": CHOSEN[protocol], "unit_kind": kinds}
         parts: dict = defaultdict(lambda: defaultdict(list))
-        for part in ItemTable([path] if path.exists() else [], **how).parts():
+        for part in items.of(**how).parts():
             if label := labels.get((part.variant, part.fit_on)):
                 parts[part.unit_kind, part.metric][label].append(part)
         return CandidateRows({key: dict(of_label) for key, of_label in parts.items()})

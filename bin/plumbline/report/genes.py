@@ -9,6 +9,7 @@ from plumbline import tasks
 from plumbline.report.candidate_rows import KEYS, CandidateRows, known_pairs
 from plumbline.report.run import Run
 from plumbline.report.words import metric_title
+from plumbline.summary.output import read_columns, read_items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class Perturbations:
 
 def read_genes(run: Run, summary: Path, maps: Path | None, dataset: str) -> Perturbations | None:
     """Everything about the perturbations of a data set. summary: has items.parquet; maps: MAP's tables. None if unknown."""
-    rows = CandidateRows.of(run, summary / "items.parquet", dataset)
+    rows = CandidateRows.of(run, read_items(summary), dataset)
     tables = {name: _map_table(run, maps, dataset, name) for name in ("perturbations", "neighbours")}
     present = rows.labels | set(tables["neighbours"].get("label", []))
     models = [label for label in run.models if label in present]
@@ -97,7 +98,7 @@ def _map_table(run: Run, maps: Path | None, dataset: str, name: str) -> pd.DataF
     path = maps / f"{dataset}.{name}.parquet" if maps else None
     if path is None or not path.exists():
         return pd.DataFrame()
-    table = pd.read_parquet(path)
+    table = read_columns(path, ["perturbation"])
     if not set(KEYS) <= set(table.columns):
         return table
     return table.merge(run.headline[[*KEYS, "label"]].drop_duplicates(), on=KEYS)

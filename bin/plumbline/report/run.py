@@ -1,6 +1,5 @@
 """SUMMARISE's folder, read for the report."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from plumbline import tasks
-from plumbline.common.errors import UserError
 from plumbline.common.states import state_of
 from plumbline.scoring.protocol import REFERENCES
+from plumbline.summary.output import read_about, read_table, read_tsv
 
 _TEXT = ["experiment", "dataset", "task", "metric", "model", "variant", "fit_on", "reason", "chosen", "role", "status",
          "verdict", "step", "name", "seen", "seen_source"]  # fmt: skip
@@ -115,11 +114,9 @@ def _state_title(name: str, titles: dict[str, str]) -> str:
 
 def read_run(folder: Path) -> Run:
     """Read SUMMARISE's folder. Raises UserError if it is not one."""
-    if not (folder / "about.json").exists():
-        raise UserError(f"{folder} is no summary: about.json is missing. Give the output folder of a run (its --outdir).")
-    about = json.loads((folder / "about.json").read_text())
+    about = read_about(folder, ("baseline", "datasets", "models"))
     tables = {name: _tsv(folder / f"{name}.tsv") for name in ("published", "cost", "distributions")}
-    comparisons, scores = (pd.read_parquet(folder / f"{name}.parquet") for name in ("comparisons", "scores"))
+    comparisons, scores = (read_table(folder, name) for name in ("comparisons", "scores"))
     comparisons, experiments = _parted(comparisons)
     tables["cost"], experiment_cost = _parted(tables["cost"])
     all_scores, scores = scores, _of(scores, comparisons)
@@ -170,6 +167,6 @@ def labels(pairs: pd.DataFrame, titles: dict[str, str]) -> dict[tuple[str, str],
 
 
 def _tsv(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
+    table = read_tsv(path, (), dict.fromkeys(_TEXT, str))
     text = [name for name in _TEXT if name in table]
     return table.assign(**{name: table[name].fillna("") for name in text})

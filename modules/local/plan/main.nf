@@ -14,7 +14,7 @@ process PLAN {
 
     output:
     tuple val(meta), path("${meta.id}.plan.json"), emit: plan
-    tuple val(meta), path("${meta.id}/tables/splits.parquet"), emit: splits
+    tuple val(meta), path("${meta.id}/tables"), emit: tables
     tuple val("${task.process}"), val('pandas'), eval("python3 -c 'import importlib.metadata as m; print(m.version(\"pandas\"))' 2>/dev/null || echo 'not installed'"), emit: versions_pandas, topic: versions
 
     when:
@@ -25,6 +25,9 @@ process PLAN {
     cat > arguments.json <<'ARGUMENTS'
     ${jsonArguments(meta.subMap(['seeds']))}
     ARGUMENTS
+    # one folder from one task: two that publish into it would undo each other's files
+    mkdir ${meta.id}
+    cp -rL ${tables} ${meta.id}/tables
     plan_evaluation.py @arguments.json --tables ${tables} --splits ${meta.id}/tables/splits.parquet ${task.ext.args ?: ''} \\
         --output ${meta.id}.plan.json
     """

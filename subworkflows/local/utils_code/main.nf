@@ -47,3 +47,14 @@ def codeDigest(roots, leftOut = []) {
     def tables = tablesOf(code).findAll { table -> !(table.name in leftOut) }.sort { table -> table.toString() }
     return (code + tables).collect { source -> source.text }.join('\n').md5().substring(0, 12)
 }
+
+// what lies in an input folder (names, sizes, times), less what a run itself writes, should that lie there; '' for a file.
+// Nextflow sees of a folder only that entries come and go: a file that is written anew in its place would be missed by -resume
+def folderDigest(path, written = []) {
+    if (!path || !path.isDirectory()) {
+        return ''
+    }
+    def given = files("${path}/**").findAll { entry -> !written.any { folder -> entry.startsWith(folder) } }
+    def found = given.collect { entry -> [path.relativize(entry).toString(), entry.size(), entry.lastModified()].join(' ') }
+    return found.sort().join('\n').md5().substring(0, 12)
+}

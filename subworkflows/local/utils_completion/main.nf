@@ -34,7 +34,7 @@ def runFacts(opts, made) {
         name: workflow.manifest.name,
         version: workflow.manifest.version,
         success: success,
-        outcome: success ? 'completed successfully' : lost ? "completed, but ${lost.size()} ${lost.size() == 1 ? 'result' : 'results'} failed".toString() : 'failed',
+        outcome: success ? 'completed successfully' : lost && made.report ? "completed, but ${lost.size()} ${lost.size() == 1 ? 'result' : 'results'} failed".toString() : 'failed',
         problems: problems.unique().take(10).collect { text -> text.toString().take(2000) }.join('\n\n'),
         summary: made.summary ? made.summary.text : '',
         details: [

@@ -2,7 +2,7 @@
 // The models as lists: rows of assets/models.csv, embeddings that people bring, hidden states. The parameters have been checked (utils_request).
 //
 
-include { codeDigest } from '../utils_code/main'
+include { codeDigest ; folderDigest } from '../utils_code/main'
 include { namesInGroup } from '../utils_obsm/main'
 include { checkValue ; didYouMean ; loadSchema ; words } from '../utils_schema/main'
 include { samplesheetToList } from '../utils_sheet/main'
@@ -42,6 +42,7 @@ def modelSpecs(ids, opts) {
     def digests = ids.collect { id -> table[id].model }.unique().collectEntries { model -> [model, codeDigest(["embed_${model}.py"], ['models.csv'])] }
     return ids.collect { id ->
         def row = table[id]
+        def weights = weightsOf(row, opts)
         def settings = (row.settings ?: '').tokenize(';') + extra.findAll { pair -> pair[0] == id }.collect { pair -> pair[1] }
         [
             model: row.model.toString(),
@@ -50,10 +51,10 @@ def modelSpecs(ids, opts) {
             fit_on: (row.fit_on ?: 'none').toString(),
             seeded: row.seeded == 'true',
             settings: settings.collect { setting -> setting.toString() },
-            weights: weightsOf(row, opts),
+            weights: weights,
             env: row.env.toString(),
             device: row.device.toString(),
-            code: row.weights_files ? "${digests[row.model]} ${row}".md5().substring(0, 12) : digests[row.model],
+            code: row.weights_files ? "${digests[row.model]} ${row} ${folderDigest(weights)}".md5().substring(0, 12) : digests[row.model],
         ]
     }
 }

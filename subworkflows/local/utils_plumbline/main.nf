@@ -2,6 +2,7 @@
 // The request as lists: data sets, tasks, what is embedded and what is scored. The parameters have been checked (utils_request).
 //
 
+include { folderDigest } from '../utils_code/main'
 include { failures } from '../utils_failures/main'
 include { assetTable ; withLayers } from '../utils_models/main'
 include { nearest ; words } from '../utils_schema/main'
@@ -43,7 +44,7 @@ def selectedDatasets(opts) {
         }
         def files = ['path', 'cell_table'].collect { column -> row[column] ? file(row[column], glob: false) : [] }
         def order = opts.split_order == 'file' ? [:] : [split_order: opts.split_order]
-        [[id: row.name.toString(), row: order + (row - row.subMap(['path', 'cell_table']))]] + files
+        [[id: row.name.toString(), row: order + (row - row.subMap(['path', 'cell_table'])), folders: files.collect { path -> folderDigest(path, [file(opts.outdir), workflow.workDir]) }]] + files
     }
 }
 

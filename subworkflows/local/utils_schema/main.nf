@@ -101,6 +101,9 @@ def checkPath(label, text, spec) {
 
 // what lies at a path or URL: [ path, '' ], or [ path or null, the reason why it cannot be used ]
 def locate(text) {
+    if (text.startsWith('~')) {
+        return [null, "'${text}': write the home folder in full, '~' is known to shells alone".toString()]
+    }
     def url = text ==~ /[a-z0-9]+:\/\/.*/
     def special = text.findAll(url ? /[\[\]{}*$`"'\\\s]/ : /[\[\]{}*?$`"'\\]/).unique()
     if (special) {

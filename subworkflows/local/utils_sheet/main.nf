@@ -57,9 +57,15 @@ def cellValue(row, name, spec) {
     return raw == null || raw.toString() == '' ? spec['default'] : castValue(raw, spec.type)
 }
 
+// names become file names, which not every disk tells apart by upper and lower case
 def duplicates(rows, keys) {
-    def groups = keys ? rows.groupBy { row -> keys.collect { key -> row.values[key]?.toString() } } : [:]
-    return groups.findAll { _key, same -> same.size() > 1 }.collect { key, same -> "${same.collect { row -> row.label }.join(' and ')}: the same ${keys.join(' and ')} (${key.join(', ')})".toString() }
+    def groups = keys ? rows.groupBy { row -> keys.collect { key -> row.values[key]?.toString()?.toLowerCase() } } : [:]
+    return groups
+        .findAll { _key, same -> same.size() > 1 }
+        .collect { _key, same ->
+            def names = same.collect { row -> keys.collect { key -> row.values[key] }.join(', ') }.unique()
+            "${same.collect { row -> row.label }.join(' and ')}: the same ${keys.join(' and ')} (${names.join(' and ')})${names.size() > 1 ? ' but for upper and lower case' : ''}".toString()
+        }
 }
 
 def rowFields(row, properties) {
@@ -137,6 +143,9 @@ def headerError(header, separator) {
     if (other) {
         def names = [';': 'semicolons', '\t': 'tabs', ',': 'commas']
         return "columns are separated by ${names[other]}, expected ${names[separator]}${other == '\t' ? ' (or the ending .tsv)' : ''}".toString()
+    }
+    if (header[0].startsWith('#')) {
+        return "it begins with '${header[0].take(60)}': a sheet has no comments, its first line names the columns".toString()
     }
     def twice = header.findAll { name -> name && header.count(name) > 1 }.unique()
     return twice ? "the column '${twice[0]}' occurs ${header.count(twice[0])} times".toString() : null

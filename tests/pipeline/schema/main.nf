@@ -4,6 +4,7 @@
 // Prints what plumbline says to many wrong parameters, sheets and names: a line of JSON per case of the file params.cases
 //
 
+include { folderDigest } from '../../../subworkflows/local/utils_code/main'
 include { entriesOf } from '../../../subworkflows/local/utils_models/main'
 include { nameErrors ; optionErrors } from '../../../subworkflows/local/utils_request/main'
 include { loadSchema ; typedParams ; unknownParameters } from '../../../subworkflows/local/utils_schema/main'
@@ -16,6 +17,9 @@ def messages(test) {
     }
     if (test.ids) {
         return nameErrors(test.ids, test.models, test.requests, test.experiments)
+    }
+    if (test.folder) {
+        return [folderDigest(file(test.folder))]
     }
     if (test.entries) {
         def (rows, reason) = entriesOf([name: 'mine'], file(test.entries))
