@@ -104,3 +104,8 @@ class Task:
     def absent(self, reason: str) -> list[Score]:
         """Every metric as not applicable, with the reason."""
         return [Score.absent(metric.name, reason) for metric in self.metrics]
+
+
+def too_narrow(held: str) -> str:
+    """Why a metric is ``uncalibrated``: in how many percent of repeats its 95 % intervals hold the mean, such as '90 to 93'."""
+    return f"95 % intervals held the mean in {held} % of repeats of simulated screens (benchmarks/trust.md)"

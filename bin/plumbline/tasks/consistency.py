@@ -17,12 +17,12 @@ from plumbline.metrics.ranks import (
     significance,
     unexpressed_null,
 )
-from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.records import Metric, Task, too_narrow
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
 PERCENT = {"unit": "%", "highest": 100, "compares_controls": True}
-NARROW = "95 % intervals held the mean in 90 to 93 % of repeats of simulated screens (benchmarks/trust.md)"
+NARROW = too_narrow("90 to 93")
 METRICS = (
     Metric(name="consistency_pct", title="percent of perturbations, p ≤ 0.05", chance=5.0, **PERCENT),
     Metric(name="consistency_fdr_pct", title="percent of perturbations, q ≤ 0.05", chance=0.0, uncalibrated=NARROW, **PERCENT),

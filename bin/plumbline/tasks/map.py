@@ -18,16 +18,11 @@ from plumbline.metrics.divisions import Labels, labels_of, mixed, parting_for
 from plumbline.metrics.groups import MIN_RELABELLINGS, group_by
 from plumbline.metrics.ranks import ALPHA
 from plumbline.metrics.repeats import Effects, effects
-from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.records import Metric, Task, too_narrow
 from plumbline.scoring.scores import Items, Score, counted
 from plumbline.scoring.screen import View
 from plumbline.scoring.stats import bh
 from plumbline.tasks import recall
-
-
-def _narrow(held: str) -> str:
-    """Why a metric gets no verdict: its units share the threshold of q, control profiles, and members of complexes."""
-    return f"95 % intervals held the mean in {held} % of repeats of simulated screens (benchmarks/trust.md)"
 
 
 COMPARES = {"compares_controls": True}
@@ -45,7 +40,7 @@ METRICS = (
         unit="%",
         highest=100,
         chance=0.0,
-        uncalibrated=_narrow("77 to 93"),
+        uncalibrated=too_narrow("77 to 93"),
         **COMPARES,
     ),
     Metric(name="map_consistency", title="mAP, consistency (CORUM complexes)"),
@@ -55,7 +50,7 @@ METRICS = (
         unit="%",
         highest=100,
         chance=0.0,
-        uncalibrated=_narrow("64 to 100"),
+        uncalibrated=too_narrow("64 to 100"),
     ),
 )
 ACTIVITY = ("map_activity", "map_activity_pct", "map_activity_ceiling")

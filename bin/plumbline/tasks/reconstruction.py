@@ -19,17 +19,23 @@ from plumbline.metrics.divisions import labels_of
 from plumbline.metrics.effect_agreement import EffectAgreement
 from plumbline.metrics.effects import ControlMean, SplitHalf, mean_effect_weights
 from plumbline.metrics.integrity import Reconstruction
-from plumbline.scoring.records import Metric, Task
+from plumbline.scoring.records import Metric, Task, too_narrow
 from plumbline.scoring.scores import Score, counted
 from plumbline.scoring.screen import View
 
 METRICS = (
     Metric(name="effect_pearson", title="Pearson of mean effects", lowest=-1, chance=0.0),
-    Metric(name="effect_integrity", title="structural integrity of mean effects", lowest=-np.inf, chance=0.0),
+    Metric(
+        name="effect_integrity",
+        title="structural integrity of mean effects",
+        lowest=-np.inf,
+        chance=0.0,
+        uncalibrated=too_narrow("85 to 92"),
+    ),
     Metric(name="structural_integrity", title="structural integrity of cells", lowest=-np.inf, chance=0.5),
     Metric(name="si_effect", title="structural integrity of cells, 0 = no effect", lowest=-np.inf, chance=0.0),
-    Metric(name="spearman", title="Spearman per gene", lowest=-1, chance=0.0),
-    Metric(name="pearson", title="Pearson per gene", lowest=-1, chance=0.0),
+    Metric(name="spearman", title="Spearman per gene", lowest=-1, chance=0.0, uncalibrated=too_narrow("66 to 90")),
+    Metric(name="pearson", title="Pearson per gene", lowest=-1, chance=0.0, uncalibrated=too_narrow("63 to 87")),
     Metric(name="mse", title="mean squared error", higher_is_better=False, highest=np.inf),
     Metric(name="mae", title="mean absolute error", higher_is_better=False, highest=np.inf),
     Metric(name="r2", title="R²", lowest=-np.inf, chance=0.0),
