@@ -310,7 +310,7 @@ def test_controls_as_screens_spell_them(label):
     assert like_control(label)
 
 
-@pytest.mark.parametrize("label", ["TP53", "NT5E", "MOCOS", "SAFB", "TP53+ctrl"])
+@pytest.mark.parametrize("label", ["TP53", "NT5E", "NT5C", "NT5C2", "MOCOS", "SAFB", "TP53+ctrl"])
 def test_genes_do_not_look_like_controls(label):
     assert not like_control(label)
 

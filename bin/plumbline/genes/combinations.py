@@ -25,8 +25,9 @@ def split_genes(label: str) -> list[str]:
 
 
 def like_control(label: str) -> bool:
-    """Whether a label is spelt as controls are: 'ctrl', 'Non-targeting', 'NegCtrl0', ..."""
-    return bool(CONTROLS.fullmatch(re.sub(r"[^a-z]", "", label.lower())))
+    """Whether a label is spelt as controls are: 'ctrl', 'Non-targeting', 'NegCtrl0', ...; not the genes NT5C and NT5C2."""
+    plain = label.lower()
+    return not re.search(r"[a-z]\d+[a-z]", plain) and bool(CONTROLS.fullmatch(re.sub(r"[^a-z]", "", plain)))
 
 
 def normalise(labels: Iterable[str], controls: list[str], is_gene: Callable[[str], bool]) -> dict[str, str]:
