@@ -24,7 +24,6 @@ from plumbline.scoring.screen import View
 from plumbline.scoring.stats import bh
 from plumbline.tasks import recall
 
-
 COMPARES = {"compares_controls": True}
 METRICS = (
     Metric(
