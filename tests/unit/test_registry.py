@@ -92,6 +92,7 @@ def test_a_pre_trained_model_states_what_its_users_must_know(root, name):
     until = row["corpus_until"]
     assert not until or (len(until) == 7 and until[4] == "-")
     assert row["supervised_on"] in ("", "cell types")
+    assert row["n_dimensions"].isdigit(), "the estimate of a run depends on it"
 
 
 def test_weights_for_non_commercial_use_are_fetched_after_an_explicit_yes_alone(capsys):

@@ -11,7 +11,7 @@ from plumbline.experiments.work import CELLS_EACH, USUAL, item_rows
 
 HELD_OUT = 0.1  # of the cells, about: 30 % of the perturbations in 30 % of the batches
 TRAIN = 0.5  # of the cells, about: 70 % of the perturbations in 70 % of the batches
-DIMENSIONS = ("n_components", "n_latent")  # settings that say how wide an embedding will be
+DIMENSIONS = ("n_components", "n_latent", "head_dim")  # settings that say how wide an embedding will be
 SIZES = ("n_cells", "n_genes", "n_perturbations")
 # experiment -> its process on each data set
 ANALYSES = {
@@ -175,9 +175,10 @@ def _width(run: dict, wide: dict) -> float:
 
 
 def _dimensions(run: dict) -> float | None:
-    """Width of an embedding where its settings say it."""
+    """Width of an embedding, where its settings or the table of models say it."""
     given = [setting.partition("=")[2] for setting in run.get("settings", []) if setting.startswith(DIMENSIONS)]
-    return float(given[-1]) if given and given[-1].isdigit() else None
+    said = given[-1] if given else str(run.get("n_dimensions") or "")
+    return float(said) if said.isdigit() else None
 
 
 def _fit_cells(run: dict, sizes: dict[str, dict]) -> int:

@@ -4,7 +4,7 @@
 
 include { folderDigest } from '../utils_code/main'
 include { failures } from '../utils_failures/main'
-include { assetTable ; withLayers } from '../utils_models/main'
+include { assetTable ; modelTable ; withLayers } from '../utils_models/main'
 include { nearest ; words } from '../utils_schema/main'
 include { samplesheetToList } from '../utils_sheet/main'
 
@@ -168,9 +168,10 @@ def expectedRuns(requests, tasks, plans, digests, opts) {
 def planOf(datasets, requests, tasks, experiments, opts) {
     def given = datasets.findAll { _meta, path, _cell_table -> path }.collect { meta, path, _cell_table -> [meta.id, path] }
     def staged = given.withIndex().collectEntries { pair, at -> [pair[0], "inputs${at + 1}/${pair[1].name}".toString()] }
+    def table = modelTable()
     return [
         datasets: datasets.collect { meta, _path, _cell_table -> [name: meta.id, file: staged[meta.id]] + meta.row.subMap(['perturbation_column', 'control_label', 'batch_column', 'organism', 'perturbation_type']) },
-        embed: requests.findAll { meta, _weights, _uses -> !meta.layer_of }.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) },
+        embed: requests.findAll { meta, _weights, _uses -> !meta.layer_of }.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant', 'model', 'fit_on', 'settings']) + [n_dimensions: table[meta.variant]?.n_dimensions ?: ''] },
         evaluate: requests.collectMany { meta, _weights, uses -> tasksFor(uses, tasks).collect { task -> [id: meta.id, dataset: meta.dataset, variant: meta.variant, task: task, n_seeds: words(meta.seeds).size()] } },
         compared: requests.findAll { meta, _weights, uses -> isCompared(meta, uses, opts) }.collect { meta, _weights, _uses -> meta.subMap(['dataset', 'variant']) },
         experiments: experiments,
