@@ -199,6 +199,24 @@ def test_a_variant_without_timings_costs_what_its_kin_cost():
     assert seconds["pca_all"] == seconds["pca"] < seconds["scvi"] == seconds["scvi_all"] == seconds["unheard"]
 
 
+def test_memory_measured_on_few_cells_is_not_drawn_out_to_millions():
+    """Of scANVI, measured on 78 to 991 cells, a terabyte was foretold for two million; its kin were measured on more."""
+    of = {n: {"n_cells": n, "n_fit_cells": n // 2, "n_genes": 2000, "n_dimensions": 64} for n in (100, 1000, 14_000)}
+    steps = pd.concat([made_steps("EMBED", "scanvi", [of[100], of[1000]]), made_steps("EMBED", "scvi", [of[1000], of[14_000]])])
+    each = np.where(steps["name"] == "scanvi", 2e5, 2e3)
+    fits = fit_costs(steps.assign(peak_memory_bytes=1e9 + each * steps["n_cells"]))
+
+    def gigabytes(name: str, n_cells: int, module: dict[str, str]) -> float:
+        planned = pd.DataFrame([{"step": "EMBED", "name": name, "n_tasks": 1, "n_cells": n_cells, "n_fit_cells": n_cells / 2}])
+        return estimate(fits, planned, module)["peak_memory_bytes"].iloc[0] / 1e9
+
+    kin = {"scanvi": "scvi", "scvi": "scvi", "new": "other"}
+    assert gigabytes("scanvi", 2_000_000, kin) == gigabytes("scvi", 2_000_000, kin) < 20
+    assert gigabytes("new", 2_000_000, kin) < 20, "of all that were measured"
+    assert gigabytes("scanvi", 1000, kin) > 1.15, "near what was measured, its own"
+    assert gigabytes("scanvi", 2_000_000, {}) > 100, "no kin: its own"
+
+
 def test_what_a_plan_does_not_know_is_as_it_was_measured():
     fits = fit_costs(made_steps("EVALUATE", "recall", SIZES))
     planned = pd.DataFrame([{"step": "EVALUATE", "name": "recall", "n_tasks": 1, "n_cells": 6000, "n_dimensions": np.nan}])

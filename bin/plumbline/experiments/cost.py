@@ -11,6 +11,7 @@ from plumbline.experiments.work import SCALES, USUAL, work
 
 # steps that the steps.tsv of a run may lack: they are small, and not priced then
 UNRECORDED = ("START", "EXPERIMENT", "REPORT")
+FAR = 10  # times the largest number of cells that was measured
 
 
 def fit_costs(steps: pd.DataFrame) -> pd.DataFrame:
@@ -93,14 +94,26 @@ def _priced(fits: pd.DataFrame, task: pd.DataFrame, module: dict[str, str]) -> d
     same = fits[fits["step"] == step]
     kin = same[same["name"].map(module) == module.get(name, "")]
     own = same[same["name"] == name]
-    used = own if len(own) else kin if len(kin) else same
     if step in UNRECORDED and same.empty:
         return {"known": True, **dict.fromkeys(SCALES, 0.0)}
     found: dict[str, bool | float] = {"known": len(own) > 0}
     for scale in SCALES:
+        used = own if len(own) else kin if len(kin) else same
+        if scale == "peak_memory_bytes" and (len(kin) or own.empty):
+            used = _reaching(used, kin if len(kin) else same, task["n_cells"].iloc[0])
         ends = [_at(row, step, task, scale) for row in used.to_dict("records")]
         found[scale] = (max(ends) if ends else np.nan) * (1 if scale == "peak_memory_bytes" else n_tasks)
     return found
+
+
+def _reaching(used: pd.DataFrame, others: pd.DataFrame, n_cells: float) -> pd.DataFrame:
+    """Of ``used``, else of ``others``, the fits measured near so many cells, else those measured at the most: on a few hundred
+    cells memory grows by what is loaded, and that slope would come to terabytes at millions."""
+    for fits in (used, others):
+        near = fits[FAR * fits["largest"] >= n_cells]
+        if len(near):
+            return near
+    return others[others["largest"] >= others["largest"].max() / 2]
 
 
 def _at(fit: dict, step: str, task: pd.DataFrame, scale: str) -> float:
