@@ -113,7 +113,8 @@ def _reaching(used: pd.DataFrame, others: pd.DataFrame, n_cells: float) -> pd.Da
         near = fits[FAR * fits["largest"] >= n_cells]
         if len(near):
             return near
-    return others[others["largest"] >= others["largest"].max() / 2]
+    most = others["largest"].max() / 2
+    return used[used["largest"] >= most] if used["largest"].max() >= most else others[others["largest"] >= most]
 
 
 def _at(fit: dict, step: str, task: pd.DataFrame, scale: str) -> float:
