@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,21 @@ def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False
     progress = Progress(log, outdir / "pipeline_info/estimate.tsv") if tells and not _chosen_log(arguments) else None
     command = [program.command, *before, "run", str(REPO), *_plain_lines(arguments, progress is not None), *options]
     is_run = not {"--help", "--estimate_only", "-preview"} & set(arguments)
-    with claimed(parameters.get("outdir") or "results") if is_run else nullcontext(()) as kept:
-        code = wait(command, program.environment | variables, progress, kept)
+    claim = claimed(parameters.get("outdir") or "results") if is_run else nullcontext(())
+    with claim as kept, nullcontext({}) if is_run else _aside() as more:
+        code = wait(command, program.environment | variables | more, progress, kept)
     if code:
         _explain(code, log, start)
     if is_run:
         _say_where(outdir, code, start)
     return code
+
+
+@contextmanager
+def _aside() -> Iterator[dict[str, str]]:
+    """Where Nextflow remembers what is no run, such as an estimate: -resume would continue it in place of the last run."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield {"NXF_CACHE_DIR": folder}
 
 
 def _compile_package() -> None:

@@ -435,6 +435,16 @@ def test_run_adds_the_uv_profile_and_passes_the_rest_and_the_exit_code(launched,
     assert sorted(made) == ["base", "multiqc", "scvi"]
 
 
+def test_an_estimate_is_no_session_that_resume_continues(launched, tmp_path: Path, monkeypatch):
+    """After an estimate, -resume of the run in the same folder began anew."""
+    monkeypatch.delenv("NXF_CACHE_DIR", raising=False)
+    assert launched("run", "--models", "pca", "-resume")[1][-1] == "", "Nextflow's own place"
+    aside = launched("estimate", "--models", "pca")[1][-1]
+    assert aside
+    assert not Path(aside).is_relative_to(tmp_path)
+    assert not Path(aside).exists()
+
+
 def test_without_a_terminal_nextflow_writes_plain_lines(launched, monkeypatch):
     monkeypatch.delenv("NXF_ANSI_LOG")
     assert launched("run", "--models", "pca")[1][:4] == ["run", str(home.REPO), "-ansi-log", "false"]
