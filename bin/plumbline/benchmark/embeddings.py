@@ -7,6 +7,7 @@ import pandas as pd
 
 from plumbline.benchmark.screens import Screen
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.common.labels import among
 from plumbline.embedding.contract import Embedding, align, check_embedding, plain_ids
 from plumbline.embedding.dimensions import table_values
 from plumbline.embedding.numbers import as_float32
@@ -26,7 +27,7 @@ def keys_of(z: Any, screen: Screen) -> list[str] | None:
 def aligned(z: Any, screen: Screen, name: str) -> np.ndarray:
     """The embedding of the prepared cells, float32 (n, d). Raises UserError: wrong ids or shape, NaN, text, unknown key."""
     found = _embedding(z, screen, name)
-    known = np.isin(found.cell_id, screen.prepared_id) | ~np.isin(found.cell_id, screen.dropped_id)
+    known = among(found.cell_id, screen.prepared_id) | ~among(found.cell_id, screen.dropped_id)
     values = align(Embedding(found.cell_id[known], found.values[known], {}), screen.prepared_id, name)
     check_embedding(screen.prepared_id, values, name, {})
     return np.ascontiguousarray(values)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from plumbline.common.errors import UserError
 from plumbline.common.files import reading
+from plumbline.common.labels import among
 
 ADVICE = "Is it the table its name says (.csv, .tsv, .txt, each also .gz, or .parquet)? An .xlsx must be exported as CSV."
 
@@ -56,7 +57,7 @@ def _check_names(table: pd.DataFrame, path: Path, cell_id: np.ndarray, counts: s
         raise UserError(
             f"{path.name} has the column {table.columns[table.columns.duplicated()][0]!r} twice. Rename one of them."
         )
-    if not np.isin(cell_id, table.index.to_numpy(dtype=str)).any():
+    if not among(cell_id, table.index.to_numpy(dtype=str)).any():
         raise UserError(
             f"{path.name} names no cell of {counts}: its first column must hold cell ids such as "
             f"'{cell_id[0]}', but begins with '{table.index[0]}'.{_elsewhere(table, cell_id)}"
@@ -65,5 +66,5 @@ def _check_names(table: pd.DataFrame, path: Path, cell_id: np.ndarray, counts: s
 
 def _elsewhere(table: pd.DataFrame, cell_id: np.ndarray) -> str:
     """Which other column holds cell ids, as after the row numbers that pandas writes."""
-    found = [name for name in table if np.isin(table[name].astype(str).str.strip().to_numpy(dtype=str), cell_id).any()]
+    found = [name for name in table if among(table[name].astype(str).str.strip().to_numpy(dtype=str), cell_id).any()]
     return f" Its column {found[0]!r} holds them: make that the first." if found else ""

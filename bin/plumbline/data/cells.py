@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import UserError, did_you_mean
+from plumbline.common.labels import among
 from plumbline.counts.gene_columns import gene_names
 from plumbline.data.catalogue import NONE, Dataset, labels_in
 from plumbline.data.features import measurement_notes
@@ -54,7 +55,7 @@ def harmonise_cells(source: CountsFile, dataset: Dataset) -> CellTable:
     controls = control_labels(text["perturbation"], dataset, source.path)
     is_gene = _gene_test(source, dataset, text["perturbation"])
     perturbation, notes = _one_name_each(text["perturbation"], controls, dataset, is_gene)
-    is_control = np.isin(perturbation, controls) & usable
+    is_control = among(perturbation, controls) & usable
     if not (usable & ~is_control).any():
         raise UserError(f"{source.path.name}: no cell with a perturbation in column {dataset.perturbation_column!r} is left.")
     others = pd.Series(perturbation[usable & ~is_control]).value_counts()

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import NotApplicable
+from plumbline.common.labels import among
 from plumbline.common.random import seed_of
 from plumbline.counts.expression import read_expression
 from plumbline.data.splits import read_split
@@ -72,7 +73,7 @@ def read_case(counts: Path, tables: Path, seed: int) -> tuple[Case, dict]:
     if reason := reconstruction.not_applicable(screen.facts):
         raise NotApplicable(reason)
     test = np.flatnonzero(split.test2)
-    with_controls = np.isin(screen.batch[test], np.unique(screen.batch[test][screen.is_control[test]]))
+    with_controls = among(screen.batch[test], set(screen.batch[test][screen.is_control[test]]))
     test, left_out = test[with_controls], int((~with_controls).sum())
     chosen = _choose(screen.take(test), seed)
     rows = test[chosen]
@@ -124,7 +125,7 @@ def half_of(case: Case, seed: int, number: int) -> Case:
     perturbed = ~case.is_control
     names = np.unique(case.perturbation[perturbed])
     if len(names) >= FEW_PERTURBATIONS:
-        perturbed &= np.isin(case.perturbation, rng.permutation(names)[: len(names) // 2])
+        perturbed &= among(case.perturbation, rng.permutation(names)[: len(names) // 2])
     else:
         for name in names:
             rows = rng.permutation(np.flatnonzero(perturbed & (case.perturbation == name)))
@@ -172,7 +173,7 @@ def mean_effects(case: Case) -> tuple[float, float]:
     ----------
     'Pearson delta' of Roohani et al. 2024 (GEARS), Nature Biotechnology 42:927.
     """
-    used = np.flatnonzero(np.isin(case.batch, np.unique(case.batch[case.is_control])))
+    used = np.flatnonzero(among(case.batch, set(case.batch[case.is_control])))
     part = case.take(used)
     centre = ControlMean(part.batch, part.is_control).predict(part.truth)
     perturbed = np.flatnonzero(~part.is_control)

@@ -144,7 +144,7 @@ class Profiles:
         The controls are in the profiles that all are compared with, and in the mean that is subtracted from each.
         """
         some = names[np.argsort(hashes(names, "controls"))[:SAMPLED]]
-        rows = np.flatnonzero(np.isin(self.found.names[self.found.code], some))
+        rows = np.flatnonzero(np.isin(self.found.names, some)[self.found.code])
         effect, own = self.found.values[rows], effect_map(self.labels, self.part).own[rows]
         repeated = self.repeated(rows)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.files import read_json_object
+from plumbline.common.labels import among
 from plumbline.common.random import hashes
 from plumbline.embedding.contract import open_embedding, provenance_path, rows_of
 from plumbline.metrics.groups import Groups, group_by, group_means
@@ -64,7 +65,7 @@ def drawn_cells(screen: Screen, perturbations: pd.DataFrame, n_cells: int) -> np
     """Row numbers of the cells to show, drawn by cell id: some of the strongest perturbations, some controls, any others."""
     order = np.argsort(hashes(screen.cell_id, "map"), kind="stable")
     strongest = perturbations.nlargest(NAMED, "strength")["perturbation"].to_numpy(dtype=str)
-    is_named = np.isin(screen.perturbation[order], strongest) & ~screen.is_control[order]
+    is_named = among(screen.perturbation[order], strongest) & ~screen.is_control[order]
     is_control = screen.is_control[order]
     first = [order[is_named][: round(SHARE_NAMED * n_cells)], order[is_control][: round(SHARE_CONTROL * n_cells)]]
     others = order[~np.isin(order, np.concatenate(first))]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from plumbline.common.labels import among
 from plumbline.common.random import seed_of
 from plumbline.genes.combinations import is_combination
 from plumbline.genes.relationships import members_among, perturbed_genes
@@ -97,7 +98,7 @@ def _activity(view: View) -> list[Score]:
     return [
         _mean("map_activity", profiles, table, f"{note}; chance {table['chance'].mean():.3f}"),
         _significant("map_activity_pct", "perturbation", names, p, value, note),
-        _ceiling(view, labels, kind, np.where(np.isin(labels.perturbation, names) | labels.is_control, part, -1)),
+        _ceiling(view, labels, kind, np.where(among(labels.perturbation, names) | labels.is_control, part, -1)),
     ]
 
 
