@@ -52,13 +52,13 @@ def launch(arguments: list[str], before: Sequence[str] = (), tells: bool = False
             _compile_package()
     options = [*(["-profile", ",".join(profiles)] if profiles else []), *without(arguments, "-profile"), *extra]
     start = time.time()
-    outdir = Path(parameters.get("outdir") or "results").absolute()
+    named = parameters.get("outdir") or "results"
+    outdir = Path(named).absolute()
     log = Path(value(list(before), "-log") or ".nextflow.log")
     progress = Progress(log, outdir / "pipeline_info/estimate.tsv") if tells and not _chosen_log(arguments) else None
     command = [program.command, *before, "run", str(REPO), *_plain_lines(arguments, progress is not None), *options]
     is_run = not {"--help", "--estimate_only", "-preview"} & set(arguments)
-    claim = claimed(parameters.get("outdir") or "results") if is_run else nullcontext(())
-    with claim as kept, nullcontext({}) if is_run else _aside() as more:
+    with claimed(named) if is_run else nullcontext(()) as kept, nullcontext({}) if is_run else _aside() as more:
         code = wait(command, program.environment | variables | more, progress, kept)
     if code:
         _explain(code, log, start)

@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 
 from plumbline.common.errors import UserError
-from plumbline.common.files import reading
 from plumbline.data.facts import read_facts
 from plumbline.data.splits import PARTS, read_split
+from plumbline.summary.output import AGAIN, read_columns
 
 BIN = Path(__file__).resolve().parents[2]
 FACTS = (
     *("name", "title", "organism", "x_kind", "perturbation_type", "unexpressed_threshold", "unexpressed_scale", "min_counts"),
     *("n_cells", "n_genes", "n_batches", "n_perturbations", "n_controls", "split_by", "input_sha256", "public_since"),
 )
+_TABLES = {"cells": ["cell_id", "perturbation", "is_control", "batch"], "genes": ["gene_id", "ensembl_id", "symbol"]}
 
 # the patterns of codeDigest in subworkflows/local/utils_code
 _IMPORT = re.compile(
@@ -34,11 +35,9 @@ def data_identity(tables: Path, seeds: Iterable[int]) -> dict:
     per seed.
     """
     if not (tables / "dataset.json").is_file():
-        raise UserError(f"{tables}/dataset.json does not exist. Copy the whole folder, or run again with -resume.")
+        raise UserError(f"{tables}/dataset.json does not exist. {AGAIN}")
     facts = read_facts(tables)
-    with reading(tables, "Copy the whole folder, or run again with -resume."):
-        cells = pd.read_parquet(tables / "cells.parquet", columns=["cell_id", "perturbation", "is_control", "batch"])
-        genes = pd.read_parquet(tables / "genes.parquet", columns=["gene_id", "ensembl_id", "symbol"])
+    cells, genes = (read_columns(tables / f"{name}.parquet", used, columns=used) for name, used in _TABLES.items())
     order = np.argsort(cells["cell_id"].to_numpy(dtype=str), kind="stable")
     splits = {str(seed): _split_digest(tables, seed, order) for seed in seeds}
     identity = {name: facts.get(name) for name in FACTS}

@@ -12,6 +12,7 @@ import pandas as pd
 from plumbline.common.errors import UserError
 from plumbline.common.files import read_json_object, reading, sha256, whole_file, write_json, write_parquet
 from plumbline.data.splits import PARTS, read_split
+from plumbline.summary.output import read_columns
 
 _COLUMN = re.compile(f"({'|'.join(PARTS)})" + r"_(\d{1,10})")
 
@@ -58,8 +59,7 @@ def import_splits(path: Path, source: Path, output: Path) -> list[int]:
 
 
 def _cells(tables: Path, columns: list[str]) -> pd.DataFrame:
-    with reading(tables / "cells.parquet", "Copy the whole folder, or run again with -resume."):
-        return pd.read_parquet(tables / "cells.parquet", columns=columns)
+    return read_columns(tables / "cells.parquet", columns, columns=columns)
 
 
 def _read(path: Path) -> pd.DataFrame:

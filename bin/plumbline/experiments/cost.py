@@ -96,12 +96,13 @@ def _priced(fits: pd.DataFrame, task: pd.DataFrame, module: dict[str, str]) -> d
     own = same[same["name"] == name]
     if step in UNRECORDED and same.empty:
         return {"known": True, **dict.fromkeys(SCALES, 0.0)}
+    others = next((fits for fits in (kin, own) if len(fits)), same)
+    used = own if len(own) else others
+    reaching = _reaching(used, others, task["n_cells"].iloc[0])
     found: dict[str, bool | float] = {"known": len(own) > 0}
     for scale in SCALES:
-        used = own if len(own) else kin if len(kin) else same
-        if scale == "peak_memory_bytes" and (len(kin) or own.empty):
-            used = _reaching(used, kin if len(kin) else same, task["n_cells"].iloc[0])
-        ends = [_at(row, step, task, scale) for row in used.to_dict("records")]
+        standing = reaching if scale == "peak_memory_bytes" else used
+        ends = [_at(row, step, task, scale) for row in standing.to_dict("records")]
         found[scale] = (max(ends) if ends else np.nan) * (1 if scale == "peak_memory_bytes" else n_tasks)
     return found
 
@@ -109,12 +110,11 @@ def _priced(fits: pd.DataFrame, task: pd.DataFrame, module: dict[str, str]) -> d
 def _reaching(used: pd.DataFrame, others: pd.DataFrame, n_cells: float) -> pd.DataFrame:
     """Of ``used``, else of ``others``, the fits measured near so many cells, else those measured at the most: on a few hundred
     cells memory grows by what is loaded, and that slope would come to terabytes at millions."""
-    for fits in (used, others):
-        near = fits[FAR * fits["largest"] >= n_cells]
-        if len(near):
-            return near
-    most = others["largest"].max() / 2
-    return used[used["largest"] >= most] if used["largest"].max() >= most else others[others["largest"] >= most]
+    for enough in (n_cells / FAR, others["largest"].max() / 2):
+        for fits in (used, others):
+            if (fits["largest"] >= enough).any():
+                return fits[fits["largest"] >= enough]
+    return others
 
 
 def _at(fit: dict, step: str, task: pd.DataFrame, scale: str) -> float:
