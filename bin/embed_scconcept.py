@@ -6,8 +6,9 @@
 Settings:
   model_dir             the model's folder below --weights (default: the variant's); quote the brackets in its name
   max_tokens            genes of a cell (default: config.yaml's)
-  sampling              top-nonzero (default: the expressed genes of the largest counts), top (genes not expressed follow
-                        them), random-nonzero (a random choice, by upstream's one stream of numbers; on one device)
+  sampling              top-nonzero (the expressed genes of the largest counts), top (genes not expressed follow them),
+                        random-nonzero (a random choice, by upstream's one stream of numbers; on one device); default:
+                        config.yaml's, top-nonzero in the released models
   learnable             false: gene vectors from proteins alone (use_learnable_embs=False), for models that have them
   strip_versions        true: ENSG....7 is ENSG... (upstream, and by default: unknown)
   checkpoint            own: weights of your own

@@ -2,10 +2,13 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from foundation import ATOL, make_counts, options, sequences
 
 import embed_scconcept
@@ -13,6 +16,8 @@ from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import open_counts
 
 torch = pytest.importorskip("torch")
+yaml = pytest.importorskip("yaml")
+from plumbline.models.scconcept.tokens import Tokenizer
 
 HUMAN, MULTI, VARIANT = "corpus-tiny-human", "corpus-tiny[multi-species]", "variant-value-post"
 CASES = {
@@ -169,6 +174,53 @@ class Call:
 MAPPING = "gene_mappings/hsapiens.csv"
 
 
+def say(file: Path, train: dict | None = None, model: dict | None = None, **data: object) -> None:
+    """Change config.yaml: its section datamodule, the section train in it, its section model."""
+    described = yaml.safe_load(file.read_text())
+    described["datamodule"] |= data
+    described["datamodule"]["dataset"]["train"] |= train or {}
+    described["model"] |= model or {}
+    file.write_text(yaml.safe_dump(described))
+
+
+@pytest.mark.parametrize(("data", "train", "sampling"), [
+    ({}, {}, "top-nonzero"),
+    ({"gene_sampling_strategy": "top"}, {}, "top"),
+    ({"gene_sampling_strategy": "top"}, {"gene_sampling_strategy": "random-nonzero"}, "random-nonzero"),
+])  # fmt: skip
+def test_genes_are_sampled_as_the_configuration_says_unless_a_setting_does(made, data, train, sampling: str) -> None:
+    place, counts = made
+    asked = options("scconcept_30m", place, max_tokens=5, sampling=sampling)
+    wanted = embed_scconcept.embed(counts, asked).values
+    say(place / "config.yaml", train, **data)
+    found = embed_scconcept.embed(counts, options("scconcept_30m", place, max_tokens=5))
+    np.testing.assert_array_equal(found.values, wanted)
+    assert found.extra["sampling"] == sampling
+    other = embed_scconcept.embed(counts, options("scconcept_30m", place, max_tokens=5, sampling="top-nonzero"))
+    assert np.array_equal(other.values, wanted) == (sampling != "random-nonzero"), "no cell has fewer than 5 genes"
+
+
+def test_normalisation_and_the_value_of_cls_are_those_of_the_configuration(folder, tmp_path) -> None:
+    place = tmp_path / VARIANT
+    shutil.copytree(folder / "hf_repo" / VARIANT, place, copy_function=shutil.copyfile)
+    place.chmod(0o755)
+    source = ad.read_h5ad(folder / "counts.h5ad")
+    matrix = source.X.toarray()
+    names = [source.var[name].tolist() for name in ("ensembl_id", "gene_symbol")]
+    logs, counts = (make_counts(tmp_path / f"{at}.h5ad", x, *names) for at, x in enumerate((np.log1p(matrix), matrix)))
+    by_hand, raw = (embed_scconcept.embed(some, options("scconcept_x", place)).values for some in (logs, counts))
+    say(place / "config.yaml", normalization="log1p")
+    found = embed_scconcept.embed(counts, options("scconcept_x", place)).values
+    np.testing.assert_allclose(found, by_hand, atol=ATOL)
+    assert np.nanmax(np.abs(found - raw)) > 1e-3
+    say(place / "config.yaml", model={"cls_value": 7})
+    assert np.nanmax(np.abs(embed_scconcept.embed(counts, options("scconcept_x", place)).values - found)) > 1e-3
+    tokenizer = Tokenizer(np.array([5, 3]), 9, "top-nonzero", log=True, cls_value=7.0)
+    tokens, values = sequences(tokenizer(sp.csr_matrix([[1.0, 3.0]], dtype=np.float32)))[0]
+    assert tokens.tolist() == [0, 3, 5]
+    np.testing.assert_allclose(values, [7, np.log(4), np.log(2)], rtol=1e-6)
+
+
 @pytest.mark.parametrize(("name", "damage", "message"), [
     ("model.ckpt", Path.unlink, "does not hold exactly one such model"),
     ("config.yaml", Path.unlink, "does not exist"),
@@ -182,7 +234,12 @@ MAPPING = "gene_mappings/hsapiens.csv"
     ("config.yaml", lambda path: path.write_text(path.read_text().replace("gelu", "tanh")), "activation is 'tanh'"),
     (MAPPING, lambda path: path.write_text("a,b\n1,2\n"), "no table of gene_id"),
     (MAPPING, lambda path: path.write_text(path.read_text().splitlines()[0]), "does not begin with <cls>"),
-    (MAPPING, lambda path: path.write_text(path.read_text() + "ENSG1,X,99\n"), "fewer genes than gene_mappings"),
+    (MAPPING, lambda path: path.write_text(path.read_text() + "ENSG1,X,99\n"), "tokens of genes are not 2 to 22"),
+    (MAPPING, lambda path: path.write_text(path.read_text() + "ENSG1,X,22\n"), "has 22 genes and gene_mappings/hsapiens.csv 23"),
+    (MAPPING, lambda path: path.write_text("\n".join(path.read_text().splitlines()[:-1])), "has 22 genes and .* 21"),
+    ("config.yaml", lambda path: path.write_text(path.read_text().replace("dim_gene_embs: 64", "dim_gene_embs: 9")), r"\(22, 64\)"),
+    ("config.yaml", lambda path: say(path, normalization="totalcount"), "normalization is 'totalcount'; known are raw, log1p"),
+    ("config.yaml", lambda path: say(path, gene_sampling_strategy="random"), "gene_sampling_strategy is 'random'; known are top-non"),
 ])  # fmt: skip
 def test_damaged_files_are_refused_with_the_next_command(made, name: str, damage, message: str) -> None:
     place, counts = made
@@ -202,3 +259,25 @@ def test_tensors_missing_or_surplus_are_refused(made) -> None:
         torch.save({"model": changed}, place / "model.ckpt")  # Fabric's layout
         with pytest.raises(UserError, match=message):
             embed_scconcept.embed(counts, options("scconcept_30m", place.parent))
+
+
+@pytest.mark.parametrize("change", ["missing", "longer", "wider", "whole numbers", "pretrained longer"])
+def test_tables_of_gene_vectors_must_fit_as_every_other_tensor(folder, tmp_path, change: str) -> None:
+    place = tmp_path / MULTI
+    shutil.copytree(folder / "hf_repo" / MULTI, place, copy_function=shutil.copyfile)
+    place.chmod(0o755)
+    state = torch.load(place / "model.ckpt", weights_only=True)["model"]
+    learnable, pretrained = (f"gene_token_encoder.{kind}_embs.hsapiens.weight" for kind in ("learnable", "pretrained"))
+    changed = {
+        "missing": {learnable: None},
+        "longer": {name: torch.cat([state[name]] * 2) for name in (learnable, pretrained)},
+        "wider": {learnable: torch.cat([state[learnable]] * 2, dim=1)},
+        "whole numbers": {learnable: state[learnable].long()},
+        "pretrained longer": {pretrained: torch.cat([state[pretrained]] * 2)},
+    }[change]
+    kept = {name: tensor for name, tensor in (state | changed).items() if tensor is not None}
+    torch.save({"model": kept}, place / "model.ckpt")
+    with pytest.raises(
+        UserError, match=r"(has no genes of hsapiens|has 964 genes and|tables of gene vectors of shape).*plumb fetch"
+    ):
+        embed_scconcept.embed(open_counts(folder / "counts.h5ad"), options("scconcept_170m", place))

@@ -11,9 +11,9 @@ from plumbline.embedding.options import Options, Result
 from plumbline.embedding.weights import verify
 from plumbline.models.runtime.cells import embed_cells
 from plumbline.models.runtime.devices import pick_device
-from plumbline.models.scconcept.files import FOLDERS, Config, Genes, read_config, read_genes, read_state, species_of
+from plumbline.models.scconcept.files import FOLDERS, SAMPLINGS, Config, Genes, read_config, read_genes, read_state, species_of
 from plumbline.models.scconcept.network import ScConceptCells, gene_vectors, load_network
-from plumbline.models.scconcept.tokens import SAMPLINGS, Tokenizer, tokens_of
+from plumbline.models.scconcept.tokens import Tokenizer, tokens_of
 from plumbline.models.shared import genes as shared_genes
 from plumbline.models.shared.fitting import at_least, choice, x_kind
 from plumbline.models.shared.folders import find_model
@@ -25,7 +25,8 @@ def embed(counts: Counts, options: Options) -> Result:
     Raises NotApplicable for values that are no counts and for species without tokens, UserError for unfit files.
     """
     variant, folder = options.variant, find_model(options, "scconcept", "model.ckpt", FOLDERS)
-    config, sampling = read_config(folder, variant), choice(options, "sampling", SAMPLINGS)
+    config = read_config(folder, variant)
+    sampling = choice(options, "sampling", (config.sampling, *(name for name in SAMPLINGS if name != config.sampling)))
     counts, species, about = genes_of(counts, folder, options)
     genes = read_genes(folder, species, variant)
     token = tokens_of(counts.ensembl_id, counts.symbol, genes, bool(options.get("strip_versions", False)))
@@ -35,7 +36,7 @@ def embed(counts: Counts, options: Options) -> Result:
     learnable = bool(options.get("learnable", True))
     if sampling == "random-nonzero":  # one stream of random numbers: one device
         options = replace(options, device=pick_device(options.device))
-    tokenizer = Tokenizer(token, max_tokens, sampling)
+    tokenizer = Tokenizer(token, max_tokens, sampling, config.log, config.cls_value)
     done = embed_cells(counts, options, partial(build, source, tokenizer, learnable))
     files = (folder / "model.ckpt", folder / "config.yaml", folder / "gene_mappings" / f"{species}.csv")
     weights = [verify(file, variant, options.get("checkpoint", "") == "own") for file in files]
@@ -77,9 +78,11 @@ def build(source: Source, tokenizer: Tokenizer, learnable: bool, device: str) ->
     network, own, pretrained = load_network(state, source.config, source.species, file, source.variant)
     if not learnable and pretrained is None:
         raise UserError(f"--set learnable=false: {source.folder.name} has no pretrained gene vectors. Leave it away.")
-    highest = max(source.genes.token.values())
-    if any(table is not None and len(table) <= highest for table in (own, pretrained)):
-        raise UserError(f"{file} has fewer genes than gene_mappings/{source.species}.csv: they do not belong together. {hint}")
+    if len(own) != source.genes.rows:
+        raise UserError(
+            f"{file} has {len(own)} genes and gene_mappings/{source.species}.csv {source.genes.rows}: they do not belong "
+            f"together. {hint}"
+        )
     if not source.config.values and tokenizer.max_tokens >= network.positional_encoder.pe.shape[1]:
         at_most = network.positional_encoder.pe.shape[1] - 1
         raise UserError(f"--set max_tokens={tokenizer.max_tokens}: {source.folder.name} has positions for {at_most} genes.")

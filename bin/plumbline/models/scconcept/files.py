@@ -23,16 +23,22 @@ SPECIES = {
     "danio rerio": "drerio",
 }
 CLS, PAD = 0, 1
+SAMPLINGS = ("top-nonzero", "top", "random-nonzero")
+# what config.yaml may say in its sections model and datamodule; the first is what the authors' code takes where it says nothing
 CHOICES = {
     "input_encoding": ("rank_encoding", "value_encoding"),
     "norm_scheme": ("post", "pre"),
     "activation": ("relu", "gelu"),
 }
+DATA_CHOICES = {"gene_sampling_strategy": SAMPLINGS, "normalization": ("raw", "log1p")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The part of config.yaml that decides an embedding. projection: width behind the last layer, 0 if there is none."""
+    """The part of config.yaml that decides an embedding. projection: width behind the last layer, 0 if there is none.
+
+    sampling: which genes of a cell enter, unless a setting says it. log: counts enter as log1p. cls_value: <cls>'s count.
+    """
 
     width: int
     gene_width: int
@@ -44,14 +50,24 @@ class Config:
     values: bool
     pre_norm: bool
     gelu: bool
+    sampling: str = SAMPLINGS[0]
+    log: bool = False
+    cls_value: float = -2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Genes:
-    """The vocabulary of a species. token: Ensembl id -> token. id_of: symbol in lower case -> Ensembl id."""
+    """The vocabulary of a species. token: Ensembl id -> token. id_of: symbol in lower case -> Ensembl id.
+
+    rows: of the tables of gene vectors that belong to it.
+    """
 
     token: dict[str, int]
     id_of: dict[str, str]
+
+    @property
+    def rows(self) -> int:
+        return len(self.token) + 2  # <cls> and <pad>
 
 
 def read_config(folder: Path, variant: str) -> Config:
@@ -59,27 +75,33 @@ def read_config(folder: Path, variant: str) -> Config:
     file = folder / "config.yaml"
     with open_file(file, variant) as stream, understood(file, "is no description of an scConcept model", variant):
         described = yaml.safe_load(stream)
-        network = described["model"]
+        network, data = described["model"], described["datamodule"]
+        train = data["dataset"]["train"]
         chosen = {name: network.get(name) or known[0] for name, known in CHOICES.items()}
-        config = _config(network, described["datamodule"]["dataset"]["train"], chosen)
-    for name, value in chosen.items():
-        if value not in CHOICES[name]:
-            raise UserError(f"{file}: {name} is {value!r}; known are {', '.join(CHOICES[name])}. {fetch_hint(variant)}")
+        # older files say in the section train how genes are sampled, and the authors' code listens to it first
+        chosen |= {name: train.get(name) or data.get(name) or known[0] for name, known in DATA_CHOICES.items()}
+        config = _config(network, int(train["max_tokens"]), chosen)
+    for name, known in (CHOICES | DATA_CHOICES).items():
+        if chosen[name] not in known:
+            raise UserError(f"{file}: {name} is {chosen[name]!r}; known are {', '.join(known)}. {fetch_hint(variant)}")
     return config
 
 
-def _config(network: dict, data: dict, chosen: dict) -> Config:
+def _config(network: dict, max_tokens: int, chosen: dict) -> Config:
     return Config(
         width=int(network["dim_model"]),
         gene_width=int(network.get("dim_gene_embs") or network["dim_model"]),
         heads=int(network["num_head"]),
         inner=int(network["dim_hid"]),
         layers=int(network["nlayers"]),
-        max_tokens=int(data["max_tokens"]),
+        max_tokens=max_tokens,
         projection=int(network.get("projection_dim") or 0),
         values=chosen["input_encoding"] == "value_encoding",
         pre_norm=chosen["norm_scheme"] == "pre",
         gelu=chosen["activation"] == "gelu",
+        sampling=chosen["gene_sampling_strategy"],
+        log=chosen["normalization"] == "log1p",
+        cls_value=float(network.get("cls_value", Config.cls_value)),
     )
 
 
@@ -100,7 +122,10 @@ def read_genes(folder: Path, species: str, variant: str) -> Genes:
             id_of.setdefault(str(row["gene_name"]).casefold(), row["gene_id"])
     if (token.pop("<cls>", None), token.pop("<pad>", None)) != (CLS, PAD) or not token:
         raise UserError(f"{file} does not begin with <cls> 0 and <pad> 1, or is cut. {fetch_hint(variant)}")
-    return Genes(token=token, id_of=id_of | {"": ""})
+    genes = Genes(token=token, id_of=id_of | {"": ""})
+    if not PAD < min(token.values()) <= max(token.values()) < genes.rows:
+        raise UserError(f"{file}: tokens of genes are not {PAD + 1} to {genes.rows - 1}. {fetch_hint(variant)}")
+    return genes
 
 
 def read_state(folder: Path, variant: str) -> dict[str, torch.Tensor]:

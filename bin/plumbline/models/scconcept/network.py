@@ -105,20 +105,33 @@ class Network(nn.Module):
 
 def load_network(
     state: dict[str, torch.Tensor], config: Config, species: str, file: Path, variant: str
-) -> tuple[Network, torch.Tensor | None, torch.Tensor | None]:
-    """(network, learnable rows, pretrained rows) of a species, rows (n_tokens, ...) or None. Raises UserError for a misfit."""
+) -> tuple[Network, torch.Tensor, torch.Tensor | None]:
+    """(network, learnable rows, pretrained rows or None) of a species, rows (n_tokens, ...). Raises UserError for a misfit."""
     learnable, pretrained = (state.get(f"{table}{species}.weight") for table in TABLES)
     pe = state.get("positional_encoder.pe")
-    if learnable is None and pretrained is None:
+    if learnable is None:
         raise UserError(
             f"{file} has no genes of {species}: it is no scConcept checkpoint, or another one. {fetch_hint(variant)}"
         )
+    _require_tables(learnable, pretrained, config, file, variant)
     with torch.device("meta"):
         positions = pe.shape[1] if pe is not None and pe.ndim == 3 else 0
         network = Network(config, pretrained.shape[1] if pretrained is not None else 0, positions)
     renamed = {name.replace(".Wqkv.", ".in_proj_"): tensor for name, tensor in state.items()}
     fill(network, renamed, file, variant, ignore=UNUSED)
     return network.eval(), learnable, pretrained
+
+
+def _require_tables(learnable: torch.Tensor, pretrained: torch.Tensor | None, config: Config, file: Path, variant: str) -> None:
+    """Raises UserError unless the tables of gene vectors are of one length, and as wide as the configuration says."""
+    tables = [table for table in (learnable, pretrained) if table is not None]
+    shapes = [tuple(table.shape) if isinstance(table, torch.Tensor) and table.is_floating_point() else () for table in tables]
+    if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != config.gene_width or len({n for n, _ in shapes}) > 1:
+        found = " and ".join(map(str, shapes))
+        raise UserError(
+            f"{file} has tables of gene vectors of shape {found}; they must have one length, and the first a width of "
+            f"{config.gene_width}. {fetch_hint(variant)}"
+        )
 
 
 class ScConceptCells:

@@ -9,10 +9,8 @@ import scipy.sparse as sp
 
 from plumbline.counts.reading import require_counts
 from plumbline.models.runtime.batches import Ragged
-from plumbline.models.scconcept.files import CLS, Genes
+from plumbline.models.scconcept.files import CLS, Config, Genes
 
-SAMPLINGS = ("top-nonzero", "top", "random-nonzero")
-CLS_VALUE = -2.0  # what stands for the count of <cls> where counts are read
 UPSTREAM_SEED = 42
 
 
@@ -30,12 +28,16 @@ class Tokenizer:
 
     sampling: top-nonzero, the genes of the largest counts; top, the same with genes that are not expressed behind them;
     random-nonzero, a random choice of the expressed genes, by upstream's one stream of numbers, cell after cell.
+    log: counts as log1p. cls_value: what stands for the count of <cls>. Both matter where counts are read, not only ranked.
     """
 
-    def __init__(self, token: np.ndarray, max_tokens: int, sampling: str) -> None:
+    def __init__(
+        self, token: np.ndarray, max_tokens: int, sampling: str, log: bool = Config.log, cls_value: float = Config.cls_value
+    ) -> None:
         self.known = token >= 0
         self.columns = np.flatnonzero(self.known)
         self.token, self.max_tokens, self.sampling = token[self.columns], max_tokens, sampling
+        self.log, self.cls_value = log, cls_value
         self.stream = np.random.default_rng(UPSTREAM_SEED)
 
     def __call__(self, block: sp.csr_matrix) -> Ragged:
@@ -44,6 +46,7 @@ class Tokenizer:
         genes = block.tocsc()[:, self.columns].tocsr()
         genes.sum_duplicates()
         genes.eliminate_zeros()
+        genes = genes.log1p() if self.log else genes
         parts = [self._cell(genes, row) for row in range(genes.shape[0])]
         length = np.array([len(tokens) for tokens, _ in parts], dtype=np.int64)
         tokens, counts = (np.concatenate(field) for field in zip(*parts, strict=True))
@@ -60,4 +63,4 @@ class Tokenizer:
         if not len(tokens):
             return tokens, counts
         order = np.lexsort((tokens, -counts))[: self.max_tokens]
-        return np.append(CLS, tokens[order]), np.append(np.float32(CLS_VALUE), counts[order])
+        return np.append(CLS, tokens[order]), np.append(np.float32(self.cls_value), counts[order])
