@@ -235,11 +235,11 @@ def test_normalisation_and_the_value_of_cls_are_those_of_the_configuration(folde
     (MAPPING, lambda path: path.write_text("a,b\n1,2\n"), "no table of gene_id"),
     (MAPPING, lambda path: path.write_text(path.read_text().splitlines()[0]), "does not begin with <cls>"),
     (MAPPING, lambda path: path.write_text(path.read_text() + "ENSG1,X,99\n"), "tokens of genes are not 2 to 22"),
-    (MAPPING, lambda path: path.write_text(path.read_text() + "ENSG1,X,22\n"), "has 22 genes and gene_mappings/hsapiens.csv 23"),
+    (MAPPING, lambda path: path.write_text(path.read_text() + "ENSG1,X,22\n"), "has 22 genes and .* 23"),
     (MAPPING, lambda path: path.write_text("\n".join(path.read_text().splitlines()[:-1])), "has 22 genes and .* 21"),
-    ("config.yaml", lambda path: path.write_text(path.read_text().replace("dim_gene_embs: 64", "dim_gene_embs: 9")), r"\(22, 64\)"),
+    ("config.yaml", lambda path: say(path, model={"dim_gene_embs": 9}), r"\(22, 64\)"),
     ("config.yaml", lambda path: say(path, normalization="totalcount"), "normalization is 'totalcount'; known are raw, log1p"),
-    ("config.yaml", lambda path: say(path, gene_sampling_strategy="random"), "gene_sampling_strategy is 'random'; known are top-non"),
+    ("config.yaml", lambda path: say(path, gene_sampling_strategy="random"), "is 'random'; known are top-nonzero, top, "),
 ])  # fmt: skip
 def test_damaged_files_are_refused_with_the_next_command(made, name: str, damage, message: str) -> None:
     place, counts = made
