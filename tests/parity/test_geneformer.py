@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from plumbline.embedding.contract import read_embedding
 from plumbline.embedding.options import Result
 
 torch = pytest.importorskip("torch")
+from plumbline.models.geneformer.network import DEFAULTS
 
 CASES = ("nodup", "full", "exactdup", "nodup_trunc128")
 WIDTH, HEADS, INNER, LAYERS, POSITIONS = 16, 2, 24, 3, 12
@@ -318,4 +320,46 @@ def test_only_the_bert_that_geneformer_is_can_be_loaded(made, cells, tmp_path) -
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="no configuration of a BERT model"):
         embed_geneformer.embed(cells, options("own", tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({name: config[name] for name in config if name != "hidden_act"}))
+    with pytest.raises(UserError, match="hidden_act is 'gelu'"):  # what BERT has where nothing is said
+        embed_geneformer.embed(cells, options("own", tmp_path))
+    for heads in (0, 3):
+        linked = linked_model(made, tmp_path / str(heads), config | {"num_attention_heads": heads})
+        with pytest.raises(UserError, match=f"a width of 16, which {heads} attention heads cannot share"):
+            embed_geneformer.embed(cells, options("geneformer_v2_104m", linked))
     assert open_counts(cells.path).shape == cells.shape
+
+
+def linked_model(made: Path, root: Path, config: dict) -> Path:
+    """The same repository with another config.json."""
+    (root / "Geneformer-V2-made").mkdir(parents=True)
+    (root / "geneformer").symlink_to(made / "geneformer")
+    (root / "Geneformer-V2-made/model.safetensors").symlink_to(made / "Geneformer-V2-made/model.safetensors")
+    (root / "Geneformer-V2-made/config.json").write_text(json.dumps(config))
+    return root
+
+
+def test_what_the_configuration_leaves_out_is_as_in_transformers(made, cells, tmp_path) -> None:
+    import transformers
+
+    config, told = json.loads((made / "Geneformer-V2-made/config.json").read_text()), transformers.BertConfig().to_dict()
+    left_out = {name for name in config if name in DEFAULTS and config[name] == told[name]}
+    assert {"layer_norm_eps", "type_vocab_size"} <= left_out
+    assert {name: told[name] for name in DEFAULTS if name in told} == {
+        name: value for name, value in DEFAULTS.items() if name in told
+    }
+    short = linked_model(made, tmp_path / "hf", {name: value for name, value in config.items() if name not in left_out})
+    found = embed_geneformer.embed(cells, options("geneformer_v2_104m", short)).values
+    np.testing.assert_array_equal(found, embed_geneformer.embed(cells, options("geneformer_v2_104m", made)).values)
+
+
+def test_a_dictionary_without_padding_is_refused(made, cells, tmp_path) -> None:
+    config = json.loads((made / "Geneformer-V2-made/config.json").read_text())
+    root = linked_model(made, tmp_path / "hf", config)
+    (root / "geneformer").unlink()
+    shutil.copytree(made / "geneformer", root / "geneformer")
+    file = root / "geneformer/token_dictionary_gcX.pkl"
+    token = pickle.loads(file.read_bytes())
+    file.write_bytes(pickle.dumps({name.replace("<pad>", "<gap>"): number for name, number in token.items()}))
+    with pytest.raises(UserError, match=r"has no token <pad>.*plumb fetch geneformer_v2_104m"):
+        embed_geneformer.embed(cells, options("geneformer_v2_104m", root))

@@ -25,6 +25,19 @@ from plumbline.models.runtime.batches import Ragged
 from plumbline.models.runtime.encoder import Encoder, key_bias
 
 TENSOR_FILES = ("model.safetensors", "pytorch_model.bin")
+DEFAULTS = {  # of transformers' BertConfig, for what config.json leaves out
+    "num_hidden_layers": 12,
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "vocab_size": 30522,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+}
+FIXED = {"hidden_act": "relu", "position_embedding_type": "absolute"}  # of every Geneformer
 UNUSED = ("cls.", "bert.embeddings.position_ids", "bert.pooler.")  # the vocabulary head, and buffers of other versions
 
 
@@ -46,13 +59,20 @@ def read_config(folder: Path, variant: str) -> Architecture:
     """config.json of a model folder. Raises UserError if it describes anything but the BERT that Geneformer is."""
     file = folder / "config.json"
     with open_file(file, variant) as stream, understood(file, "is no configuration of a BERT model", variant):
-        config = json.load(stream)
-        for name, wanted in {"hidden_act": "relu", "position_embedding_type": "absolute"}.items():
-            if config.get(name, wanted) != wanted:
+        config = DEFAULTS | json.load(stream)
+        for name, wanted in FIXED.items():
+            if config[name] != wanted:
                 raise UserError(f"{file}: {name} is {config[name]!r}; Geneformer's is {wanted!r}.")
-        names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-        sizes = [int(config[name]) for name in (*names, "max_position_embeddings", "vocab_size", "type_vocab_size")]
-    return Architecture(*sizes, float(config.get("layer_norm_eps", 1e-12)))
+        return Architecture(
+            layers=int(config["num_hidden_layers"]),
+            width=int(config["hidden_size"]),
+            heads=int(config["num_attention_heads"]),
+            inner=int(config["intermediate_size"]),
+            positions=int(config["max_position_embeddings"]),
+            vocabulary=int(config["vocab_size"]),
+            types=int(config["type_vocab_size"]),
+            eps=float(config["layer_norm_eps"]),
+        )
 
 
 class Geneformer(nn.Module):

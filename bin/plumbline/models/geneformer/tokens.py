@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from plumbline.common.errors import UserError
-from plumbline.embedding.weights import load_dictionary, whole_numbers
+from plumbline.embedding.weights import fetch_hint, load_dictionary, whole_numbers
 from plumbline.models.runtime.batches import Ragged
 
 
@@ -35,6 +35,8 @@ def load_dictionaries(token_file: Path, variant: str) -> Dictionaries:
     files = tuple(token_file.with_name(token_file.name.replace("token_dictionary", kind)) for kind in kinds)
     token, median, mapping = (load_dictionary(file, variant) for file in files)
     token = whole_numbers(token, files[0], variant)
+    if "<pad>" not in token:
+        raise UserError(f"{files[0]} has no token <pad>, which fills up shorter cells. {fetch_hint(variant)}")
     without = [gene for gene in token if not gene.startswith("<") and gene not in median]
     if without:
         raise UserError(f"{files[1]} has no median for {len(without)} genes of {files[0].name} (such as {without[0]}).")

@@ -9,12 +9,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from plumbline.common.errors import UserError
+
 
 class Attention(nn.Module):
     """Multi-head self-attention with the parameter names of torch.nn.MultiheadAttention."""
 
     def __init__(self, width: int, heads: int) -> None:
+        """Raises UserError for a width that the heads cannot share: no tensor tells how many there are."""
         super().__init__()
+        if heads < 1 or width % heads:
+            raise UserError(f"The checkpoint has a width of {width}, which {heads} attention heads cannot share evenly.")
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
