@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 yaml = pytest.importorskip("yaml")
 from plumbline.models.runtime.batches import Ragged, pad
 from plumbline.models.runtime.encoder import key_bias
-from plumbline.models.tahoe_x1.files import read_encoding
+from plumbline.models.tahoe_x1.files import read_architecture, read_encoding
 from plumbline.models.tahoe_x1.network import load_network
 from plumbline.models.tahoe_x1.tokens import bin_values
 from plumbline.models.tahoe_x1.untrained import write_checkpoint
@@ -125,12 +125,17 @@ def test_by_default_only_the_cells_that_lose_genes_and_the_first_gene_of_3b_diff
 
 
 def test_the_older_training_checkpoint_gives_the_same(folder, tmp_path) -> None:
-    for name in ("vocab.json", "model_config.yml", "collator_config.yml", "best-model.pt"):
+    """As composer saves it, with the state of random numbers and objects of its own."""
+    for name in ("vocab.json", "model_config.yml", "collator_config.yml"):
         (tmp_path / name).symlink_to(folder / "hf_repo/70m-model" / name)
+    saved = torch.load(folder / "hf_repo/70m-model/best-model.pt", weights_only=True)
+    more = {"rng": [{"numpy": np.random.get_state(legacy=False), "place": Hostile(tmp_path / "ran")}]}
+    torch.save(saved | more, tmp_path / "best-model.pt")
     found = embed_tahoe_x1.embed(open_counts(folder / "counts.h5ad"), options("tahoe_x1_70m", tmp_path, **CASES["full"]))
     wanted = expected(folder, "70m", "full")
     np.testing.assert_allclose(found.values[wanted["cell"]], wanted["emb"], atol=ATOL, rtol=0)
     assert found.extra["weights"][0]["file"] == "best-model.pt"
+    assert not (tmp_path / "ran").exists()
 
 
 # --- without the reference outputs: a random model in the authors' format, against torch's own encoder ---
@@ -276,7 +281,10 @@ SETTINGS = {
     ("model_config.yml", "use_glu", True): "use_glu is True",
     ("model_config.yml", "transformer_activation", "swiglu"): "swiglu.*known: relu, gelu",
     ("model_config.yml", "cell_emb_style", "avg-pool"): "cell_emb_style is 'avg-pool'",
-    ("model_config.yml", "norm_config", None): "does not describe a Tahoe-x1 .*plumb fetch",
+    ("model_config.yml", "norm_config", "{eps: 1.0}"): "does not describe a Tahoe-x1 .*norm_type.*plumb fetch",
+    ("model_config.yml", "norm_config", "{norm_type: rmsnorm}"): "norm_type rmsnorm; known: layernorm, low",
+    ("model_config.yml", "gene_encoder", None): "gene_encoder.use_norm is False; only True",
+    ("collator_config.yml", "sampling", False): "sampling is False; only True",
     ("collator_config.yml", "right_binning", True): "right_binning is True",
     ("collator_config.yml", "num_bins", 1): "num_bins 1",
     ("collator_config.yml", "keep_first_n_tokens", 9): "keep_first_n_tokens 9",
@@ -289,10 +297,34 @@ SETTINGS = {
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_a_configuration_that_is_not_implemented_or_does_not_fit_is_refused(made, cells, tmp_path, setting: tuple) -> None:
     (name, key, value), bad = setting, copy(made, tmp_path / "bad")
-    config = yaml.safe_load((bad / name).read_text()) | {key: value}
+    config = yaml.safe_load((bad / name).read_text()) | {key: yaml.safe_load(value) if isinstance(value, str) else value}
     (bad / name).write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match=SETTINGS[setting]):
         embed_tahoe_x1.embed(cells, options("tahoe_x1_3b", bad))
+
+
+LEFT_OUT = {  # by a section's name; what each then is, is what the random model has
+    "": ["norm_scheme", "cell_emb_style", "use_glu", "norm_config"],
+    "expression_encoder": ["input_emb_style", "max_value", "activation"],
+    "collator": ["do_binning", "right_binning", "num_bins"],
+}
+
+
+def test_what_the_configurations_leave_out_is_as_upstream_takes_it(made, cells, tmp_path) -> None:
+    short = copy(made, tmp_path / "short")
+    config, collator = (yaml.safe_load((short / name).read_text()) for name in ("model_config.yml", "collator_config.yml"))
+    for section, names in LEFT_OUT.items():
+        place = {"": config, "collator": collator}.get(section) or config[section]
+        for name in names:
+            del place[name]
+    (short / "model_config.yml").write_text(yaml.safe_dump(config))
+    (short / "collator_config.yml").write_text(yaml.safe_dump(collator))
+    whole = embed_tahoe_x1.embed(cells, options("tahoe_x1_3b", made)).values
+    np.testing.assert_array_equal(embed_tahoe_x1.embed(cells, options("tahoe_x1_3b", short)).values, whole)
+    del config["transformer_activation"]
+    (short / "model_config.yml").write_text(yaml.safe_dump(config | {"expansion_ratio": 4.0, "norm_config": None}))
+    assert read_architecture(short, "x").activation == "gelu"
+    assert read_architecture(short, "x").inner == 4 * WIDTH
 
 
 FILES = {
@@ -347,7 +379,7 @@ def test_missing_truncated_changed_and_hostile_weights_are_refused(made, cells, 
         torch.save(content, old)
         refused(message)
     torch.save({"state": {"model": Hostile(tmp_path / "ran")}}, old)
-    refused("holds Python objects besides tensors")
+    refused("is not a checkpoint")
     assert not (tmp_path / "ran").exists()
 
 

@@ -171,6 +171,19 @@ def test_what_is_no_training_checkpoint_is_refused(tmp_path, content, message: s
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.parametrize("load", [weights.load_tensors, load_checkpoint])
+def test_a_number_that_was_changed_on_disk_is_noticed(tmp_path, load) -> None:
+    """torch itself reads it without a word."""
+    path, tensor = tmp_path / "m.ckpt", torch.full((64,), 1.5)
+    torch.save({"state_dict": {"a": tensor}}, path)
+    content, bytes_of = path.read_bytes(), tensor.numpy().tobytes()
+    assert content.count(bytes_of) == 1
+    path.write_bytes(content.replace(bytes_of, bytes_of[:-1] + b"\x40"))
+    assert torch.load(path, weights_only=True)["state_dict"]["a"][-1] != 1.5
+    with pytest.raises(UserError, match=r"m.ckpt is damaged: .* is not what was written.*plumb fetch scgpt"):
+        load(path, "scgpt")
+
+
 def test_every_tensor_is_placed_or_named(tmp_path) -> None:
     source = torch.nn.Linear(3, 2)
     tensors = dict(source.state_dict())

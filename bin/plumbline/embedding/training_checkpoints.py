@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plumbline.common.errors import UserError
 from plumbline.embedding.checkpoints import fetch_hint
+from plumbline.embedding.damage import check_members
 from plumbline.embedding.weights import open_file
 
 # what tensors in a torch.save file are made of
@@ -70,7 +71,10 @@ def load_checkpoint(path: Path, variant: str) -> dict:
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("constants.pkl") for name in archive.namelist()):
                 raise ValueError("TorchScript, a program")
+        check_members(path, variant)
         value = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_Stubs, mmap=True)
+    except UserError:
+        raise
     except Exception as error:  # a damaged file fails in a dozen ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is truncated or damaged ({reason}). {fetch_hint(variant)}") from error

@@ -14,6 +14,7 @@ import yaml
 from plumbline.common.errors import UserError
 from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options
+from plumbline.embedding.training_checkpoints import load_checkpoint
 from plumbline.embedding.weights import fetch_hint, load_tensors, open_file
 from plumbline.models.shared.folders import weights_root
 
@@ -21,16 +22,31 @@ FOLDERS = {"tahoe_x1_70m": "70m-model", "tahoe_x1_1b": "1b-model", "tahoe_x1_3b"
 CONFIG, COLLATOR, VOCABULARY = "model_config.yml", "collator_config.yml", "vocab.json"
 WEIGHTS, OLD_WEIGHTS = "model.safetensors", "best-model.pt"
 ACTIVATIONS = ("relu", "gelu")
+LAYERNORMS = ("layernorm", "low_precision_layernorm")  # the same, but for activations in half precision
+# what the authors' code takes where a file says nothing; a path leads into a section
+DEFAULTS = {
+    "norm_scheme": "pre",
+    "transformer_activation": "gelu",
+    "cell_emb_style": "cls",
+    "use_glu": False,
+    "norm_config": {"norm_type": "low_precision_layernorm"},
+    "norm_config.eps": 1e-5,
+    "expression_encoder.input_emb_style": "continuous",
+    "expression_encoder.activation": "relu",
+    "expression_encoder.max_value": 512,
+    "expression_encoder.use_norm": False,
+    "gene_encoder": {"use_norm": False},
+}
+DEFAULTS_COLLATOR = {"do_binning": True, "right_binning": False, "sampling": True, "num_bins": 51, "keep_first_n_tokens": 1}
 FIXED = {  # of every released model
     "norm_scheme": "pre",
     "cell_emb_style": "cls",
     "use_glu": False,
-    "norm_config.norm_type": "layernorm",
     "expression_encoder.input_emb_style": "continuous",
     "expression_encoder.use_norm": True,
     "gene_encoder.use_norm": True,
 }
-FIXED_COLLATOR = {"do_binning": True, "right_binning": False}
+FIXED_COLLATOR = {"do_binning": True, "right_binning": False, "sampling": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +98,13 @@ def find_folder(options: Options) -> Path:
 def read_architecture(folder: Path, variant: str) -> Architecture:
     """model_config.yml. Raises UserError if it lacks a size or describes a network that is not implemented here."""
     file = folder / CONFIG
-    config = _read_yaml(file, variant)
+    config = _filled(_read_yaml(file, variant), DEFAULTS)
     with understood(file, "does not describe a Tahoe-x1", variant):
         values = config["expression_encoder"]
         shape = Architecture(
             width=int(config["d_model"]),
             heads=int(config["n_heads"]),
-            inner=int(config["d_model"]) * int(config["expansion_ratio"]),
+            inner=int(config["d_model"] * config["expansion_ratio"]),
             layers=int(config["n_layers"]),
             tokens=int(config["vocab_size"]),
             activation=str(config["transformer_activation"]),
@@ -97,6 +113,8 @@ def read_architecture(folder: Path, variant: str) -> Architecture:
             largest=float(values["max_value"]),
         )
         _require(config, FIXED)
+        if config["norm_config"]["norm_type"].lower() not in LAYERNORMS:
+            raise ValueError(f"norm_type {config['norm_config']['norm_type']}; known: {', '.join(LAYERNORMS)}")
         if not {shape.activation, shape.value_activation} <= set(ACTIVATIONS):
             raise ValueError(f"activations {shape.activation}, {shape.value_activation}; known: {', '.join(ACTIVATIONS)}")
         if min(shape.width, shape.heads, shape.layers) < 1 or shape.width % shape.heads:
@@ -107,7 +125,7 @@ def read_architecture(folder: Path, variant: str) -> Architecture:
 def read_encoding(folder: Path, variant: str) -> Encoding:
     """collator_config.yml and vocab.json. Raises UserError if one is damaged or asks for what is not implemented here."""
     file = folder / COLLATOR
-    config = _read_yaml(file, variant)
+    config = _filled(_read_yaml(file, variant), DEFAULTS_COLLATOR)
     with understood(file, "does not describe the input of a Tahoe-x1", variant):
         _require(config, FIXED_COLLATOR)
         encoding = Encoding(
@@ -115,7 +133,7 @@ def read_encoding(folder: Path, variant: str) -> Encoding:
             pad_token=int(config["pad_token_id"]),
             pad_value=float(config["pad_value"]),
             bins=int(config["num_bins"]),
-            keep_first=int(config.get("keep_first_n_tokens", 1)),
+            keep_first=int(config["keep_first_n_tokens"]),
         )
         if not (3 <= encoding.bins <= 10_000 and 1 <= encoding.keep_first <= 2):
             raise ValueError(f"num_bins {encoding.bins}, keep_first_n_tokens {encoding.keep_first}")
@@ -132,7 +150,7 @@ def weights_file(folder: Path) -> Path:
 
 def read_tensors(file: Path, variant: str) -> dict[str, torch.Tensor]:
     """The tensors of a weights_file, without the prefix ``model.``. Raises UserError if it holds anything else."""
-    tensors = load_tensors(file, variant)
+    tensors = load_checkpoint(file, variant) if file.name == OLD_WEIGHTS else load_tensors(file, variant)
     with understood(file, "is not a checkpoint of Tahoe-x1", variant):
         if file.name == OLD_WEIGHTS:
             tensors = tensors["state"]["model"]
@@ -155,6 +173,17 @@ def _read_yaml(file: Path, variant: str) -> dict:
         config = yaml.safe_load(stream)
     if not isinstance(config, dict):
         raise UserError(f"{file} holds a {type(config).__name__}, not settings. {fetch_hint(variant)}")
+    return config
+
+
+def _filled(config: dict, defaults: dict[str, object]) -> dict:
+    """``config`` with the ``defaults`` of what it leaves out or empty; what lies in a section that it lacks is left to the reader."""
+    config = {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
+    for path, value in defaults.items():
+        section, _, name = path.rpartition(".")
+        place = config.get(section) if section else config
+        if isinstance(place, dict):
+            place[name] = value if place.get(name) is None else place[name]
     return config
 
 
