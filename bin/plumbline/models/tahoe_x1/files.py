@@ -177,7 +177,7 @@ def _read_yaml(file: Path, variant: str) -> dict:
 
 
 def _filled(config: dict, defaults: dict[str, object]) -> dict:
-    """``config`` with the ``defaults`` of what it leaves out or empty; what lies in a section that it lacks is left to the reader."""
+    """``config`` with the ``defaults`` of what it leaves out or empty. What lies in a section that it lacks stays out."""
     config = {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
     for path, value in defaults.items():
         section, _, name = path.rpartition(".")
