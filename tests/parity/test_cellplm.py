@@ -4,8 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pytest
+import scipy.sparse as sp
+from foundation import make_counts
 
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import Counts, open_counts
@@ -68,8 +71,7 @@ def test_intermediates_are_upstreams(folder: Path, counts: Counts) -> None:
     want = np.load(folder / "cellplm" / "expected_gmvae.npz")
     path, config = cellplm_checkpoints.find_checkpoint(told(folder / "cellplm", "gmvae"))
     network = cellplm_checkpoints.load_network(path, config, "cellplm_gmvae")
-    columns, genes = cellplm.match_genes(counts, config["gene_list"])
-    model = cellplm.CellPLM(network, columns, genes, "cpu", 10)
+    model = cellplm.CellPLM(network, cellplm.match_genes(counts, config["gene_list"]), "cpu", 10)
     with torch.inference_mode():
         hidden, _ = model._read(counts, np.arange(64), None)
         np.testing.assert_allclose(hidden, want["one_set_embedder_out"], atol=1e-5)
@@ -105,7 +107,7 @@ def test_blocks_kept_or_computed_anew_are_one(folder: Path, counts: Counts, monk
 def test_order_of_cells_does_not_enter(folder: Path, counts: Counts) -> None:
     path, config = cellplm_checkpoints.find_checkpoint(told(folder / "cellplm"))
     network = cellplm_checkpoints.load_network(path, config, "cellplm")
-    model = cellplm.CellPLM(network, *cellplm.match_genes(counts, config["gene_list"]), "cpu", 0)
+    model = cellplm.CellPLM(network, cellplm.match_genes(counts, config["gene_list"]), "cpu", 0)
     straight, _ = model.embed(counts, [np.arange(64)], None, 32)
     turned, _ = model.embed(counts, [np.random.default_rng(0).permutation(64)], None, 32)
     np.testing.assert_allclose(turned, straight, atol=5e-6)
@@ -116,12 +118,30 @@ def test_order_of_cells_does_not_enter(folder: Path, counts: Counts) -> None:
 def test_genes_by_id_without_version(counts: Counts) -> None:
     some = counts.ensembl_id[:3].tolist()
     versioned = Counts(counts.path, counts.cell_id, np.array([f"{gene}.7" for gene in some] + ["X"]), np.array([""] * 4))
-    columns, genes = cellplm.match_genes(versioned, some[::-1])
-    assert (columns.tolist(), genes.tolist()) == ([0, 1, 2], [2, 1, 0])
+    columns = cellplm.match_genes(versioned, some[::-1])
+    assert (columns.known.tolist(), columns.token.tolist()) == ([True, True, True, False], [0, 1, 2])
+    assert columns.gather.indices.tolist() == [2, 1, 0]
     with pytest.raises(NotApplicable, match="none of the 4 Ensembl ids"):
         cellplm.match_genes(versioned, ["ENSG1"])
     with pytest.raises(UserError, match="no human gene goes by A, B"):
         cellplm.match_genes(Counts(counts.path, counts.cell_id, np.array(["", ""]), np.array(["A", "B"])), some)
+
+
+def test_counts_of_one_gene_are_added_before_their_logarithm(folder: Path, counts: Counts, tmp_path: Path) -> None:
+    """A gene whose counts lie in two columns, one under a version of its id, is that gene with all its counts."""
+    source = ad.read_h5ad(folder / "cells.h5ad")
+    half = sp.csr_matrix(np.minimum(source.X.toarray(), 2))
+    ids = counts.ensembl_id.tolist()
+    split = make_counts(
+        tmp_path / "split.h5ad",
+        sp.hstack([half, source.X - half]).toarray(),
+        [*ids, *(f"{name}.7" for name in ids)],
+        [""] * 1200,
+    )
+    whole = cellplm.embed(counts, told(folder / "cellplm"))
+    found = cellplm.embed(split, told(folder / "cellplm"))
+    np.testing.assert_allclose(found.values, whole.values, atol=1e-5)
+    assert (found.genes_used, found.counts_used) == (2 * whole.genes_used, pytest.approx(whole.counts_used))
 
 
 def test_choice_of_sets(folder: Path, counts: Counts, tmp_path: Path) -> None:
@@ -170,6 +190,15 @@ def test_checkpoint_choice_and_damage(folder: Path, counts: Counts, tmp_path: Pa
     config.write_text(json.dumps(settings | {"cat_pe": True}))
     with pytest.raises(UserError, match="cat_pe=True"):
         cellplm.embed(counts, told(weights))
+    for left_out, message in (("cat_pe", "cat_pe=True"), ("norm", "norm=layernorm"), ("enc_hid", "no 'enc_hid'")):
+        config.write_text(json.dumps({name: value for name, value in settings.items() if name != left_out}))
+        with pytest.raises(UserError, match=message):  # as upstream takes what is left out
+            cellplm.embed(counts, told(weights))
+    config.write_text(json.dumps(settings | {"enc_head": 5}))
+    with pytest.raises(UserError, match="5 attention heads cannot share a width of 64"):
+        cellplm.embed(counts, told(weights))
+    config.write_text(json.dumps({name: value for name, value in settings.items() if name != "latent_mod"}))
+    assert cellplm_checkpoints.find_checkpoint(told(weights))[1]["latent_mod"] == "vae"
     config.write_text("{")
     with pytest.raises(UserError, match="no CellPLM configuration"):
         cellplm.embed(counts, told(weights))

@@ -20,6 +20,7 @@ from plumbline.models.cellplm.checkpoints import find_checkpoint, load_network
 from plumbline.models.cellplm.network import Network, attend, blocks
 from plumbline.models.runtime.devices import pick_device
 from plumbline.models.runtime.progress import Progress
+from plumbline.models.shared.columns import Columns, match
 from plumbline.models.shared.fitting import at_least, choice, read_cells, x_kind
 from plumbline.models.shared.genes import human_counts
 
@@ -42,10 +43,10 @@ def embed(counts: Counts, options: Options) -> Result:
     counts = human.counts
     path, config = find_checkpoint(options)
     weights = verify(path, options.variant, own=options.get("checkpoint", "") == "own")
-    columns, genes = match_genes(counts, config["gene_list"])
+    columns = match_genes(counts, config["gene_list"])
     sets, about = cell_sets(counts, options)
     network = load_network(path, config, options.variant)
-    model = CellPLM(network, columns, genes, pick_device(options.device), options.batch_size)
+    model = CellPLM(network, columns, pick_device(options.device), options.batch_size)
     noise = Noise(options.seed, config) if choice(options, "component", COMPONENTS) == "upstream" else None
     values, share = model.embed(counts, sets, noise, config["post_latent_dim"])
     about |= {
@@ -61,7 +62,7 @@ def embed(counts: Counts, options: Options) -> Result:
     }
     return Result(
         values=values,
-        genes_used=len(columns),
+        genes_used=int(columns.known.sum()),
         genes_total=counts.shape[1],
         counts_used=share,
         unembedded=int(np.isnan(values[:, 0]).sum()),
@@ -69,18 +70,22 @@ def embed(counts: Counts, options: Options) -> Result:
     )
 
 
-def match_genes(counts: Counts, gene_list: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(columns of the file, rows of the model's gene table) of the known genes, by Ensembl id without its version."""
+def match_genes(counts: Counts, gene_list: list[str]) -> Columns:
+    """The known genes, by Ensembl id without its version; ``token`` is the row of the model's gene table.
+
+    Counts of columns of one gene are added: upstream refuses such a file.
+    """
     if not any(counts.ensembl_id):
         examples = ", ".join(counts.symbol[:3])
         raise UserError(f"CellPLM needs Ensembl ids, and no human gene goes by {examples}. Add a var column 'ensembl_id'.")
     index = {gene: number for number, gene in enumerate(gene_list)}
-    rows = np.array([index.get(gene.partition(".")[0], -1) for gene in counts.ensembl_id])
-    if (rows < 0).all():
+    columns = match(np.array([gene.partition(".")[0] for gene in counts.ensembl_id]), index)
+    if not columns.known.any():
         raise NotApplicable(
-            f"none of the {len(rows)} Ensembl ids (such as {counts.ensembl_id[0]}) is among CellPLM's {len(index)} human genes"
+            f"none of the {len(columns.known)} Ensembl ids (such as {counts.ensembl_id[0]}) is among CellPLM's {len(index)} "
+            "human genes"
         )
-    return np.flatnonzero(rows >= 0), rows[rows >= 0]
+    return columns
 
 
 def cell_sets(counts: Counts, options: Options) -> tuple[list[np.ndarray], dict]:
@@ -126,10 +131,10 @@ class Noise:
 class CellPLM:
     """CellPLM on one device, for the genes of one data set. size: cells on the device at once."""
 
-    def __init__(self, network: Network, columns: np.ndarray, genes: np.ndarray, device: str, size: int) -> None:
+    def __init__(self, network: Network, columns: Columns, device: str, size: int) -> None:
         self.network, self.device = network.to(device), device
         self.columns = columns
-        self.gene_vectors = network.embedder.feat_enc.emb.detach()[torch.from_numpy(genes).to(device)]
+        self.gene_vectors = network.embedder.feat_enc.emb.detach()[torch.from_numpy(columns.token).to(device)]
         self.size = size or fitting_size(network, device)
         self.seen = self.used = 0.0
 
@@ -154,7 +159,7 @@ class CellPLM:
         hidden = np.empty(shape, np.float32) if small else np.memmap(scratch, np.float32, "w+", shape=shape)
         for _, block in counts.blocks(rows, DENSE_CELLS):
             require_counts(block)
-            part, known = slice(done, done + block.shape[0]), block[:, self.columns]
+            part, known = slice(done, done + block.shape[0]), self.columns.read(block)
             self.seen += float(block.sum(dtype=np.float64))
             self.used += float(known.sum(dtype=np.float64))
             empty[part] = known.getnnz(axis=1) == 0

@@ -12,6 +12,8 @@ from plumbline.embedding.weights import fetch_hint, fill, find_folder, load_tens
 from plumbline.models.cellplm.network import LATENTS, Network
 
 CHECKPOINTS = {"cellplm": ("20231027_85M", "vae"), "cellplm_gmvae": ("20230926_85M", "gmvae")}
+# what the authors' code takes where a configuration says nothing, and what is implemented
+DEFAULTS = {"norm": "layernorm", "cat_pe": True, "dsbn": False, "input_covariate": False, "latent_mod": "vae", "enc_head": 8}
 FIXED = {"enc_mod": "flowformer", "norm": "groupnorm", "cat_pe": False, "dsbn": False, "input_covariate": False}
 UNUSED = (  # parts of the pre-training model that no embedding depends on
     "decoder.",
@@ -53,11 +55,15 @@ def read_config(path: Path, variant: str) -> dict:
     """A checkpoint's configuration, checked to describe the model implemented here."""
     with understood(path, "is no CellPLM configuration", variant):
         with open_file(path, variant) as stream:
-            config = json.load(stream)
-        needed = {name: config[name] for name in ("enc_hid", "enc_layers", "post_latent_dim", "gene_list", "latent_mod")}
-    other = [f"{name}={config[name]}" for name, value in FIXED.items() if config.get(name, value) != value]
-    if other or needed["latent_mod"] not in LATENTS:
-        what = ", ".join(other) or f"latent_mod={needed['latent_mod']}"
+            config = DEFAULTS | json.load(stream)
+        other = [f"{name}={config[name]}" for name, value in FIXED.items() if config[name] != value]
+        lacking = next((name for name in ("enc_layers", "post_latent_dim", "gene_list") if name not in config), None)
+        if lacking:
+            raise KeyError(lacking)
+        if config["enc_hid"] % config["enc_head"]:
+            raise ValueError(f"{config['enc_head']} attention heads cannot share a width of {config['enc_hid']}")
+    if other or config["latent_mod"] not in LATENTS:
+        what = ", ".join(other) or f"latent_mod={config['latent_mod']}"
         raise UserError(f"{path} describes a CellPLM with {what}, which no released checkpoint has and this code does not do.")
     return config
 
