@@ -210,6 +210,12 @@ def test_a_checkpoint_that_is_not_what_it_should_be_is_refused(made, cells, tmp_
         embed_scfoundation.embed(cells, options("scfoundation_t4", changed(made, tmp_path / "bad", change)))
 
 
+def test_a_configuration_that_does_not_mention_pre_norm_is_one_without(made, cells, tmp_path) -> None:
+    short = changed(made, tmp_path / "short", lambda models: encoder(models).pop("norm_first"))
+    found = embed_scfoundation.embed(cells, options("scfoundation_t4", short)).values
+    np.testing.assert_array_equal(found, embed_scfoundation.embed(cells, options("scfoundation_t4", made)).values)
+
+
 def test_missing_truncated_and_hostile_files_are_refused(made, cells, tmp_path) -> None:
     with pytest.raises(UserError, match=r"needs --weights FOLDER.*plumb fetch scfoundation_t4"):
         embed_scfoundation.embed(cells, options("scfoundation_t4", None))

@@ -1,5 +1,6 @@
 """TranscriptFormer against upstream's outputs (../shared), and by its own definition on an untrained checkpoint."""
 
+import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -214,6 +215,34 @@ def test_tensors_missing_or_surplus_and_a_table_of_other_genes_are_refused(made)
         torch.save(changed, place / "model_weights.pt")
         with pytest.raises(UserError, match=message):
             embed_transcriptformer.embed(counts, options("transcriptformer_sapiens", place))
+
+
+def change(file: Path, **network: object) -> None:
+    """Change the network's part of config.json; None takes a key out."""
+    described = json.loads(file.read_text())
+    told = described["model"]["model_config"] | network
+    described["model"]["model_config"] = {name: value for name, value in told.items() if value is not None}
+    file.write_text(json.dumps(described))
+
+
+def test_a_cap_of_attention_that_is_left_out_is_the_authors(made) -> None:
+    place, counts = made
+    given = {}
+    for cap in (10, None, 0, 0.1):
+        change(place / "config.json", softcap=cap)
+        given[cap] = embed_transcriptformer.embed(counts, options("transcriptformer_sapiens", place)).values
+    np.testing.assert_array_equal(given[None], given[10])
+    assert np.abs(given[0.1] - given[10]).max() > 1e-5 < np.abs(given[0.1] - given[0]).max()
+    change(place / "config.json", num_heads=5)
+    with pytest.raises(UserError, match=r"5 attention heads cannot share a width of 64.*plumb fetch"):
+        embed_transcriptformer.embed(counts, options("transcriptformer_sapiens", place))
+
+
+def test_a_vocabulary_of_more_technologies_than_vectors_is_refused(made) -> None:
+    place, counts = made
+    (place / "vocabs/assay_vocab.json").write_text('{"unknown": 0, "new": 1}')
+    with pytest.raises(UserError, match=r"number 1, but the checkpoint vectors for 1.*plumb fetch transcriptformer_sapiens"):
+        embed_transcriptformer.embed(counts, options("transcriptformer_sapiens", place, assay="new"))
 
 
 def test_the_folder_is_the_variants_or_asked_for(made, tmp_path) -> None:

@@ -59,7 +59,7 @@ def find_files(options: Options, technology: str) -> Files:
 
 
 def read_checkpoint(file: Path, variant: str) -> tuple[Config, dict[str, torch.Tensor]]:
-    """(hyper-parameters, tensors). Raises UserError where a size is missing, or positions are not learned."""
+    """(hyper-parameters, tensors). Raises UserError where a size is missing, or what is implemented is not what they describe."""
     loaded = load_checkpoint(file, variant)
     with understood(file, "is no Nicheformer checkpoint", variant):
         told, state = loaded["hyper_parameters"], loaded["state_dict"]
@@ -68,6 +68,8 @@ def read_checkpoint(file: Path, variant: str) -> tuple[Config, dict[str, torch.T
         config = Config(**sizes, n_tokens=int(told["n_tokens"]), meta=meta)
     if not told.get("learnable_pe", True) or not isinstance(state, dict):
         raise UserError(f"{file}: only models with learned positions are known. {fetch_hint(variant)}")
+    if not told.get("batch_first", True):  # upstream's attention would then go over the cells of a batch
+        raise UserError(f"{file}: only models with batch_first are known. {fetch_hint(variant)}")
     return config, state
 
 

@@ -50,8 +50,9 @@ def _architecture(config: dict, tensors: dict[str, torch.Tensor]) -> Architectur
     name = config["model"]
     merged = config["model_config"][name] | config["dataset_config"]["rnaseq"]
     encoder = config["model_config"][name]["encoder"]
-    if (name, encoder["module_type"], bool(encoder["norm_first"])) != ("mae_autobin", "transformer", False):
-        raise ValueError(f"model {name}, encoder {encoder['module_type']}, norm_first {encoder['norm_first']}")
+    norm_first = bool(encoder.get("norm_first", False))
+    if (name, encoder["module_type"], norm_first) != ("mae_autobin", "transformer", False):
+        raise ValueError(f"model {name}, encoder {encoder['module_type']}, norm_first {norm_first}")
     if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise ValueError("state_dict holds more than tensors")
     layers = {part.split(".")[2] for part in tensors if part.startswith("encoder.transformer_encoder.")}

@@ -8,6 +8,7 @@ import numpy as np
 
 from plumbline.common.errors import NotApplicable, UserError, did_you_mean
 from plumbline.counts.reading import Counts, obs_column
+from plumbline.embedding.checkpoints import fetch_hint
 from plumbline.embedding.options import Options, Result
 from plumbline.embedding.weights import verify
 from plumbline.models.runtime.cells import embed_cells
@@ -96,6 +97,12 @@ def build(source: Source, tokenizer: Tokenizer, pooling: str, output: str, devic
     """The model on one device."""
     network, table = checkpoint.load_network(source.folder, source.config, source.variant)
     tokens = checkpoint.read_tokens(table, tokenizer.columns.token, source.vocabulary, source.config, source.variant)
+    n_assays = len(network.aux_embeddings["assay"]["weight"]) if source.config.assays else 0
+    if tokenizer.assay is not None and tokenizer.assay.max(initial=0) >= n_assays:
+        raise UserError(
+            f"assay_vocab.json has a technology number {tokenizer.assay.max()}, but the checkpoint vectors for {n_assays}: these "
+            f"files do not belong together. {fetch_hint(source.variant)}"
+        )
     if output == "proteins":
         return ProteinSums(source.config.context, tokens, tokenizer, device)
     pads = source.vocabulary.misplaced

@@ -25,6 +25,7 @@ SIZES = {
     "layers": "num_layers",
     "context": "seq_len",
 }
+SOFTCAP = 10.0  # the authors' default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,11 @@ def read_config(folder: Path, variant: str) -> Config:
 
 
 def _config(network: dict, data: dict) -> Config:
+    if network["embed_dim"] % network["num_heads"]:
+        raise ValueError(f"{network['num_heads']} attention heads cannot share a width of {network['embed_dim']}")
     return Config(
         **{ours: int(network[theirs]) for ours, theirs in SIZES.items()},
-        softcap=float(network.get("softcap") or 0),
+        softcap=float(network.get("softcap", SOFTCAP) or 0),
         eps=float(network.get("log_counts_eps", 1e-6)),
         attention_bias=bool(network.get("attn_bias", False)),
         inner_bias=bool(network.get("fw_bias", False)),
