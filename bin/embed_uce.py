@@ -6,7 +6,7 @@
 Settings:
   model_file          the model's file name (default: the variant's, else the only *.torch)
   species             human, mouse, frog, zebrafish, mouse_lemur, pig, macaca_fascicularis, macaca_mulatta
-                      (default: the data set's organism, else human)
+                      (default: the data set's organism, else what its Ensembl ids say, else human)
   sampling            cell (default: a random stream per cell, seeded by its id) or upstream (one stream, cell after cell)
   padding             mask (default: padding is hidden) or upstream (padding gets +1 on its logits; batches of 25 in file order)
   filter              true drops genes in < 10 cells, then cells with < 25 genes, as upstream does; false (default) keeps all

@@ -213,7 +213,7 @@ def test_objects_beside_the_weights_are_not_made_and_tensors_must_fit(made) -> N
             embed_nicheformer.embed(counts, options("nicheformer", place))
     for name in ("batch_first", "learnable_pe"):
         torch.save({**loaded, "hyper_parameters": loaded["hyper_parameters"] | {name: False}}, place / "untrained.ckpt")
-        with pytest.raises(UserError, match="only models with (batch_first|learned positions) are known.*plumb fetch"):
+        with pytest.raises(UserError, match=r"only models with (batch_first|learned positions) are known.*plumb fetch"):
             embed_nicheformer.embed(counts, options("nicheformer", place))
     told = {**loaded["hyper_parameters"], "n_tokens": 99}
     torch.save({**loaded, "hyper_parameters": told}, place / "untrained.ckpt")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -167,13 +168,16 @@ def test_organisms(folder: Path, counts: Counts, tmp_path: Path) -> None:
     facts = tmp_path / "dataset.json"
     for organism, species in (("Mus musculus", "mouse"), ("human", "human"), ("", "human")):
         facts.write_text(json.dumps({"organism": organism, "x_kind": "counts"}))
-        assert uce_tokens.organism(told(folder / "uce", tables=tmp_path)) == species
+        assert uce_tokens.organism(counts, told(folder / "uce", tables=tmp_path)) == species
     facts.write_text(json.dumps({"organism": "Arabidopsis thaliana", "x_kind": "counts"}))
-    with pytest.raises(NotApplicable, match="Arabidopsis"):
+    with pytest.raises(NotApplicable, match="arabidopsis thaliana"):
         uce.embed(counts, told(folder / "uce", tables=tmp_path))
     facts.write_text(json.dumps({"organism": "human", "x_kind": "log"}))
     with pytest.raises(NotApplicable, match="raw counts"):
         uce.embed(counts, told(folder / "uce", tables=tmp_path))
+    mice = replace(counts, ensembl_id=np.char.replace(counts.ensembl_id, "ENSG", "ENSMUSG"))
+    assert uce_tokens.organism(mice, told(folder / "uce")) == "mouse"  # whose symbols, upper-cased, are those of people
+    assert uce_tokens.organism(mice, told(folder / "uce", species="human")) == "human"
     with pytest.raises(NotApplicable, match="none of the 600 gene symbols"):
         uce.embed(counts, told(folder / "uce", species="mouse"))
 

@@ -59,7 +59,7 @@ def find_files(options: Options, technology: str) -> Files:
 
 
 def read_checkpoint(file: Path, variant: str) -> tuple[Config, dict[str, torch.Tensor]]:
-    """(hyper-parameters, tensors). Raises UserError where a size is missing, or what is implemented is not what they describe."""
+    """(hyper-parameters, tensors). Raises UserError where a size is missing, or they describe another model."""
     loaded = load_checkpoint(file, variant)
     with understood(file, "is no Nicheformer checkpoint", variant):
         told, state = loaded["hyper_parameters"], loaded["state_dict"]

@@ -100,8 +100,8 @@ def build(source: Source, tokenizer: Tokenizer, pooling: str, output: str, devic
     n_assays = len(network.aux_embeddings["assay"]["weight"]) if source.config.assays else 0
     if tokenizer.assay is not None and tokenizer.assay.max(initial=0) >= n_assays:
         raise UserError(
-            f"assay_vocab.json has a technology number {tokenizer.assay.max()}, but the checkpoint vectors for {n_assays}: these "
-            f"files do not belong together. {fetch_hint(source.variant)}"
+            f"assay_vocab.json has a technology number {tokenizer.assay.max()}, but the checkpoint vectors for {n_assays}: "
+            f"these files do not belong together. {fetch_hint(source.variant)}"
         )
     if output == "proteins":
         return ProteinSums(source.config.context, tokens, tokenizer, device)

@@ -213,7 +213,7 @@ def embed(counts: Counts, options: Options) -> Result:
     """
     if x_kind(options) != "counts":
         raise NotApplicable("UCE draws genes by raw counts; this data set holds transformed values")
-    path, species, variant = model_file(options), organism(options), options.variant
+    path, species, variant = model_file(options), organism(counts, options), options.variant
     counts, names = named(counts, "symbol", species)
     weights = verify(path, variant, own=options.get("checkpoint", "") == "own")
     network, table = load_network(path, variant)

@@ -15,10 +15,10 @@ import scipy.sparse as sp
 from plumbline.common.errors import NotApplicable, UserError
 from plumbline.common.random import generator_of
 from plumbline.counts.reading import Counts
-from plumbline.data.facts import read_facts
 from plumbline.embedding.damage import understood
 from plumbline.embedding.options import Options
 from plumbline.embedding.weights import fetch_hint, load_dictionary, load_tensors, open_file, whole_numbers
+from plumbline.models.shared.genes import organism_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,9 +64,12 @@ def species_name(organism: str) -> str:
     raise NotApplicable(f"UCE has no proteins of {organism!r}; it knows {', '.join(SPECIES)} (--set species=...)")
 
 
-def organism(options: Options) -> str:
-    """UCE's name of the species: setting species, else the organism of PREPARE's facts, else human."""
-    return species_name(str(options.get("species", read_facts(options.tables).get("organism") or "human")))
+def organism(counts: Counts, options: Options) -> str:
+    """UCE's name of the species: setting species, else the organism of PREPARE's facts, else what the Ensembl ids say.
+
+    Upper-cased symbols of mice are those of people, so that a wrong guess would go unnoticed.
+    """
+    return species_name(str(options.get("species", organism_of(counts, options))))
 
 
 def upstream_filter(counts: Counts) -> tuple[np.ndarray, np.ndarray]:

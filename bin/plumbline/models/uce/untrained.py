@@ -44,7 +44,7 @@ TINY = Sizes(layers=2, width=80, inner=320, protein=64, hidden=64, output=80)
 
 def make_checkpoint(folder: Path, counts: Counts, options: Options) -> None:
     """A tiny model that knows every symbol of ``counts``. Raises NotApplicable as the trained model does."""
-    species = organism(options)
+    species = organism(counts, options)
     genes = vocabulary(str(name).upper() for name in named(counts, "symbol", species)[0].symbol)
     write_checkpoint(folder / "untrained.torch", len(genes), options.seed, TINY)
     write_positions(folder / "species_chrom.csv", species, genes)
