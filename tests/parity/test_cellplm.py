@@ -108,10 +108,10 @@ def test_order_of_cells_does_not_enter(folder: Path, counts: Counts) -> None:
     path, config = cellplm_checkpoints.find_checkpoint(told(folder / "cellplm"))
     network = cellplm_checkpoints.load_network(path, config, "cellplm")
     model = cellplm.CellPLM(network, cellplm.match_genes(counts, config["gene_list"]), "cpu", 0)
-    straight, _ = model.embed(counts, [np.arange(64)], None, 32)
-    turned, _ = model.embed(counts, [np.random.default_rng(0).permutation(64)], None, 32)
+    straight, *_ = model.embed(counts, [np.arange(64)], None, 32)
+    turned, *_ = model.embed(counts, [np.random.default_rng(0).permutation(64)], None, 32)
     np.testing.assert_allclose(turned, straight, atol=5e-6)
-    half, _ = model.embed(counts, [np.arange(32)], None, 32)
+    half, *_ = model.embed(counts, [np.arange(32)], None, 32)
     assert np.abs(half[:32] - straight[:32]).max() > 0.01  # but the set does
 
 
@@ -169,6 +169,10 @@ def test_checkpoint_choice_and_damage(folder: Path, counts: Counts, tmp_path: Pa
     shutil.copytree(folder / "cellplm", weights)
     for path in [weights, *weights.iterdir()]:
         path.chmod(0o755)
+    empty = ad.read_h5ad(folder / "cells.h5ad")
+    empty.X[[2, 5]] = 0
+    empty.write_h5ad(tmp_path / "empty.h5ad")
+    assert cellplm.embed(open_counts(tmp_path / "empty.h5ad"), told(weights)).unembedded == 2
     config, checkpoint = weights / "20231027_tiny.config.json", weights / "20231027_tiny.best.ckpt"
     whole, tensors = checkpoint.read_bytes(), torch.load(checkpoint, weights_only=True)["model_state_dict"]
     cases = {

@@ -195,6 +195,8 @@ def test_every_tensor_is_placed_or_named(tmp_path) -> None:
         "1 unexpected: head.weight": tensors | {"head.weight": torch.zeros(1)},
         r"1 misshapen: weight \(3, 2\) instead of \(2, 3\)": tensors | {"weight": tensors["weight"].T},
     }
+    with pytest.raises(UserError, match=r"2 tensors that hold NaN or infinity: weight, bias.*Give the folder"):
+        weights.fill(target, {"weight": tensors["weight"] * torch.nan, "bias": tensors["bias"] / 0}, tmp_path / "m", "v")
     for message, damaged in faults.items():
         before = target.weight.clone()
         with pytest.raises(UserError, match=message):

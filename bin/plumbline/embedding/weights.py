@@ -126,8 +126,10 @@ def fill(
     """Copy ``tensors`` into ``model``, name by name and shape by shape, as float32.
 
     ignore: prefixes of names that the checkpoint may hold beyond the model's. Raises UserError that lists missing, extra and
-    misshapen tensors: a tensor that was not loaded would be random, and nobody would notice.
+    misshapen tensors: a tensor that was not loaded would be random, and nobody would notice; and those with NaN or infinity.
     """
+    import torch
+
     wanted = model.state_dict()
     _require_dense(tensors, wanted, path, variant)
     prefixes = tuple(ignore)
@@ -142,6 +144,10 @@ def fill(
     if any(faults.values()):
         text = "; ".join(f"{len(names)} {kind}: {', '.join(names[:3])}" for kind, names in faults.items() if names)
         raise UserError(f"{path} does not fit the model its configuration describes ({text}). {fetch_hint(variant)}")
+    broken = [name for name in wanted if not torch.isfinite(tensors[name]).all()]
+    if broken:
+        text = f"{len(broken)} tensors that hold NaN or infinity: {', '.join(broken[:3])}"
+        raise UserError(f"{path} is damaged, or its training failed ({text}). {fetch_hint(variant)}")
     model.load_state_dict({name: tensors[name].float() for name in wanted}, assign=True)
 
 

@@ -48,7 +48,7 @@ def embed(counts: Counts, options: Options) -> Result:
     network = load_network(path, config, options.variant)
     model = CellPLM(network, columns, pick_device(options.device), options.batch_size)
     noise = Noise(options.seed, config) if choice(options, "component", COMPONENTS) == "upstream" else None
-    values, share = model.embed(counts, sets, noise, config["post_latent_dim"])
+    values, share, unembedded = model.embed(counts, sets, noise, config["post_latent_dim"])
     about |= {
         "checkpoint": path.name,
         "checkpoint_sha256": weights["sha256"],
@@ -65,7 +65,7 @@ def embed(counts: Counts, options: Options) -> Result:
         genes_used=int(columns.known.sum()),
         genes_total=counts.shape[1],
         counts_used=share,
-        unembedded=int(np.isnan(values[:, 0]).sum()),
+        unembedded=unembedded,
         extra=about,
     )
 
@@ -138,19 +138,20 @@ class CellPLM:
         self.size = size or fitting_size(network, device)
         self.seen = self.used = 0.0
 
-    def embed(self, counts: Counts, sets: list[np.ndarray], noise: Noise | None, latent: int) -> tuple[np.ndarray, float]:
-        """(embeddings (n_cells, latent), share of the counts in known genes). NaN rows: cells without a known gene."""
+    def embed(self, counts: Counts, sets: list[np.ndarray], noise: Noise | None, latent: int) -> tuple[np.ndarray, float, int]:
+        """(embeddings (n_cells, latent), share of the counts in known genes, number of cells without one: rows of NaN)."""
         values = np.full((counts.shape[0], latent), np.nan, dtype=np.float32)
-        progress = Progress(counts.shape[0], self.device)
+        progress, unembedded = Progress(counts.shape[0], self.device), 0
         for rows in sets:
             uniform = noise.draw(len(rows)) if noise else None
             with tempfile.TemporaryFile() as scratch, torch.inference_mode():
                 hidden, empty = self._read(counts, rows, scratch)
                 self._encode(hidden, uniform, values, rows)
             values[rows[empty]] = np.nan
+            unembedded += int(empty.sum())
             progress.add(len(rows))
         progress.finish()
-        return values, self.used / self.seen if self.seen else 0.0
+        return values, self.used / self.seen if self.seen else 0.0, unembedded
 
     def _read(self, counts: Counts, rows: np.ndarray, scratch: BinaryIO) -> tuple[np.ndarray, np.ndarray]:
         """(embedder output (n, width) of a set of cells, kept in a scratch file if large; cells without a known gene)."""

@@ -248,7 +248,7 @@ def embed(counts: Counts, options: Options) -> Result:
         genes_used=len(genome.columns),
         genes_total=len(kept),
         counts_used=done.counts_used,
-        unembedded=int(np.isnan(values[:, 0]).sum()),
+        unembedded=done.unembedded + len(values) - len(rows),
         layers=layers,
         extra=about,
     )
