@@ -353,6 +353,31 @@ def test_what_the_configuration_leaves_out_is_as_in_transformers(made, cells, tm
     np.testing.assert_array_equal(found, embed_geneformer.embed(cells, options("geneformer_v2_104m", made)).values)
 
 
+def test_of_two_dictionaries_of_one_size_the_one_of_the_models_generation_is_read(made, cells, tmp_path) -> None:
+    """A size alone does not tell which genes are meant, and wrong ones would go unnoticed."""
+    config = json.loads((made / "Geneformer-V2-made/config.json").read_text())
+    root = linked_model(made, tmp_path / "hf", config)
+    (root / "geneformer").unlink()
+    shutil.copytree(made / "geneformer", root / "geneformer")
+    wanted = embed_geneformer.embed(cells, options("geneformer_v2_104m", made)).values
+    shutil.copytree(made / "geneformer", root / "geneformer/gene_dictionaries_30m")
+    np.testing.assert_array_equal(embed_geneformer.embed(cells, options("geneformer_v2_104m", root)).values, wanted)
+    of_v1 = root / "geneformer/gene_dictionaries_30m/token_dictionary_gcX.pkl"
+    token = pickle.loads(of_v1.read_bytes())
+    names = [name.replace("<cls>", "ENSG0").replace("<eos>", "ENSG1") for name in token if name not in ("ENSG0", "ENSG1")]
+    other = {name: number for number, name in enumerate([*names, "<more>", "<other>"])}
+    of_v1.write_bytes(pickle.dumps(other))
+    (root / "geneformer/token_dictionary_gcX.pkl").rename(root / "geneformer/token_dictionary_z.pkl")
+    for kind in ("gene_median_dictionary", "ensembl_mapping_dict"):
+        (root / f"geneformer/{kind}_gcX.pkl").rename(root / f"geneformer/{kind}_z.pkl")
+    for file in sorted(of_v1.parent.iterdir()):
+        shutil.copy(file, root / "geneformer" / file.name.replace("gcX", "a"))
+    np.testing.assert_array_equal(embed_geneformer.embed(cells, options("geneformer_v2_104m", root)).values, wanted)
+    (root / "Geneformer-V2-made").rename(root / "mine")
+    with pytest.raises(UserError, match=r"token_dictionary_a.pkl and .*token_dictionary_z.pkl both fit mine by their size"):
+        embed_geneformer.embed(cells, options("own", root, model_dir="mine"))
+
+
 def test_a_dictionary_without_padding_is_refused(made, cells, tmp_path) -> None:
     config = json.loads((made / "Geneformer-V2-made/config.json").read_text())
     root = linked_model(made, tmp_path / "hf", config)

@@ -73,16 +73,36 @@ def _generation(folder: Path, root: Path, variant: str) -> str:
 
 
 def _token_file(folder: Path, root: Path, vocabulary: int, variant: str) -> Path:
-    """The token dictionary with as many entries as the model has word embeddings: inside, below or beside its folder."""
+    """The token dictionary with as many entries as the model has word embeddings: inside, below or beside its folder.
+
+    Raises UserError if there is none, or if two of one place fit and neither is of the generation that a name tells.
+    """
     places = (folder, root, folder.parent)
     files = [file for place in places for file in _token_files(place)]
-    for file in files:
-        if len(load_dictionary(file, variant)) == vocabulary:
-            return file
+    for place in places:
+        tokens = {file: load_dictionary(file, variant) for file in _token_files(place)}
+        fitting = {file: token for file, token in tokens.items() if len(token) == vocabulary}
+        if fitting:
+            return _one_of(fitting, folder, variant)
     have = f"found {', '.join(sorted({file.name for file in files}))}" if files else "found none"
     raise UserError(
         f"No token dictionary of {vocabulary} entries lies in, below or beside {folder} ({have}). {fetch_hint(variant)}"
     )
+
+
+def _one_of(fitting: dict[Path, dict], folder: Path, variant: str) -> Path:
+    """The first of dictionaries that are one; of several, the one of the generation in the variant's or the folder's name."""
+    told = [name for name in ("v1", "v2") if f"_{name}" in variant or name in folder.name.lower()]
+    if len(told) == 1:
+        fitting = {file: token for file, token in fitting.items() if ("<cls>" in token) == (told == ["v2"])} or fitting
+    first, *others = fitting
+    different = [file for file in others if fitting[file] != fitting[first]]
+    if different:
+        raise UserError(
+            f"{first} and {different[0]} both fit {folder.name} by their size and differ. Put the one it was trained with, and "
+            f"its two companions, into the model's folder. {fetch_hint(variant)}"
+        )
+    return first
 
 
 def _token_files(place: Path) -> list[Path]:
