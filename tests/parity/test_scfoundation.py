@@ -63,6 +63,17 @@ def test_the_rows_of_the_table_are_cases_of_upstream(variant: str, case: str) ->
     assert read_variants()[variant].settings == {"tgthighres": "t4", "version": "ce", "pool": "all"} | CASES[case]
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("t4", 4), ("t3.5", 3.5), ("f1", 2), ("f20", np.log10(2000)), ("a0", 2), ("a5", 7)]
+)
+def test_the_depth_that_is_asked_for_is_a_logarithm_to_base_10(text: str, wanted: float) -> None:
+    """T of a cell of 100 counts."""
+    block = sp.csr_matrix(np.array([[60, 40]], dtype=np.float32))
+    tokens, values = sequences(Tokenizer(np.array(["B", "A"]), ["A", "B"], read_target(text), False)(np.arange(1), block))[0]
+    assert tokens.tolist() == [3, 2, 0, 1]
+    np.testing.assert_allclose(values, [2, wanted, np.log1p(4000), np.log1p(6000)], rtol=1e-6)
+
+
 def test_tokens_are_positions_in_the_list_and_depth_by_definition(folder) -> None:
     counts, genes = open_counts(folder / "counts.h5ad"), read_genes(GENES, "scfoundation_t4")
     rows, block = next(counts.blocks())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from foundation import ATOL, columns, make_counts, options, sequences
 
 import embed_scgpt
@@ -238,6 +239,19 @@ def test_a_random_choice_of_genes_is_without_replacement_and_uniform() -> None:
     share = np.bincount(chosen.ravel(), minlength=10) / 2000
     assert np.abs(share - 0.4).max() < 0.05
     assert not np.array_equal(chosen[0], chosen[1])
+
+
+def test_the_context_holds_cls_and_one_gene_less_than_its_length() -> None:
+    from plumbline.models.scgpt.tokens import Tokenizer
+    from plumbline.models.shared.chance import CellChance
+
+    vocabulary = {name: number for number, name in enumerate(["A", "B", "C", "D", "<pad>", "<cls>", "<eoc>"])}
+    block = sp.csr_matrix(np.array([[1, 2, 0, 0], [1, 2, 3, 0], [1, 2, 3, 4]], dtype=np.float32))
+    chance = CellChance(np.array(["a", "b", "c"]), 1)
+    tokenizer = Tokenizer(np.array(["A", "B", "C", "D"]), vocabulary, 4, chance)
+    tokens = [cell[0].tolist() for cell in sequences(tokenizer(np.arange(3), block))]
+    assert tokens[:2] == [[5, 0, 1], [5, 0, 1, 2]]
+    assert len(tokens[2]) == len(set(tokens[2])) == 4
 
 
 BAD = {
