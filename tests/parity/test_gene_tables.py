@@ -1,11 +1,14 @@
 """Gene tables of the small checkpoints in ../shared: every gene's vector is that which the checkpoint's own files give it."""
 
 import json
+import pickle
+import shutil
 from pathlib import Path
 
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from foundation import options
 
@@ -119,6 +122,45 @@ def test_ids_become_symbols_and_a_gene_counts_once(tmp_path):
     table = read_gene_table("gene_vectors", options("gene_vectors", path))
     assert table.names.tolist() == ["MYC", "TP53"]
     np.testing.assert_array_equal(table.vectors, [[5, 6], [1, 2]])
+
+
+def test_names_of_another_number_of_genes_are_refused(fixtures, tmp_path):
+    """Each family's list of genes cut by one: its vectors would then be those of other genes, or there would be none."""
+    families = {
+        "scgpt": ("scgpt", "geneformer_scgpt/scgpt/scGPT_tiny_plain", "vocab.json"),
+        "tahoe_x1": ("tahoe_x1_70m", "tahoe_x1/hf_repo/70m-model", "model_config.yml"),
+        "scconcept": ("scconcept_30m", "scconcept/hf_repo/corpus-tiny-human", "gene_mappings/hsapiens.csv"),
+        "nicheformer": ("nicheformer", "nicheformer", "model_means/model.h5ad"),
+        "transcriptformer": ("transcriptformer_sapiens", "transcriptformer/tf_sapiens", "config.json"),
+        "uce": ("uce_4l", "uce_cellplm/uce", "species_offsets.pkl"),
+    }
+    for model, (variant, source, file) in families.items():
+        place = tmp_path / model
+        shutil.copytree(fixtures / source, place, copy_function=shutil.copyfile)
+        for path in [place, *place.rglob("*")]:
+            path.chmod(0o755)
+        assert len(read(model, variant, place, **{"model_file": "nicheformer.ckpt"} if model == "nicheformer" else {}).names)
+        cut(place / file)
+        with pytest.raises(UserError, match=r"(gene vectors, and its files name another number of genes).*plumb fetch"):
+            read(model, variant, place, **{"model_file": "nicheformer.ckpt"} if model == "nicheformer" else {})
+
+
+def cut(file: Path) -> None:
+    """Take one gene, or name, away from a file, or move its genes behind the table's end."""
+    if file.suffix == ".h5ad":
+        names = ad.read_h5ad(file).var_names.tolist()[1:]
+        ad.AnnData(np.zeros((1, len(names))), var=pd.DataFrame(index=names)).write_h5ad(file)
+    elif file.suffix == ".csv":
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    elif file.suffix == ".pkl":
+        file.write_bytes(pickle.dumps({name: 10_000 for name in pickle.loads(file.read_bytes())}))
+    elif file.suffix == ".yml":
+        file.write_text(file.read_text().replace("vocab_size: 512", "vocab_size: 511"))
+    elif file.name == "config.json":
+        file.write_text(file.read_text().replace('"[MASK]"', '"[CELL]"'))
+    else:
+        vocabulary = json.loads(file.read_text())
+        file.write_text(json.dumps({name: number for name, number in vocabulary.items() if number < len(vocabulary) - 1}))
 
 
 def test_what_has_no_table_says_so(tmp_path):

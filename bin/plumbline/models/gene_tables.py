@@ -40,7 +40,7 @@ def _geneformer(options: Options) -> GeneTable:
     files = find_files(options)
     tensors = load_tensors(tensor_file(files.folder, options.variant), options.variant)
     token = {name: number for name, number in files.dictionaries.token.items() if not name.startswith("<")}
-    return GeneTable.of(token, _tensor(tensors, "bert.embeddings.word_embeddings.weight", options))
+    return GeneTable.of(token, _tensor(tensors, "bert.embeddings.word_embeddings.weight", options, files.shape.vocabulary))
 
 
 def _scgpt(options: Options) -> GeneTable:
@@ -51,42 +51,44 @@ def _scgpt(options: Options) -> GeneTable:
     folder = find_folder(options)
     vocabulary = load_vocabulary(folder / "vocab.json", options.variant)
     token = {name: number for name, number in vocabulary.items() if name not in SPECIALS}
-    return GeneTable.of(
-        token, _tensor(load_tensors(folder / "best_model.pt", options.variant), "encoder.embedding.weight", options)
-    )
+    tensors = load_tensors(folder / "best_model.pt", options.variant)
+    return GeneTable.of(token, _tensor(tensors, "encoder.embedding.weight", options, len(vocabulary)))
 
 
 def _tahoe_x1(options: Options) -> GeneTable:
-    from plumbline.models.tahoe_x1.files import find_folder, read_encoding, read_tensors, weights_file
+    from plumbline.models.tahoe_x1.files import find_folder, read_architecture, read_encoding, read_tensors, weights_file
 
     folder = find_folder(options)
     vocabulary = read_encoding(folder, options.variant).vocabulary
     token = {name: number for name, number in vocabulary.items() if not name.startswith("<")}
-    return GeneTable.of(
-        token, _tensor(read_tensors(weights_file(folder), options.variant), "gene_encoder.embedding.weight", options)
-    )
+    tensors, rows = read_tensors(weights_file(folder), options.variant), read_architecture(folder, options.variant).tokens
+    table = _tensor(tensors, "gene_encoder.embedding.weight", options, rows)
+    _require_rows(max(token.values(), default=0) < rows, rows, options)
+    return GeneTable.of(token, table)
 
 
 def _scfoundation(options: Options) -> GeneTable:
-    from plumbline.models.scfoundation.checkpoint import KEYS, find_file, read_part
+    from plumbline.models.scfoundation.checkpoint import KEYS, N_OTHERS, find_file, read_part
     from plumbline.models.scfoundation.tokens import gene_file, read_genes
     from plumbline.models.shared.fitting import choice
 
     file = find_file(options.weights, options.variant)
     names = read_genes(gene_file(file.parent), options.variant)
     part = read_part(file, KEYS[choice(options, "version", tuple(KEYS))], options.variant)
-    return GeneTable.of({name: row for row, name in enumerate(names)}, _tensor(part.tensors, "pos_emb.weight", options))
+    table = _tensor(part.tensors, "pos_emb.weight", options, len(names) + N_OTHERS)
+    return GeneTable.of({name: row for row, name in enumerate(names)}, table)
 
 
 def _nicheformer(options: Options) -> GeneTable:
     from plumbline.models.nicheformer.files import find_files, read_checkpoint, read_genes
+    from plumbline.models.nicheformer.network import EXTRA_TOKENS
     from plumbline.models.nicheformer.tokens import FIRST_GENE
 
     files = find_files(options, "")
     ids = read_genes(files.genes, options.variant)
     _, state = read_checkpoint(files.checkpoint, options.variant)
     token = {name: FIRST_GENE + place for place, name in enumerate(ids) if name.startswith("ENSG")}
-    return GeneTable.of(token, _tensor(state, "embeddings.weight", options))
+    return GeneTable.of(token, _tensor(state, "embeddings.weight", options, FIRST_GENE + len(ids) + EXTRA_TOKENS))
 
 
 def _scconcept(options: Options) -> GeneTable:
@@ -98,10 +100,11 @@ def _scconcept(options: Options) -> GeneTable:
     species = species_of(folder, "human")
     if species is None:
         raise NotApplicable(f"{options.variant} has no human genes")
-    token = read_genes(folder, species, options.variant).token
+    genes = read_genes(folder, species, options.variant)
     parts = read_state(folder, options.variant), read_config(folder, options.variant), species
     network, learnable, pretrained = load_network(*parts, folder / "model.ckpt", options.variant)
-    return GeneTable.of(token, gene_vectors(network, learnable, pretrained))
+    _require_rows(len(learnable) == genes.rows, len(learnable), options)
+    return GeneTable.of(genes.token, gene_vectors(network, learnable, pretrained))
 
 
 def _cellplm(options: Options) -> GeneTable:
@@ -121,6 +124,7 @@ def _uce(options: Options) -> GeneTable:
     _, table = load_network(path, variant)
     first = first_token(path.parent, variant, "human")
     place = {name: first + place for name, place in protein_names(path.parent, variant, "human").items()}
+    _require_rows(max(place.values(), default=0) < len(table), len(table), options)
     return GeneTable.of(place, table, PROTEINS)
 
 
@@ -133,6 +137,7 @@ def _transcriptformer(options: Options) -> GeneTable:
     config = read_config(folder, variant)
     _, table = load_network(folder, config, variant)
     token = own_vocabulary(folder, config, variant).token
+    _require_rows(len(table) == len(token), len(table), options)
     return GeneTable.of({name: row for name, row in token.items() if name.startswith("ENSG")}, table, PROTEINS)
 
 
@@ -154,14 +159,26 @@ def _gene_vectors(options: Options) -> GeneTable:
     return GeneTable(names=names, vectors=vectors, kind="gene vectors of the file")
 
 
-def _tensor(tensors: dict, name: str, options: Options) -> "torch.Tensor":
-    """A table of the checkpoint. Raises UserError where it lacks it."""
+def _tensor(tensors: dict, name: str, options: Options, rows: int) -> "torch.Tensor":
+    """A table of the checkpoint. Raises UserError where it lacks it, or the table has not as many rows as its names tell."""
     table = tensors.get(name) if isinstance(tensors, dict) else None
     if table is None or table.ndim != 2:
         from plumbline.embedding.checkpoints import fetch_hint
 
         raise UserError(f"{options.variant}: the checkpoint has no table {name}. {fetch_hint(options.variant)}")
+    _require_rows(len(table) == rows, len(table), options)
     return table
+
+
+def _require_rows(fits: bool, rows: int, options: Options) -> None:
+    """Raises UserError where names do not fit the table: genes would get the vectors of others."""
+    if not fits:
+        from plumbline.embedding.checkpoints import fetch_hint
+
+        raise UserError(
+            f"{options.variant}: the checkpoint has {rows} gene vectors, and its files name another number of genes: they do "
+            f"not belong together. {fetch_hint(options.variant)}"
+        )
 
 
 READERS: dict[str, Callable[[Options], GeneTable]] = {

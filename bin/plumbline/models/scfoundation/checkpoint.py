@@ -13,6 +13,7 @@ from plumbline.models.shared.folders import weights_root
 
 FILE = "models.ckpt"
 KEYS = {"ce": "cell", "rde": "rde"}  # setting version -> key: cell embedding, read-depth enhancement
+N_OTHERS = 3  # rows of the gene table behind the genes: T, S and padding
 UNUSED = ("decoder.", "decoder_embed.", "norm.", "to_final.", "token_emb.emb_mask.", "token_emb.emb_pad.")
 
 
@@ -72,9 +73,9 @@ def _architecture(config: dict, tensors: dict[str, torch.Tensor]) -> Architectur
 
 
 def load_network(file: Path, key: str, variant: str, n_genes: int) -> Network:
-    """The encoder of the model ``key``. n_genes: of the list; there is a position for each, for T, for S and for padding."""
+    """The encoder of the model ``key``. n_genes: of the list."""
     part = read_part(file, key, variant)
     with torch.device("meta"):
-        network = Network(part.shape, n_genes + 3)
+        network = Network(part.shape, n_genes + N_OTHERS)
     fill(network, part.tensors, file, variant, ignore=UNUSED)
     return network.eval()
