@@ -378,13 +378,14 @@ def test_of_two_dictionaries_of_one_size_the_one_of_the_models_generation_is_rea
         embed_geneformer.embed(cells, options("own", root, model_dir="mine"))
 
 
-def test_a_dictionary_without_padding_is_refused(made, cells, tmp_path) -> None:
+@pytest.mark.parametrize(("name", "message"), [("<pad>", "has no token <pad>"), ("<eos>", "has one of <cls> and <eos>")])
+def test_a_dictionary_without_a_special_token_is_refused(made, cells, tmp_path, name: str, message: str) -> None:
     config = json.loads((made / "Geneformer-V2-made/config.json").read_text())
     root = linked_model(made, tmp_path / "hf", config)
     (root / "geneformer").unlink()
     shutil.copytree(made / "geneformer", root / "geneformer")
     file = root / "geneformer/token_dictionary_gcX.pkl"
     token = pickle.loads(file.read_bytes())
-    file.write_bytes(pickle.dumps({name.replace("<pad>", "<gap>"): number for name, number in token.items()}))
-    with pytest.raises(UserError, match=r"has no token <pad>.*plumb fetch geneformer_v2_104m"):
+    file.write_bytes(pickle.dumps({key.replace(name, "<gap>"): number for key, number in token.items()}))
+    with pytest.raises(UserError, match=rf"{message}.*plumb fetch geneformer_v2_104m"):
         embed_geneformer.embed(cells, options("geneformer_v2_104m", root))

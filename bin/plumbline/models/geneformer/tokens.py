@@ -37,6 +37,8 @@ def load_dictionaries(token_file: Path, variant: str) -> Dictionaries:
     token = whole_numbers(token, files[0], variant)
     if "<pad>" not in token:
         raise UserError(f"{files[0]} has no token <pad>, which fills up shorter cells. {fetch_hint(variant)}")
+    if ("<cls>" in token) != ("<eos>" in token):
+        raise UserError(f"{files[0]} has one of <cls> and <eos>: V2 has both, V1 none. {fetch_hint(variant)}")
     without = [gene for gene in token if not gene.startswith("<") and gene not in median]
     if without:
         raise UserError(f"{files[1]} has no median for {len(without)} genes of {files[0].name} (such as {without[0]}).")
