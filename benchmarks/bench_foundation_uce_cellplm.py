@@ -144,7 +144,7 @@ def cellplm_ours(folder: Path, threads: int) -> dict:
     torch.set_num_threads(threads)
     config = json.loads((folder / "20231027_85M.config.json").read_text())
     network, counts = load_network(folder / "20231027_85M.best.ckpt", config, "cellplm"), open_counts(folder / "counts.h5ad")
-    model = CellPLM(network, *match_genes(counts, config["gene_list"]), "cpu", 0)
+    model = CellPLM(network, match_genes(counts, config["gene_list"]), "cpu", 0)
     values, cost = timed(lambda: model.embed(counts, [np.arange(counts.shape[0])], None, LATENT)[0])
     np.save(folder / "cellplm_ours.npy", values)
     return cost
