@@ -12,6 +12,7 @@ from plumbline.common.errors import NotApplicable, UserError
 from plumbline.counts.reading import open_counts
 
 torch = pytest.importorskip("torch")
+from plumbline.models.nicheformer.tokens import divisors
 
 UPSTREAM = {"assay": "10x 3' v3", "duplicates": "first"}
 CASES = {
@@ -35,6 +36,26 @@ def opened(folder: Path, case: str):
 
 def embedded(folder: Path, case: str, **more: object):
     return embed_nicheformer.embed(opened(folder, case), options("nicheformer", folder, **UPSTREAM, **CASES[case], **more))
+
+
+def test_means_are_rounded_half_up_and_none_is_zero() -> None:
+    means = np.array([0.4, 0.5, 1.5, 2.5, 2.49, np.nan, 0.0])
+    assert divisors(means, "rounded", 7).tolist() == [1, 1, 2, 3, 2, 1, 1]
+    np.testing.assert_array_equal(divisors(means, "raw", 7), [0.4, 0.5, 1.5, 2.5, 2.49, np.nan, 1])
+    assert divisors(None, "counts", 7).tolist() == [1] * 7
+
+
+def test_states_of_little_variance_are_normalised_too() -> None:
+    """The authors' layers have an epsilon of 1e-12, not torch's 1e-5."""
+    from plumbline.models.nicheformer.network import EPS
+    from plumbline.models.runtime.encoder import Encoder
+
+    layer = Encoder(1, 8, 2, 8, EPS).layers[0]
+    states = torch.linspace(-1, 1, 8)[None, None] * 1e-4
+    with torch.no_grad():
+        for parameter in (*layer.self_attn.parameters(), *layer.linear1.parameters(), *layer.linear2.parameters()):
+            parameter.zero_()
+        np.testing.assert_allclose(layer(states, None).std(unbiased=False), 1, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("key", "settings"), [

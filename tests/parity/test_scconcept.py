@@ -109,6 +109,17 @@ def test_symbols_are_looked_up_as_upstream_does(folder) -> None:
     assert tokens_of(versioned, np.array([""]), genes, True) == [genes.token[ids[4]]]
 
 
+def test_of_a_symbol_that_comes_twice_the_first_row_counts(tmp_path) -> None:
+    from plumbline.models.scconcept.files import read_genes
+    from plumbline.models.scconcept.tokens import tokens_of
+
+    (tmp_path / "gene_mappings").mkdir()
+    rows = ["gene_id,gene_name,token", "<cls>,,0", "<pad>,,1", "ENSG2,Twice,3", "ENSG1,TWICE,2"]
+    (tmp_path / "gene_mappings/hsapiens.csv").write_text("\n".join(rows))
+    genes = read_genes(tmp_path, "hsapiens", "x")
+    assert tokens_of(np.array(["", "ENSG1"]), np.array(["twice", ""]), genes, False).tolist() == [3, 2]
+
+
 def test_the_order_of_columns_does_not_enter(folder) -> None:
     counts = open_counts(folder / "counts.h5ad")
     order = np.random.default_rng(0).permutation(counts.shape[1])

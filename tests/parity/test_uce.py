@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
+from foundation import make_counts
 from scipy.stats import chisquare
 
 from plumbline.common.errors import NotApplicable, UserError
@@ -139,6 +141,35 @@ def test_sampling_follows_expression(folder: Path, counts: Counts) -> None:
         often = wanted > 5
         assert seen[wanted == 0].sum() == 0
         assert chisquare(seen[often], wanted[often] * seen[often].sum() / wanted[often].sum()).pvalue > 1e-4
+
+
+def test_fractions_of_counts_are_cut_off() -> None:
+    block = sp.csr_matrix(np.array([[1.9, 0.5, 2.0]], dtype=np.float32))
+    np.testing.assert_allclose(uce_tokens.expression_weights(block), np.log([2.0, 1.0, 3.0]), rtol=1e-6)
+
+
+def test_upstreams_filter_keeps_genes_of_10_cells_and_cells_of_25_of_them(tmp_path: Path) -> None:
+    matrix = np.zeros((12, 28))
+    matrix[:10, :26] = 1
+    matrix[:8, 26] = 1  # a gene of 9 cells, which then counts for no cell
+    matrix[10, :24] = matrix[10, 26] = matrix[11, :25] = 1
+    rows, genes = uce_tokens.upstream_filter(make_counts(tmp_path / "c.h5ad", matrix, [""] * 28, [f"G{n}" for n in range(28)]))
+    assert rows.tolist() == [*range(10), 11]
+    assert genes.tolist() == [True] * 26 + [False] * 2
+
+
+def test_of_a_name_that_comes_twice_the_first_counts_and_chromosomes_are_numbered_over_all_species(tmp_path: Path) -> None:
+    file = tmp_path / "protein_embeddings" / "Homo_sapiens.x.gene_symbol_to_embedding_ESM2.pt"
+    file.parent.mkdir()
+    torch.save({name: torch.zeros(1) for name in ("Abc", "B", "ABC", "C")}, file)
+    assert uce_tokens.protein_names(tmp_path, "uce_4l", "human") == {"ABC": 0, "B": 1, "C": 2}
+    rows = ["C,X,7,human", "ABC,2,30,human", "C,1,9,human", "Z,9,1,frog", "B,10,5,human"]
+    (tmp_path / "species_chrom.csv").write_text("\n".join(["gene_symbol,chromosome,start,species", *rows]))
+    (tmp_path / "species_offsets.json").write_text('{"human": 4}')
+    genome = uce_tokens.read_genome(tmp_path, "uce_4l", "human", np.array(["c", "Abc", "b"]), 12)
+    assert (genome.token.tolist(), genome.start.tolist()) == ([6, 4, 5], [7, 30, 5])
+    assert genome.chromosome.tolist() == [4, 3, 2]  # of frog_9, human_1, human_10, human_2, human_X
+    assert genome.chromosome_offset == 7
 
 
 def test_sentence_by_hand() -> None:
