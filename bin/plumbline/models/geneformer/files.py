@@ -91,8 +91,9 @@ def _token_file(folder: Path, root: Path, vocabulary: int, variant: str) -> Path
 
 
 def _one_of(fitting: dict[Path, dict], folder: Path, variant: str) -> Path:
-    """The first of dictionaries that are one; of several, the one of the generation in the variant's or the folder's name."""
-    told = [name for name in ("v1", "v2") if f"_{name}" in variant or name in folder.name.lower()]
+    """The first of dictionaries that are one; of several, the one of the generation in the folder's, else the variant's name."""
+    names = ("v1", "v2")
+    told = [name for name in names if name in folder.name.lower()] or [name for name in names if f"_{name}" in variant]
     if len(told) == 1:
         fitting = {file: token for file, token in fitting.items() if ("<cls>" in token) == (told == ["v2"])} or fitting
     first, *others = fitting
