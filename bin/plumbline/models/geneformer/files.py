@@ -91,7 +91,7 @@ def _token_file(folder: Path, root: Path, vocabulary: int, variant: str) -> Path
 
 
 def _one_of(fitting: dict[Path, dict], folder: Path, variant: str) -> Path:
-    """The first of dictionaries that are one; of several, the one of the generation in the folder's, else the variant's name."""
+    """The first of dictionaries that are one; of several, that of the generation in the folder's name, else the variant's."""
     names = ("v1", "v2")
     told = [name for name in names if name in folder.name.lower()] or [name for name in names if f"_{name}" in variant]
     if len(told) == 1:
