@@ -2,7 +2,6 @@
 
 import numpy as np
 
-
 ROUNDING = 1e-10  # of what is subtracted: a difference of means that is shorter is rounding in float64
 
 
