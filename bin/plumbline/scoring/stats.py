@@ -23,7 +23,7 @@ from plumbline.scoring.units import (
     unit_names,
 )
 
-ROUNDING = 1e-5  # of the larger score, or of 1: closer ones are equal: another scale, processor or number of threads may turn them
+ROUNDING = 1e-5  # of the larger score, or of 1: closer ones are equal, as another scale, processor or thread may turn them
 FEW = 8  # units below which a percentile interval is too narrow
 _CHUNK = 2_000_000  # resampling weights held at once (float64: 16 MB)
 
