@@ -75,7 +75,7 @@ def _corrected(view: View) -> list[Score]:
 
 TASK = Task(
     name="consistency",
-    # 2: the null relabels cells within batches; what too few relabellings could tell is not scored; 3: cosines near 1 in all digits
+    # 2: the null relabels cells within batches; what too few relabellings could tell is not scored; 3: all digits near 1
     version="3",
     title="Consistency",
     question="Whether the cells of one perturbation agree more than chance.",
