@@ -22,7 +22,7 @@ from plumbline.scoring.writing import write_rows
 from plumbline.summary import tables
 from plumbline.summary.absent import absent_rows
 from plumbline.summary.calibration import calibrate, progress
-from plumbline.summary.comparisons import _repeat, baseline_row
+from plumbline.summary.comparisons import _repeat, baseline_row, compare
 from plumbline.summary.contest import Contest
 from plumbline.summary.distributions import unit_values
 from plumbline.summary.items import items_of
@@ -667,3 +667,18 @@ def test_models_that_know_nothing_are_not_told_apart_by_the_one_that_chance_lift
         np.testing.assert_array_equal(decided["word"] == "at the floor", floor[pairs["a"]] & floor[pairs["b"]])
         assert decided["q"].isna().equals(decided["word"] != "")
     assert told / 120 <= 0.08
+
+
+def test_a_missing_baseline_is_said_and_models_are_ranked_all_the_same():
+    rng, units = np.random.default_rng(0), np.arange(40).astype(str)
+    items = {name: Items("perturbation", units, level + 0.1 * rng.normal(size=40), np.ones(40)) for name, level in
+             (("one", 0.9), ("two", 0.6))}  # fmt: skip
+    about = {"dataset": "d", "fit_on": "train", "postprocess": "selected", "seed": 42, "protocol": "corrected", "n": 40}
+    about |= {"task": "retrieval", "task_version": "1", "metric": "retrieval_pds", "status": "ok", "reason": "", "code": ""}
+    rows = [about | {"model": name, "variant": name, "value": one.value, "ci_low": 0.5, "ci_high": 0.95}
+            for name, one in items.items()]  # fmt: skip
+    table = Namespace(read=lambda *_, variant, **__: {42: items[variant]})
+    found = compare(pd.DataFrame(rows)[COLUMNS], table, {}, {"d": {"n_perturbations": 40}}, "pca", 200, 0)
+    assert found["verdict"].tolist() == ["not tested"] * 2
+    assert set(found["note"]) == {"pca has no score to compare with"}
+    assert found["rank_low"].tolist() == [1, 2]
