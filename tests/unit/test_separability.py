@@ -94,6 +94,16 @@ def test_cells_in_another_order_are_the_same_cells():
     assert scored(given.take(order)) == scored(given)
 
 
+def test_controls_of_several_labels_are_one_class_of_knn():
+    given = replace(view(signal=0.5, share=0.4), protocol="paper")
+    labels = given.screen.perturbation.astype(object)
+    labels[given.screen.is_control] = [f"non-targeting {k % 5}" for k in range(given.screen.is_control.sum())]
+    several = scores(replace(given, screen=replace(given.screen, perturbation=labels)))
+    for metric, score in scores(given).items():
+        assert several[metric].value == score.value or np.isnan(score.value)
+    assert len(several["knn_top1"].items.unit) == len(scores(given)["knn_top1"].items.unit)
+
+
 def test_paper_keeps_the_controls_in_knn_only():
     given = replace(view(signal=0, share=0.6, n=4000), protocol="paper")
     found = scores(given)
