@@ -50,6 +50,16 @@ def test_mixed_batches_of_a_random_embedding():
     assert found["ilisi_scib"] == pytest.approx(1, abs=0.25)  # a smaller neighbourhood: further below 1
 
 
+def test_neighbours_that_are_equally_far_are_not_taken_in_the_order_of_ids():
+    """Three distinct vectors that have nothing to do with the batch, cells named by their batch: all batches are mixed."""
+    given = view(n=1600)
+    order = np.argsort(given.screen.batch, kind="stable")
+    kinds = np.eye(3, dtype=np.float32)[np.random.default_rng(1).integers(0, 3, 1600)]
+    found = values_of(batch_effect.run(replace(given.take(order), embedding=kinds)))
+    assert found["ilisi_ratio"] == pytest.approx(1, abs=0.03)
+    assert found["ilisi_scib"] == pytest.approx(1, abs=0.15)
+
+
 def test_separated_batches():
     found = values_of(batch_effect.run(view(shift=1000)))
     assert found["ilisi_raw"] == pytest.approx(1, abs=1e-9)

@@ -33,6 +33,12 @@ def _brute_force(x):
     return cosine_similarity(x)[np.tril_indices(len(x), -1)].mean()
 
 
+def _shared(x):
+    """What ``matched_null`` leaves out: the squared length of the mean direction."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return unit.mean(axis=0) @ unit.mean(axis=0)
+
+
 def test_mean_cosine_is_the_mean_over_pairs():
     x, labels, _, _ = _screen()
     groups = group_by(labels)
@@ -74,7 +80,7 @@ def test_draws_are_cells_of_the_same_batches():
     x = np.eye(4)[np.repeat([1, 2, 3], [20, 30, 10])]
     observed, null, tested = matched_null(x, np.arange(60).astype(str), labels, batch, np.array(["own"]), 50, 0)
     assert tested[0] == 5
-    np.testing.assert_allclose([observed[0], *null[0]], (3**2 + 2**2 - 5) / 20, atol=1e-6)
+    np.testing.assert_allclose(np.array([observed[0], *null[0]]) + _shared(x), (3**2 + 2**2 - 5) / 20, atol=1e-6)
 
 
 def test_own_cells_that_are_not_tested_are_not_drawn():
@@ -82,7 +88,25 @@ def test_own_cells_that_are_not_tested_are_not_drawn():
     x = np.eye(7)[np.r_[np.zeros(20, int), 1:7]]
     _, null, tested = matched_null(x, np.arange(26).astype(str), labels, np.full(26, "a"), np.array(["own"]), 500, 0)
     assert tested[0] == 3  # half of 6 others; 3 of these 9 cells are drawn, all three own in 1 of 84 cases
-    assert (null[0] > 0.99).mean() < 0.05
+    assert (null[0] + _shared(x) > 0.99).mean() < 0.05
+
+
+@pytest.mark.parametrize("offset", [0, 30, 1000])
+def test_cells_that_all_point_nearly_one_way_are_tested_in_all_digits(offset):
+    """Cosines of 0.9999995 at an offset of 1,000: float32 has 7 digits. Oracle: all pairs in float64, with draws of its own."""
+    rng = np.random.default_rng(0)
+    x, labels, batch, names = _screen(n_perturbations=8, n_cells=60, n_controls=200, n_batches=2, effect=0.5)
+    x = (x - x.mean(axis=0) + offset).astype(np.float32)
+    observed, null, _ = matched_null(x, np.arange(len(x)).astype(str), labels, batch, names, 199, 0)
+    rows, expected = x.astype(np.float64), []
+    for name in names:
+        order = [rng.permutation(np.flatnonzero(batch == b)) for b in "01" for _ in range(199)]
+        own = [int(((batch == b) & (labels == name)).sum()) for b in "01" for _ in range(199)]
+        drawn = [np.concatenate([order[k][: own[k]], order[199 + k][: own[199 + k]]]) for k in range(199)]
+        value = _brute_force(rows[labels == name])
+        expected.append((1 + sum(_brute_force(rows[cells]) >= value for cells in drawn)) / 200)
+    np.testing.assert_allclose(draw_p_value(observed, null), expected, atol=0.12)
+    assert np.mean(expected) < 0.4
 
 
 @pytest.mark.parametrize("others", [1, 2, 3, 10])
@@ -114,7 +138,7 @@ def test_draws_are_without_replacement_and_differ():
     n = 12
     x, labels = np.eye(n), np.array(["own"] * 4 + ["other"] * 8)
     _, null, _ = matched_null(x, np.arange(n).astype(str), labels, np.full(n, "a"), np.array(["own"]), 200, 0)
-    np.testing.assert_allclose(null, 0, atol=1e-7)  # a cell drawn twice would give a positive cosine
+    np.testing.assert_allclose(null + _shared(x), 0, atol=1e-7)  # a cell drawn twice would give a positive cosine
     angles = np.random.default_rng(0).normal(size=(n, 2))
     _, null, _ = matched_null(angles, np.arange(n).astype(str), labels, np.full(n, "a"), np.array(["own"]), 200, 0)
     assert len(np.unique(null.round(6))) > 50  # 70 sets of four can be drawn
@@ -129,7 +153,7 @@ def test_null_has_the_moments_of_plain_resampling():
         rows = np.concatenate([rng.choice(np.flatnonzero(batch == b), (own & (batch == b)).sum(), replace=False)
                                for b in np.unique(batch[own])])  # fmt: skip
         plain.append(_brute_force(x[rows]))
-    assert null.mean() == pytest.approx(np.mean(plain), abs=4 * np.std(plain) / np.sqrt(1500) * np.sqrt(2))
+    assert null.mean() + _shared(x) == pytest.approx(np.mean(plain), abs=4 * np.std(plain) / np.sqrt(1500) * np.sqrt(2))
     assert null.std() == pytest.approx(np.std(plain), rel=0.1)
 
 

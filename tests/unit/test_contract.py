@@ -44,7 +44,12 @@ def test_other_cells_than_the_data_set_are_refused(ids, words):
     [
         (IDS, VALUES[:2], "3 cell ids but an array of shape"),
         (np.array(["a", "a", "b"]), VALUES, "duplicate cell ids"),
-        (IDS, np.where(VALUES == 3, np.nan, VALUES), "1 rows hold NaN or infinite values .first: cell 'c2'"),
+        (
+            IDS,
+            np.where(VALUES == 3, np.nan, VALUES),
+            "1 rows hold NaN .*, or numbers beyond 1e.15 .first: cell 'c2'",
+        ),
+        (IDS, VALUES * np.float32(1e20), "3 rows hold NaN or infinite values, or numbers beyond"),
     ],
 )
 def test_a_wrong_embedding_is_refused_and_nothing_is_left_behind(tmp_path, ids, values, words):

@@ -144,7 +144,7 @@ def test_one_part_of_the_dimensions_is_in_memory_at_a_time(monkeypatch):
     def tracked(*arguments):
         assert all(slabs() is None for slabs in made)
         slabs = make(*arguments)
-        made.append(weakref.ref(slabs))
+        made.append(weakref.ref(slabs[0]))
         return slabs
 
     monkeypatch.setattr(relabelling, "_slabs", tracked)

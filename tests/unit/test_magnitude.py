@@ -202,6 +202,13 @@ def test_paper_draws_a_thousand_controls_with_the_seed():
     assert score.items.extra["value"][score.items.unit == "p025"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_an_embedding_without_any_difference_has_a_score_of_0_with_its_interval():
+    x, labels, batch, _ = _screen()
+    found = {score.metric: score for score in magnitude.run(view_of(np.ones_like(x), labels, batch))}
+    assert (found["magnitude_pct"].value, found["magnitude_pct"].items.influence) == (0, {})
+    assert found["magnitude_effect"].reason.startswith("what it is measured by is 0 in all units")
+
+
 def test_absent_with_a_reason():
     x, labels, batch, _ = _screen(5)
     view = view_of(x, labels, batch)

@@ -217,6 +217,12 @@ def test_activity_spares_the_controls_that_fitted_the_post_processing(complexes)
     assert spared["map_consistency"].value == scores(view)["map_consistency"].value != plain["map_consistency"].value
 
 
+def test_an_embedding_without_any_difference_is_at_chance(complexes):
+    view = screen_of()
+    found = scores(replace(view, embedding=np.ones(view.embedding.shape, dtype=np.float32)))["map_activity"]
+    assert found.value == pytest.approx(float(found.reason.rpartition(" ")[2]), abs=0.02)
+
+
 def test_absent_with_a_reason(complexes):
     view = screen_of(own=1)
     paper = map_task.run(replace(view, protocol="paper"))

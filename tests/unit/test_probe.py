@@ -91,6 +91,12 @@ def test_ranks_with_ties():
     np.testing.assert_array_equal(rank_of(scores, np.arange(4)), [2, 0, 1, 3])
 
 
+def test_a_score_that_is_not_a_number_is_no_hit():
+    """A training that diverged had every class first, an accuracy of 1."""
+    np.testing.assert_array_equal(rank_of(np.full((3, 3), np.nan), np.arange(3)), [2, 2, 2])
+    np.testing.assert_array_equal(rank_of(np.array([[1.0, np.nan, 0.0]] * 3), np.arange(3)), [1, 2, 2])
+
+
 def test_ranks_in_blocks(monkeypatch):
     values, code = classes()
     layer = fit_linear(values, code, 12, Schedule(600, 5), 0)

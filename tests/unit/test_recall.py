@@ -89,9 +89,20 @@ def test_annotations_that_are_missing_or_broken(tmp_path, monkeypatch):
 def test_pairwise_cosines_and_positions(p):
     x = np.random.default_rng(p).normal(size=(p, 5))
     found, (i, j) = pairwise_cosines(x), np.triu_indices(p, 1)
-    np.testing.assert_allclose(found.values, cosine_similarity(x)[i, j], atol=1e-6)
+    np.testing.assert_allclose(found.values + found.common, cosine_similarity(x)[i, j], atol=1e-6)
     np.testing.assert_array_equal(found.index(i, j), np.arange(len(i)))
     np.testing.assert_array_equal(found.pairs(np.arange(len(i))), (i, j))
+
+
+def test_cosines_of_means_that_all_point_nearly_one_way_are_ranked_in_all_digits():
+    """At an offset of 3,000 they differ in the eighth digit; a row of zeros has a cosine of 0 with all."""
+    x, (i, j) = np.random.default_rng(0).normal(size=(60, 8)) + 3000, np.triu_indices(60, 1)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    distance = ((unit[i] - unit[j]) ** 2).sum(axis=1)
+    np.testing.assert_array_equal(np.argsort(pairwise_cosines(x).values), np.argsort(-distance))
+    x[7] = 0
+    found = pairwise_cosines(x)
+    np.testing.assert_allclose(found.values[(i == 7) | (j == 7)] + found.common, 0, atol=1e-7)
 
 
 @pytest.mark.parametrize("n", [10, 21, 190, 999, 1000, 1001, 4950])

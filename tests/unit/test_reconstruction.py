@@ -239,6 +239,28 @@ def test_the_optimiser_is_torchs():
         assert torch.equal(mine, other)
 
 
+def test_the_paper_trains_with_the_rates_and_the_decay_of_its_configuration(made, monkeypatch):
+    """warmup_cosine per step: 10 of 30 epochs from 3e-5 to 1e-4, then a cosine to 0; weight_decay 1e-6."""
+    view, values = made
+    made_with, taken = [], []
+    step = decoder.AdamW.step
+
+    def recorded(self, rate):
+        made_with.append(self.decay)
+        taken.append(rate)
+        step(self, rate)
+
+    monkeypatch.setattr(decoder.AdamW, "step", recorded)
+    _scores(replace(view, embedding=_pca(view, values, d=3), protocol="paper", seed=77))
+    n = len(taken) // 30
+    assert len(taken) == 30 * n > 30
+    assert set(made_with) == {1e-6}
+    assert taken[0] == pytest.approx(3e-5)
+    np.testing.assert_allclose(np.diff(taken[: 10 * n]), 7e-5 / (10 * n - 1))
+    assert [taken[k] for k in (10 * n - 1, 10 * n, 20 * n)] == pytest.approx([1e-4, 1e-4, 5e-5])
+    assert 0 < taken[-1] < 5e-6
+
+
 def test_plan_follows_the_paper_where_it_can():
     small = plan("paper", 16, 112, 2000, "cpu", BUDGET)
     assert (small.recipe, small.widths, small.epochs, small.n_cells, small.note) == ("paper", (40, 64, 88), 30, 2000, "")

@@ -56,6 +56,17 @@ def test_embeddings_that_say_nothing_at_all_are_at_chance():
     assert chance_of_reciprocal_rank(3) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
 
 
+@pytest.mark.parametrize("number", [1 / 3, 1e6 / 7])
+def test_rounding_of_means_is_no_effect(number):
+    """All cells have one embedding, or all perturbed cells one and all controls another: nothing tells perturbations apart."""
+    given = screen_of()
+    same, control = np.full(given.embedding.shape, number, np.float32), given.screen.is_control[:, None]
+    assert values(replace(given, embedding=same))["retrieval_pds"] == 0.5
+    for embedding in (same, np.where(control, same, np.float32(np.pi))):
+        found = values(replace(given, embedding=embedding))
+        assert (found["retrieval_pds_specific"], found["similarity_reliability"]) == (0.5, 0)
+
+
 @pytest.mark.parametrize("p", [12, 600])
 def test_reliability_is_the_correlation_of_the_similarities(p):
     rng = np.random.default_rng(p)

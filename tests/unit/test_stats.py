@@ -187,6 +187,18 @@ def test_p_values_are_uniform_without_a_difference(k):
     assert (p < 0.05).mean() <= 0.09
 
 
+@pytest.mark.parametrize(("size", "told"), [(1e-7, False), (1e-3, True)])
+def test_what_rounding_makes_of_equal_scores_is_no_difference(size, told):
+    """Eighty batches, in all of which another scale of the embedding moves the last digits one way."""
+    rng = np.random.default_rng(0)
+    a = ratio(rng, 80)
+    b = replace(a, numerator=a.numerator - a.denominator * size * rng.random(80))
+    found = paired_difference(a, b, 200)
+    assert (found.p < 0.05) == told
+    assert (found.low <= 0 <= found.high) != told
+    assert found.value == pytest.approx(size / 2, rel=0.2)
+
+
 def test_p_value_agrees_with_the_paired_t_test_on_equal_weights():
     rng = np.random.default_rng(9)
     x, y = rng.normal(0.4, 0.1, (2, 25))

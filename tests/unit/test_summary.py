@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_scores import LOST, MODELS, REFUSED, TASKS, made_records, make_run
+from scipy import stats as scipy_stats
 
 import summarise_scores
 from plumbline import tasks
@@ -21,7 +22,7 @@ from plumbline.scoring.writing import write_rows
 from plumbline.summary import tables
 from plumbline.summary.absent import absent_rows
 from plumbline.summary.calibration import calibrate, progress
-from plumbline.summary.comparisons import _repeat, baseline_row
+from plumbline.summary.comparisons import _repeat, baseline_row, compare
 from plumbline.summary.contest import Contest
 from plumbline.summary.distributions import unit_values
 from plumbline.summary.items import items_of
@@ -648,3 +649,36 @@ def test_data_sets_are_found_behind_links(tmp_path):
     (tmp_path / "staged" / "1").mkdir(parents=True)
     (tmp_path / "staged" / "1" / "tables").symlink_to(tmp_path / "real")
     assert list(tables.read_datasets(tmp_path / "staged")) == ["kang"]
+
+
+def test_models_that_know_nothing_are_not_told_apart_by_the_one_that_chance_lifts_above_the_floor():
+    """Ten models of noise, two tasks: in at most 5 % of runs anything is told (20 % if pairs at the floor were no tests)."""
+    rng, models, told = np.random.default_rng(0), 10, 0
+    a, b = np.triu_indices(models, 1)
+    for _ in range(120):
+        z = rng.normal(size=(2, models))
+        frame = pd.DataFrame({"off_floor": z.ravel() > 1.96, "uncalibrated": "", "unit": "perturbation"})
+        frame = frame.assign(has_range=True, floor=0.5)
+        p = 2 * scipy_stats.norm.sf(np.abs(z[:, a] - z[:, b]) / np.sqrt(2)).ravel()
+        pairs = pd.DataFrame({"a": np.r_[a, a + models], "b": np.r_[b, b + models], "p": p, "n_units": 50, "family": "one"})
+        decided = decide(pairs, frame)
+        told += decided["told"].any()
+        floor = ~frame["off_floor"].to_numpy()
+        np.testing.assert_array_equal(decided["word"] == "at the floor", floor[pairs["a"]] & floor[pairs["b"]])
+        assert decided["q"].isna().equals(decided["word"] != "")
+    assert told / 120 <= 0.08
+
+
+def test_a_missing_baseline_is_said_and_models_are_ranked_all_the_same():
+    rng, units = np.random.default_rng(0), np.arange(40).astype(str)
+    items = {name: Items("perturbation", units, level + 0.1 * rng.normal(size=40), np.ones(40)) for name, level in
+             (("one", 0.9), ("two", 0.6))}  # fmt: skip
+    about = {"dataset": "d", "fit_on": "train", "postprocess": "selected", "seed": 42, "protocol": "corrected", "n": 40}
+    about |= {"task": "retrieval", "task_version": "1", "metric": "retrieval_pds", "status": "ok", "reason": "", "code": ""}
+    rows = [about | {"model": name, "variant": name, "value": one.value, "ci_low": 0.5, "ci_high": 0.95}
+            for name, one in items.items()]  # fmt: skip
+    table = Namespace(read=lambda *_, variant, **__: {42: items[variant]})
+    found = compare(pd.DataFrame(rows)[COLUMNS], table, {}, {"d": {"n_perturbations": 40}}, "pca", 200, 0)
+    assert found["verdict"].tolist() == ["not tested"] * 2
+    assert set(found["note"]) == {"pca has no score to compare with"}
+    assert found["rank_low"].tolist() == [1, 2]

@@ -137,7 +137,7 @@ def _difference(a: dict[int, Items], b: dict[int, Items], n_boot: int) -> dict[s
     about = {"difference": result.value, "low": result.low, "high": result.high, "p": result.p}
     about |= {"n_units": result.n_units, "n_left_out": result.n_left_out}
     largest = np.abs(np.nan_to_num([result.value, result.low, result.high])).max()
-    if largest <= ROUNDING * max(1.0, abs(new.value)):
+    if largest <= ROUNDING * max(1.0, abs(new.value), abs(old.value)):
         return about | {"evidence": "identical", "p": np.nan, "note": "but for rounding" if largest else ""}
     return about | {"evidence": "" if np.isfinite(result.p) else "too few units"}
 

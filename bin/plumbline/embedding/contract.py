@@ -15,6 +15,7 @@ from plumbline.embedding.numbers import as_float32
 from plumbline.embedding.stored import StoredArray, stored_member
 
 BLOCK = 2**26  # bytes that are checked at a time
+LARGEST = 1e15  # whose squares, added up over dimensions, float32 can hold: beyond, distances and gradients are infinite
 ARRAYS = (
     "An embedding file needs the arrays cell_id and embedding: "
     "np.savez(path, cell_id=adata.obs_names.to_numpy(dtype=str), embedding=values)"
@@ -135,7 +136,7 @@ def _example(ids: np.ndarray) -> str:
 
 
 def check_embedding(ids: np.ndarray, values: np.ndarray | StoredArray, name: str, provenance: dict) -> None:
-    """Raises UserError unless ids (n,) are distinct and values (n, d) finite but for the ``unembedded_cells``. name: the file.
+    """Raises UserError unless ids (n,) are distinct and values (n, d) usable but for the ``unembedded_cells``. name: the file.
 
     d is 0 for a predictor of expression alone, which is no embedding.
     """
@@ -150,20 +151,21 @@ def check_embedding(ids: np.ndarray, values: np.ndarray | StoredArray, name: str
     if (ordered[1:] == ordered[:-1]).any():
         twice = str(ordered[1:][ordered[1:] == ordered[:-1]][0])
         raise UserError(f"{name}: duplicate cell ids ({twice!r} occurs more than once). Make them unique before embedding.")
-    bad = not_finite(values)
+    bad = unusable(values)
     if bad.sum() != unembedded:
         first = f" (first: cell {str(ids[bad][0])!r})" if bad.any() else ""
         but = f", but unembedded_cells is {unembedded}" if unembedded else ""
         raise UserError(
-            f"{name}: {int(bad.sum())} rows hold NaN or infinite values{first}{but}. Give every cell finite numbers."
+            f"{name}: {int(bad.sum())} rows hold NaN or infinite values, or numbers beyond {LARGEST:g}{first}{but}. Give every "
+            "cell finite numbers; scale larger ones down."
         )
 
 
-def not_finite(values: np.ndarray | StoredArray) -> np.ndarray:
-    """Which rows (n,) hold a value that is not finite; in blocks."""
+def unusable(values: np.ndarray | StoredArray) -> np.ndarray:
+    """Which rows (n,) hold a value that is not a number, or too large; in blocks."""
     step = max(1, BLOCK // max(4 * values.shape[1], 1))
     if isinstance(values, StoredArray):
         parts = values.blocks(step)
     else:
         parts = (values[start : start + step] for start in range(0, len(values), step))
-    return np.concatenate([np.zeros(0, dtype=bool), *(~np.isfinite(part).all(axis=1) for part in parts)])
+    return np.concatenate([np.zeros(0, dtype=bool), *(~(np.abs(part) <= LARGEST).all(axis=1) for part in parts)])

@@ -65,7 +65,7 @@ class Activity:
 
     def _mean_precision(self, chosen: np.ndarray) -> np.ndarray:
         """chosen (k, r): control profiles that play the perturbation, one per part."""
-        found, length = [], np.sqrt(np.diag(self.gram)).clip(1e-300)
+        found, length = [], np.sqrt(np.diag(self.gram)).clip(1e-150)
         for place in range(chosen.shape[1]):
             query, others = chosen[:, place], np.delete(chosen, place, axis=1)
             positives = self.gram[query[:, None], others] / (length[query, None] * length[others])

@@ -6,7 +6,10 @@ from plumbline.common.compiled import compiled
 
 
 def rank_of(scores: np.ndarray, code: np.ndarray) -> np.ndarray:
-    """Rank (n,) of class code (n,) in scores (n, n_classes): how many classes score higher; ties go to the lower class."""
+    """Rank (n,) of class code (n,) in scores (n, n_classes): how many classes score higher; ties go to the lower class.
+
+    A score that is not a number is never the higher one of the right class, and never below it.
+    """
     return _rank_of(np.ascontiguousarray(scores), code)
 
 
@@ -16,7 +19,7 @@ def _rank_of(scores, code):
     for row in range(len(code)):
         own = scores[row, code[row]]
         for other in range(code[row]):
-            ranks[row] += scores[row, other] >= own
+            ranks[row] += not scores[row, other] < own
         for other in range(code[row] + 1, scores.shape[1]):
-            ranks[row] += scores[row, other] > own
+            ranks[row] += not scores[row, other] <= own
     return ranks

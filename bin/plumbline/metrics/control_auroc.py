@@ -56,16 +56,18 @@ def placements(cells: Cells, n_perturbations: int, seed: int) -> tuple[np.ndarra
 
     Test batches (or test cells, if they lie in one batch) make 5 folds; a fold's cells are scored by a classifier of all other
     cells, and each is compared only with the controls of its own batch, so neither batch effects nor the sizes of batches
-    enter. Batches without controls are left out.
+    enter. Batches without controls are left out. Covariance and principal components are those of the cells that are not for
+    testing; where all are, those of the other folds.
     """
-    cells = replace(cells, values=_reduced(cells))
     random = np.random.default_rng(seed)
-    fold, whiten = _folds(cells, random), _whitening(cells)
+    fold, spare = _folds(cells, random), np.flatnonzero(~cells.test)
+    common = _space(cells, spare) if len(spare) else None
     shares, codes, positions = [np.zeros(0)], [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
     for number in range(fold.max() + 1):
-        directions, known = _directions(cells, np.flatnonzero(fold != number), n_perturbations)
-        held_out = np.flatnonzero(fold == number)
-        share, scored = _share_below(cells, held_out, (directions @ whiten).astype(np.float32), known, random)
+        others, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        space, whiten = common or _space(cells, others)
+        directions, known = _directions(space, others, n_perturbations)
+        share, scored = _share_below(space, held_out, (directions @ whiten).astype(np.float32), known, random)
         shares.append(share)
         codes.append(cells.perturbation[scored])
         positions.append(scored)
@@ -80,11 +82,14 @@ def shrinkage(covariance: np.ndarray, n: int) -> float:
     return 1.0 if rest <= 0 else min(1.0, (square + scale**2) / rest)
 
 
-def _reduced(cells: Cells) -> RowSource:
-    if not cells.reduced:
-        return held(cells.values)
-    mean, axes, _ = principal_components(Rows(cells.values, np.flatnonzero(~cells.test)))
-    return held(Rows(cells.values, shift=mean.astype(np.float32), axes=axes[:, :MAX_DIMENSIONS].astype(np.float32)))
+def _space(cells: Cells, rows: np.ndarray) -> tuple[Cells, np.ndarray]:
+    """The cells in the space they are compared in, and its whitening (d, d), both from some ``rows``."""
+    values = cells.values
+    if cells.reduced:
+        mean, axes, _ = principal_components(Rows(values, rows))
+        values = Rows(values, shift=mean.astype(np.float32), axes=axes[:, :MAX_DIMENSIONS].astype(np.float32))
+    space = replace(cells, values=held(values))
+    return space, _whitening(space, rows)
 
 
 def _folds(cells: Cells, random: np.random.Generator) -> np.ndarray:
@@ -128,11 +133,11 @@ def _means(blocks: Iterator[tuple[np.ndarray, np.ndarray]], n: int, d: int) -> t
     return total / np.maximum(size, 1)[:, None], size
 
 
-def _whitening(cells: Cells) -> np.ndarray:
-    """Inverse (d, d) of the shrunk covariance within perturbations and controls of the cells that are not for testing, batches
-    aligned on their controls."""
+def _whitening(cells: Cells, rows: np.ndarray) -> np.ndarray:
+    """Inverse (d, d) of the shrunk covariance within perturbations and controls of some rows, batches aligned on their
+    controls."""
     d = cells.values.shape[1]
-    controls, rows = _centred(cells, np.flatnonzero(~cells.test))
+    controls, rows = _centred(cells, rows)
     code = cells.perturbation + 1
     centred = ((cells.values[part] - controls[cells.batch[part]], code[part]) for part in _parts(rows, d))
     means, size = _means(centred, int(code[rows].max(initial=0)) + 1, d)

@@ -7,7 +7,7 @@ import numpy as np
 from plumbline.common.random import seed_of
 from plumbline.metrics.groups import Groups, group_by, group_sums
 from plumbline.metrics.ranks import rounds, undecided
-from plumbline.metrics.relabelling import Relabelled, pair_means
+from plumbline.metrics.relabelling import Relabelled, directions_of, pair_means
 from plumbline.metrics.units import unit_rows
 from plumbline.scoring.vectors import Vectors
 
@@ -22,7 +22,7 @@ def mean_cosine(x: Vectors | np.ndarray, groups: Groups) -> np.ndarray:
     vectors, n = Vectors.of(x), groups.sizes
     totals, alone = np.zeros((len(n), vectors.shape[1])), np.zeros(len(n))
     for positions, values in vectors.blocks():
-        unit, codes = unit_rows(values), groups.codes[positions]
+        unit, codes = unit_rows(values, np.float64), groups.codes[positions]
         group_sums(totals, codes, unit)
         alone += np.bincount(codes, np.einsum("ij,ij->i", unit, unit, dtype=np.float64), minlength=len(n))
     pairs = np.einsum("ij,ij->i", totals, totals) - alone
@@ -53,6 +53,9 @@ def matched_null(  # noqa: PLR0913 - metrics are functions of arrays
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean cosine of a perturbation's cells, and the same under relabellings of the cells within their batches.
 
+    Both are less a constant, the squared length of the mean direction of all cells, beside which they would lose their digits
+    where all cells point nearly one way.
+
     x: (n, d). cell_id, batch (n,). perturbation (n,): controls too, under their label. names (g,): perturbations to test.
     Returns (observed (g,), null (g, n_draws), tested (g,)): tested is the number of cells, observed and null are NaN if it
     is below two or if there are fewer than MIN_RELABELLINGS (metrics/groups.py) relabellings. A relabelling draws as many
@@ -65,12 +68,14 @@ def matched_null(  # noqa: PLR0913 - metrics are functions of arrays
     """
     cells = _in_order(cell_id, perturbation, batch)
     items = [_tested(cells, cells.groups.rows(code), seed_of(seed, name)) for name, code in _codes(cells, names)]
-    observed, null = np.full(len(names), np.nan), np.full((len(names), n_draws), np.nan)
+    vectors, observed, null = Vectors.of(x), np.full(len(names), np.nan), np.full((len(names), n_draws), np.nan)
+    directions = directions_of(vectors)
     scored = np.array([i for i, item in enumerate(items) if item.can_be_relabelled], dtype=np.int64)
     for draws in rounds(n_draws, curtailed):
         left = scored[undecided(observed[scored], null[scored], n_draws)] if curtailed and draws.start else scored
         if len(left):
-            values = pair_means(Vectors.of(x), cells.order, [items[i] for i in left], draws.stop - draws.start, threads, device)
+            drawn = [items[i] for i in left], draws.stop - draws.start
+            values = pair_means(vectors, directions, cells.order, *drawn, threads, device)
             observed[left], null[left, draws] = values[:, 0], values[:, 1:]
     return observed, null, np.array([len(item.own) for item in items], dtype=np.int64)
 

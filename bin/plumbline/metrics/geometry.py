@@ -31,9 +31,9 @@ def participation_ratio(variances: np.ndarray) -> float:
 
 def mean_cosine(x: np.ndarray) -> float:
     """Mean cosine of all pairs of rows of x (n, d): 0 where they point anywhere, near 1 where all point one way."""
-    unit = unit_rows(x).astype(np.float64)
+    unit = unit_rows(x, np.float64)
     total = unit.sum(axis=0)
-    return float((total @ total - (unit**2).sum()) / (len(x) * (len(x) - 1)))
+    return float(np.clip((total @ total - (unit**2).sum()) / (len(x) * (len(x) - 1)), -1, 1))
 
 
 def systematic_terms(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,8 @@ def influence_on_share(observed: np.ndarray, null: np.ndarray, pull: np.ndarray,
     observed (k,); null (k, K); pull (k, groups): influence of each group on ``observed``. A group counts where it can turn the
     test: in units of the null's standard deviation, a normal kernel of width 1 about the null's (1 - threshold) quantile.
     """
-    spread = np.maximum(np.nanstd(null, axis=1), np.finfo(float).tiny)
+    spread = np.nanstd(null, axis=1)
+    spread = np.where(spread > 0, spread, np.inf)  # a null of one value has no slope
     beyond = (observed - np.nanquantile(null, 1 - threshold, axis=1)) / spread
     density = np.exp(-np.minimum(beyond**2, 200) / 2) / np.sqrt(2 * np.pi)
     total = 100 * (density / spread) @ pull / max(len(observed), 1)

@@ -135,13 +135,13 @@ def _gradient(xp: ModuleType, layer: Array, read: Callable, rows: int | np.ndarr
     return total / n
 
 
-def learning_rates(steps: int, epochs: int) -> np.ndarray:
-    """The rate of every step (epochs * steps,): linear warm-up from 3e-5 to 1e-3, then cosine to 0."""
+def learning_rates(steps: int, epochs: int, peak: float = RATE, warm_up: float = WARM_UP / EPOCHS) -> np.ndarray:
+    """The rate of every step (epochs * steps,): linear warm-up from 3e-5 to ``peak`` over a share of them, then cosine to 0."""
     total = steps * epochs
-    warm = max(1, round(steps * epochs * WARM_UP / EPOCHS))
+    warm = max(1, round(total * warm_up))
     step = np.arange(total)
-    rising = START_RATE + (RATE - START_RATE) * step / max(warm - 1, 1)
-    falling = RATE * (1 + np.cos(np.pi * (step - warm) / max(total - warm, 1))) / 2
+    rising = START_RATE + (peak - START_RATE) * step / max(warm - 1, 1)
+    falling = peak * (1 + np.cos(np.pi * (step - warm) / max(total - warm, 1))) / 2
     return np.where(step < warm, rising, falling)
 
 

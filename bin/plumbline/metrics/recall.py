@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from plumbline.metrics.units import unit_rows
+from plumbline.metrics.units import apart, unit_rows
 
 _BLOCK = 512
 _QUANTILES = 200
@@ -13,10 +13,12 @@ _QUANTILES = 200
 
 @dataclass(frozen=True)
 class Similarities:
-    """Cosines of all pairs i < j of p entities: ``values`` (p (p - 1) / 2,) float32, in the order of numpy.triu_indices."""
+    """Cosines of all pairs i < j of p entities, less ``common``: ``values`` (p (p - 1) / 2,) float32, in the order of
+    numpy.triu_indices. common: squared length of the mean direction, without which float32 holds how near cosines differ."""
 
     p: int
     values: np.ndarray
+    common: float = 0.0
 
     def index(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Where the pairs (i, j), i < j, stand in ``values``."""
@@ -32,16 +34,19 @@ class Similarities:
 
 def pairwise_cosines(x: np.ndarray) -> Similarities:
     """Cosines of all pairs of rows of x (p, d); in blocks of rows, so that the square matrix is never held."""
-    unit, p = unit_rows(x), len(x)
+    unit, p = unit_rows(x, np.float64), len(x)
+    common, nowhere = unit.mean(axis=0), ~unit.any(axis=1)
+    rest, along = apart(unit, common)
     values = np.empty(p * (p - 1) // 2, dtype=np.float32)
     end = 0
     for start in range(0, p, _BLOCK):
-        block = unit[start : start + _BLOCK] @ unit[start:].T
+        block = rest[start : start + _BLOCK] @ rest[start:].T + along[start : start + _BLOCK, None] + along[start:]
+        block[nowhere[start : start + _BLOCK]] = block[:, nowhere[start:]] = -common @ common
         for row in range(len(block)):
             part = block[row, row + 1 :]
             values[end : end + len(part)] = part
             end += len(part)
-    return Similarities(p, values)
+    return Similarities(p, values, float(common @ common))
 
 
 def in_band(null: np.ndarray, share: float) -> tuple[float, float]:

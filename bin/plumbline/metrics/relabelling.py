@@ -2,7 +2,8 @@
 
 With unit rows u, the mean cosine over the pairs of n cells is (|sum of u|^2 - n) / (n (n - 1)), and |sum of u|^2 adds up over
 dimensions. So two million cells of 1,280 dimensions need not be in memory at once: as many dimensions are taken at a time as
-fit, and the same draws are made for each of these parts.
+fit, and the same draws are made for each of these parts. With m the mean of u over all cells and v = u - m,
+|sum of u|^2 = n^2 |m|^2 + 2 n m . sum of v + |sum of v|^2: the first term, which draws have in common, is left out.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from plumbline.common.threads import side_by_side
 from plumbline.metrics.arrays import arrays
 from plumbline.metrics.draws import LANES, add_square_lengths, draw_cells
 from plumbline.metrics.groups import enough_relabellings
-from plumbline.metrics.units import row_lengths
+from plumbline.metrics.units import apart, row_lengths
 from plumbline.scoring.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -47,29 +48,56 @@ class Relabelled:
         return len(self.own) > 1 and enough_relabellings(self.wanted, self.others)
 
 
+@dataclass(frozen=True)
+class Directions:
+    """length (n,) of each vector, float64, 0 for one without a direction; common (d,): mean of the vectors at length 1."""
+
+    length: np.ndarray
+    common: np.ndarray
+
+
+def directions_of(vectors: Vectors) -> Directions:
+    """The directions of vectors (n, d), read in blocks."""
+    length, common = np.zeros(len(vectors)), np.zeros(vectors.shape[1])
+    for positions, block in vectors.blocks():
+        length[positions] = row_lengths(block)
+        common += np.divide(1, length[positions], out=np.zeros(len(block)), where=length[positions] > 0) @ block
+    return Directions(length, common / max(len(vectors), 1))
+
+
 def pair_means(
-    vectors: Vectors, order: np.ndarray, items: list[Relabelled], n_draws: int, threads: int, device: str = "cpu"
+    vectors: Vectors,
+    directions: Directions,
+    order: np.ndarray,
+    items: list[Relabelled],
+    n_draws: int,
+    threads: int,
+    device: str = "cpu",
 ) -> np.ndarray:
     """Mean pairwise cosine of the tested cells, and of the next ``n_draws`` draws, of each perturbation: (items, 1 + n_draws).
 
-    order: row of each position. Every item's generator is moved on by these draws, which the CPU makes; ``device`` sums them.
+    Less |m|^2. order: row of each position. Every item's generator is moved on by these draws, which the CPU makes; ``device``
+    sums them.
     """
     hold, add_to, room = (
         (partial(_there, device=device), _add_there, _room(device)) if is_gpu(device) else (_slabs, _add, HELD_BYTES)
     )
-    length = _lengths(vectors)[order]
-    n, squares = np.array([len(item.own) for item in items])[:, None], np.zeros((len(items), 1 + n_draws))
+    length, square = directions.length[order], float(directions.common @ directions.common)
+    n, (squares, sums) = np.array([len(item.own) for item in items])[:, None], np.zeros((2, len(items), 1 + n_draws))
     alone = np.zeros_like(squares) + n
 
-    def add(group: slice, held: Any) -> list[np.ndarray]:
+    def add(group: slice, held: tuple[Any, np.ndarray]) -> list[np.ndarray]:
         drawn, states = _drawn(items[group], n_draws, len(order))
-        add_to(held, items[group], drawn, squares[group])
+        add_to(held[0], items[group], drawn, squares[group])
+        for total, cells in zip(sums[group], drawn, strict=True):
+            total += held[1][cells].sum(axis=0)
         if not length.all():
             alone[group] = [(length[cells] > 0).sum(axis=0) for cells in drawn]
         return states
 
     def add_columns(columns: slice) -> list[np.ndarray]:  # a function, so that what it holds is gone before the next is made
-        held = hold(vectors.dimensions(columns), order, length)
+        part = Directions(length, directions.common[columns])
+        held = hold(vectors.dimensions(columns), order, part)
         with side_by_side(threads) as pool:
             return [state for states in pool.map(lambda group: add(group, held), _groups(items, n_draws)) for state in states]
 
@@ -77,15 +105,7 @@ def pair_means(
         states = add_columns(columns)
     for item, state in zip(items, states, strict=True):
         item.state[:] = state
-    return np.clip((squares - alone) / (n * (n - 1)), -1, 1)
-
-
-def _lengths(vectors: Vectors) -> np.ndarray:
-    """Length of each vector, (n,) float32; 0 for one without a direction."""
-    length = np.zeros(len(vectors), dtype=np.float32)
-    for positions, block in vectors.blocks():
-        length[positions] = row_lengths(block)
-    return length
+    return (squares + 2 * n * sums + (n * square - alone)) / (n * (n - 1))
 
 
 def _groups(items: list[Relabelled], n_draws: int) -> list[slice]:
@@ -100,33 +120,35 @@ def _columns(n: int, d: int, room: int) -> Iterator[slice]:
     return (slice(start, min(start + step, d)) for start in range(0, d, step))
 
 
-def _slabs(vectors: Vectors, order: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Unit vectors in the order of the positions, LANES dimensions at a time: (slabs, n, LANES), filled up with zeros."""
+def _slabs(vectors: Vectors, order: np.ndarray, directions: Directions) -> tuple[np.ndarray, np.ndarray]:
+    """v in the order of the positions, LANES dimensions at a time: (slabs, n, LANES), filled up with zeros; and m . v (n,)."""
     n, d = vectors.shape
-    slabs = np.zeros((-(-d // LANES), n, LANES), dtype=np.float32)
-    for places, unit in _unit_vectors(vectors, order, length):
+    slabs, along = np.zeros((-(-d // LANES), n, LANES), dtype=np.float32), np.empty(n)
+    for places, rest, product in _rests(vectors, order, directions):
+        along[places] = product
         for slab, start in enumerate(range(0, d, LANES)):
-            part = unit[:, start : start + LANES]
+            part = rest[:, start : start + LANES]
             slabs[slab, places, : part.shape[1]] = part
-    return slabs
+    return slabs, along
 
 
-def _there(vectors: Vectors, order: np.ndarray, length: np.ndarray, device: str) -> "torch.Tensor":
+def _there(vectors: Vectors, order: np.ndarray, directions: Directions, device: str) -> tuple["torch.Tensor", np.ndarray]:
     """The same on a GPU, all dimensions of a vector beside one another: (n, d)."""
     torch, there, _ = arrays(device)
-    held = torch.zeros(vectors.shape, dtype=torch.float32, device=device)
-    for places, unit in _unit_vectors(vectors, order, length):
-        held[there(places)] = there(unit)
-    return held
+    held, along = torch.zeros(vectors.shape, dtype=torch.float32, device=device), np.empty(len(vectors))
+    for places, rest, product in _rests(vectors, order, directions):
+        held[there(places)], along[places] = there(rest), product
+    return held, along
 
 
-def _unit_vectors(vectors: Vectors, order: np.ndarray, length: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(positions, unit vectors) of a block of cells after the other."""
+def _rests(vectors: Vectors, order: np.ndarray, directions: Directions) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(positions, v, m . v) of a block of cells after the other. directions: lengths by position, m in the vectors' columns."""
     position = np.empty(len(order), dtype=np.int64)
     position[order] = np.arange(len(order))
     for rows, block in vectors.blocks():
         places = position[rows]
-        yield places, block / np.where(length[places] > 0, length[places], 1)[:, None]
+        length = directions.length[places]
+        yield places, *apart(block / np.where(length > 0, length, 1)[:, None], directions.common)
 
 
 def _room(device: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plumbline.metrics.units import unit_rows
+from plumbline.metrics.units import unit_rows, without_rounding
 
 TIE = 1e-6  # cosines closer than float32 rounding are ties
 _BLOCK = 512
@@ -62,7 +62,8 @@ def retrieve(first: np.ndarray, second: np.ndarray) -> tuple[Nearer, Nearer]:
 
 def centred(effects: np.ndarray) -> np.ndarray:
     """Effects (p, d) less the mean of all: what is left is the perturbation's own."""
-    return effects - effects.mean(axis=0)
+    mean = effects.mean(axis=0, keepdims=True)
+    return without_rounding(effects - mean, np.broadcast_to(mean, effects.shape))
 
 
 def chance_of_reciprocal_rank(p: int) -> float:

@@ -7,12 +7,11 @@ from zlib import crc32
 import numpy as np
 
 from plumbline.scoring.scores import Items, Score
-from plumbline.scoring.stats import draws
+from plumbline.scoring.stats import ROUNDING, draws
 from plumbline.scoring.units import canonical, deviation
 
 DRAWS = 200
 NAMED_BY = 64  # cells of an embedding that name its choices
-ROUNDING = 1e-5  # of the largest score, or of 1: closer ones are equal, as another processor or number of threads may turn them
 
 
 def chances(scores: dict[str, Score], direction: int, seed: int) -> dict[str, float]:

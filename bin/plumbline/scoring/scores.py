@@ -76,8 +76,10 @@ class Score:
     @staticmethod
     def of(metric: str, items: Items, n: int | None = None, reason: str = "") -> "Score":
         """A score from its items; ``n`` defaults to the number of units. A score without units is not applicable."""
-        if not len(items.unit) or not items.denominator.sum():
+        if not len(items.unit):
             return Score.absent(metric, reason or "nothing to score")
+        if not items.denominator.sum():
+            return Score.absent(metric, "; ".join(filter(None, ("what it is measured by is 0 in all units", reason))))
         return Score(metric, items.value, len(items.unit) if n is None else n, items, "ok", reason)
 
     @staticmethod

@@ -121,6 +121,14 @@ class View:
         return replace(self, embedding=self.embedding.take(rows), rows=self.rows[rows], screen=screen, split=split)
 
 
+def with_one_control_label(screen: Screen) -> np.ndarray:
+    """Perturbation of each cell (n,); controls, which may have several labels, all have the first of these."""
+    if not screen.is_control.any():
+        return screen.perturbation
+    first = pd.unique(screen.perturbation[screen.is_control].astype(object)).min()
+    return np.where(screen.is_control, first, screen.perturbation)
+
+
 def read_screen(tables: Path | str) -> Screen:
     """Read the tables folder that PREPARE writes (cells.parquet, genes.parquet, dataset.json); never the counts."""
     from pyarrow.parquet import read_schema

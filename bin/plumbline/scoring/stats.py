@@ -23,6 +23,7 @@ from plumbline.scoring.units import (
     unit_names,
 )
 
+ROUNDING = 1e-5  # of the larger score, or of 1: closer ones are equal, as another scale, processor or thread may turn them
 FEW = 8  # units below which a percentile interval is too narrow
 _CHUNK = 2_000_000  # resampling weights held at once (float64: 16 MB)
 
@@ -100,7 +101,8 @@ def paired_difference(items_a: Items, items_b: Items, n_boot: int = 1000, seed: 
     Units are joined by name; those in only one are left out and counted. p: the difference over its bootstrap standard
     error (times sqrt(n / (n - 1))) against Student's t with n - 1 degrees of freedom, n being the number of shared units
     (genes for kind 'pair'). If every unit agrees (standard error 0) it is 1 without a difference, and otherwise 2^(1 - n),
-    the smallest p of a sign-flip test. Fewer than two shared units: low, high and p are nan.
+    the smallest p of a sign-flip test. Scores that are equal but for rounding (ROUNDING) have no difference: p is 1, and the
+    interval holds 0. Fewer than two shared units: low, high and p are nan.
     """
     a, b = canonical(items_a), canonical(items_b)
     n_all = len(np.union1d(unit_names(a), unit_names(b)))
@@ -116,7 +118,9 @@ def difference_of_draws(
     value, n = a.value - b.value, n_units(a)
     difference = narrowed(value, draws_a - draws_b, counted_twice(a, b))
     low, high = interval_of_draws(value, difference, n, level)
-    p = _p_value(value, difference, n)
+    p, room = _p_value(value, difference, n), ROUNDING * max(1.0, abs(a.value), abs(b.value))
+    if 0 < abs(value) <= room and np.isfinite(p):
+        low, high, p = min(low, -room), max(high, room), 1.0
     return Difference(value=value, low=low, high=high, p=p, n_shared=len(a.unit), n_left_out=n_left_out, n_units=n)
 
 

@@ -166,6 +166,7 @@ def _with_verdicts(frames: list[pd.DataFrame], pairs: pd.DataFrame, baseline: st
         ranks |= rank_intervals(names, own, part["direction"].iloc[0] > 0)
         home = baseline_row(part, baseline)
         if home is None:
+            frame.loc[[row for row in names if not frame.loc[row, "note"]], "note"] = f"{baseline} has no score to compare with"
             continue
         frame.loc[home, "verdict"] = "baseline"
         for pair in own[(own["a"] == home) | (own["b"] == home)].to_dict("records") if part["main"].all() else []:

@@ -12,7 +12,7 @@ from plumbline.metrics.rows import Rows
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.sampling import asked
 from plumbline.scoring.scores import Items, Score
-from plumbline.scoring.screen import View
+from plumbline.scoring.screen import View, with_one_control_label
 
 NOISE_MIXES = {"noise_scores_best": True, "compares_controls": True}
 METRICS = (
@@ -41,12 +41,16 @@ def run(view: View) -> list[Score]:
     if reason:
         return TASK.absent(reason)
     random = np.random.default_rng(view.seed)
-    labels = np.stack([batch, random.permutation(batch), _shuffled_within(batch, view.screen.perturbation[cells], random)])
+    labels = np.stack(
+        [batch, random.permutation(batch), _shuffled_within(batch, with_one_control_label(view.screen)[cells], random)]
+    )
     asking, some = asked(view, cells, "iLISI")
     around = f", around {some} cells" if some else ""
-    points = Rows(view.embedding, cells)
-    lisi, shuffled, within = ilisi(points, labels, k, view.threads, view.device, asking)
-    scib = ilisi_scib(points, batch, view.threads, view.device, asking)
+    # neighbours that are equally far are taken in order, which must not be that of ids: these often begin with the batch
+    order = random.permutation(len(cells))
+    points, asking_there = Rows(view.embedding, cells[order]), np.argsort(order)[asking]
+    lisi, shuffled, within = ilisi(points, labels[:, order], k, view.threads, view.device, asking_there)
+    scib = ilisi_scib(points, batch[order], view.threads, view.device, asking_there)
     span = len(names) - 1
     scaled = (-1.0 / span, 1.0 / span)
     affine = {"ilisi_raw": (0.0, 1.0), "ilisi_ratio": (0.0, 1.0 / shuffled.mean()), "ilisi_scaled": scaled}

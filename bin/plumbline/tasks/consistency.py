@@ -75,7 +75,8 @@ def _corrected(view: View) -> list[Score]:
 
 TASK = Task(
     name="consistency",
-    version="2",  # 2: the null relabels cells within batches; what too few relabellings could tell is not scored
+    # 2: the null relabels cells within batches; what too few relabellings could tell is not scored; 3: all digits near 1
+    version="3",
     title="Consistency",
     question="Whether the cells of one perturbation agree more than chance.",
     order=40,
