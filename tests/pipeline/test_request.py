@@ -187,7 +187,8 @@ SHEETS = {
     "nested.json": ('[{"name": ["kang_demo"]}]', [("row 1", "column 'name': expected text, got a list")]),
     "digits.json": ('[{"name": "kang_demo", "control_label": 1.10}]', [("row 1 (kang_demo)", "quotes")]),
     "rows.yml": ("- name: kang_demo\n  control_label: control\n", []),
-    "no.yml": ("- name: kang_demo\n  control_label: no\n", [("row 1 (kang_demo)", "put quotes around the text, or it is read as a truth value, 'false'")]),
+    "no.yml": ("- name: kang_demo\n  control_label: no\n",
+               [("row 1 (kang_demo)", "put quotes around the text, or it is read as a truth value, 'false'")]),
     "one_row.yml": ("name: kang_demo\n", [("not a list of rows",)]),
     "broken.yml": ("- name: [\n", [("cannot be read as yml",)]),
 }  # fmt: skip
@@ -240,6 +241,17 @@ PROFILES = [
 ]
 
 
+# a row of the sheet (kang is in the catalogue) -> words of the warning
+LISTED = {"name": "kang", "title": "Kang 2018", "organism": "human", "control_label": "control", "batch_column": ""}
+OWN_FILES = [
+    ({"name": "kang", "path": "a.h5ad", "control_label": "ctrl"},
+     [("kang: what the sheet leaves open", "title Kang 2018, organism human. If")]),
+    ({"name": "kang", "path": "a.h5ad", "title": "mine", "organism": "human", "control_label": "none"}, []),
+    ({"name": "kang"}, []),
+    ({"name": "mine", "path": "a.h5ad"}, []),
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def said(tmp_path_factory) -> dict[str, list[str]]:
     """Case -> messages, of every case above."""
@@ -258,6 +270,8 @@ def said(tmp_path_factory) -> dict[str, list[str]]:
         cases[f"names {number}"] = {"ids": ids, "models": models, "requests": rows, "experiments": experiments}
     for number, (profiles, given, _) in enumerate(PROFILES):
         cases[f"profiles {number}"] = {"profiles": profiles, "parameters": given}
+    for number, (row, _) in enumerate(OWN_FILES):
+        cases[f"own file {number}"] = {"row": row, "listed": LISTED if row["name"] == "kang" else None}
     for name, (entries, _) in ENTRIES.items():
         cases[f"entries {name}"] = {"entries": str(with_entries(folder / name, entries))}
     for name, path in made_folders(folder / "folders").items():
@@ -367,6 +381,12 @@ def test_a_file_that_is_rewritten_in_a_folder_is_seen(said):
 def test_profiles_get_what_they_need(said, number):
     """`nextflow run . -profile uv` ran the tasks with the python of the machine: no module named 'numpy'."""
     check(said[f"profiles {number}"], PROFILES[number][-1])
+
+
+@pytest.mark.parametrize("number", range(len(OWN_FILES)))
+def test_a_file_of_ones_own_under_a_name_of_the_catalogue_is_noticed(said, number):
+    """A subset called `norman` got the title, the type and the published scores of another data set, and nothing said so."""
+    check(said[f"own file {number}"], OWN_FILES[number][-1])
 
 
 @pytest.mark.parametrize("number", range(len(NAMES)))

@@ -6,6 +6,7 @@
 
 include { folderDigest } from '../../../subworkflows/local/utils_code/main'
 include { entriesOf } from '../../../subworkflows/local/utils_models/main'
+include { catalogueNote } from '../../../subworkflows/local/utils_plumbline/main'
 include { nameErrors ; optionErrors ; profileErrors } from '../../../subworkflows/local/utils_request/main'
 include { loadSchema ; typedParams ; unknownParameters } from '../../../subworkflows/local/utils_schema/main'
 include { sheetRows } from '../../../subworkflows/local/utils_sheet/main'
@@ -20,6 +21,9 @@ def messages(test) {
     }
     if (test.profiles) {
         return profileErrors(test.parameters, test.profiles)
+    }
+    if (test.row) {
+        return [catalogueNote(test.row, test.listed)].findAll { note -> note }
     }
     if (test.folder) {
         return [folderDigest(file(test.folder))]
