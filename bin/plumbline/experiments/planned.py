@@ -176,7 +176,9 @@ def _width(run: dict, wide: dict) -> float:
 
 def _dimensions(run: dict) -> float | None:
     """Width of an embedding, where its settings or the table of models say it."""
-    given = [setting.partition("=")[2] for setting in run.get("settings", []) if setting.startswith(DIMENSIONS)]
+    settings = dict(setting.split("=", 1) for setting in run.get("settings", []))
+    names = ("head_dim",) if "head" in settings else DIMENSIONS  # before a head, the others are the width of its input
+    given = [value for name, value in settings.items() if name in names]
     said = given[-1] if given else str(run.get("n_dimensions") or "")
     return float(said) if said.isdigit() else None
 

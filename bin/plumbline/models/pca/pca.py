@@ -20,7 +20,7 @@ from plumbline.counts.reading import Counts
 from plumbline.embedding.options import Options, Result
 from plumbline.models.pca.gram import centred_gram, gram_error, gram_is_cheaper
 from plumbline.models.pca.krylov import TOLERANCE, Eigenpairs, is_small, top_eigenpairs
-from plumbline.models.pca.sparse_products import add_gram_product, from_panels, project, small_indices, to_panels
+from plumbline.models.pca.sparse_products import add_gram_product, add_moments, from_panels, project, small_indices, to_panels
 from plumbline.models.shared.fitting import INPUTS, at_least, choice, counts_share, fitting_part, transform, x_kind
 from plumbline.models.shared.variable_genes import select_genes
 
@@ -152,10 +152,7 @@ def _first_pass(blocks: Callable[[], Iterator[sp.csr_matrix]], n_genes: int) -> 
     n, total, squares, filled = 0, np.zeros(n_genes), np.zeros(n_genes), np.zeros(n_genes)
     for block in blocks():
         n += block.shape[0]
-        values = block.data.astype(np.float64)
-        total += np.bincount(block.indices, weights=values, minlength=n_genes)
-        squares += np.bincount(block.indices, weights=values**2, minlength=n_genes)
-        filled += np.bincount(block.indices, minlength=n_genes)
+        add_moments(block.data, block.indices, total, squares, filled)
     return _Moments(n=n, mean=total / max(n, 1), squares=squares, filled=filled)
 
 

@@ -34,6 +34,16 @@ def small_indices(block: sp.csr_matrix) -> sp.csr_matrix:
     return block
 
 
+@compiled()
+def add_moments(data, indices, totals, squares, filled):
+    """Add the values of a CSR block to the sums, the sums of squares and the numbers of stored values of its columns."""
+    for t in range(len(data)):
+        x, column = np.float64(data[t]), indices[t]
+        totals[column] += x
+        squares[column] += x * x
+        filled[column] += 1
+
+
 @compiled(parallel=True, fastmath=True)
 def add_gram_product(data, indices, indptr, vectors, image):
     """``image += B' (B vectors)`` for the CSR block B (n, size); vectors and image are panels, float64."""
