@@ -374,7 +374,7 @@ def test_guides_in_the_place_of_genes_are_said(run, first, second):
     names = data.obs["gene"].astype(str)
     data.obs["gene"] = [name if name == "non-targeting" else form[n % 2].format(name) for n, name in enumerate(names)]
     facts, *_ = tables(run(data, perturbation_type="crispri"))
-    assert said(facts, f"{2 * 4 * (1 + ('|' in first))} perturbations look like guides of 4 genes")
+    assert said(facts, f"{2 * 4 * (1 + ('|' in first))} names of perturbations look like guides of 4 genes")
 
 
 @pytest.mark.parametrize("names", [["NKX2-1", "NKX2-2", "HLA-A", "MT-ND1"], ["TP53_1", "MYC_1", "EGFR_1", "KRAS_1"]])

@@ -49,7 +49,7 @@ def _guides(labels: list[str], organism: str) -> list[str]:
     if 2 * len(guides) < len(parts) or len(genes) == len(guides):
         return []
     first, gene = next(iter(guides.items()))
-    what = f"{len(guides)} perturbations look like guides of {len(genes)} genes (such as '{first}' of {gene})"
+    what = f"{len(guides)} names of perturbations look like guides of {len(genes)} genes (such as '{first}' of {gene})"
     advice = "To score genes, name the column of genes as perturbation_column, and this one as guide_column."
     return [f"{what}, and count as one each. {advice}"]
 
