@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from launcher import environments, models
 from launcher.home import REPO
@@ -27,16 +28,21 @@ SHARING = {
 
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Add these verbs. verb(name, act, text, passes_on, shows_help) makes the parser of one."""
-    embed = verb("embed", _embed, "one embedding: raw counts in, embedding out", "bin/embed_MODEL.py (see its --help)")
+    embed = verb("embed", _embed, "one embedding: raw counts in, embedding out", "bin/embed_MODEL.py", shows_help=False)
     embed.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv: pca, scvi, ...")
+    embed.add_argument("-h", "--help", action=_Help, help="after VARIANT: the arguments of its script (--input, --output, ...)")
 
-    fetch = verb("fetch", _fetch, "download a data set or a model's weights", "bin/fetch_dataset.py or fetch_weights.py")
+    download = ("download a data set or a model's weights", "bin/fetch_dataset.py or fetch_weights.py")
+    fetch = verb("fetch", _fetch, *download, shows_help=False)
     fetch.add_argument("name", metavar="NAME", help="a data set (plumb catalogue) or a variant with weights")
+    fetch.add_argument("-h", "--help", action=_Help, help="after NAME: the arguments of its script (--output, ...)")
 
     verb("catalogue", _catalogue, "the public data sets known by name")
 
-    check = verb("check-model", _check_model, "does a model keep the contract of plumbline?", "bin/check_model.py")
+    contract = ("does a model keep the contract of plumbline?", "bin/check_model.py")
+    check = verb("check-model", _check_model, *contract, shows_help=False)
     check.add_argument("variant", metavar="VARIANT", help="a row of assets/models.csv; any name with --script")
+    check.add_argument("-h", "--help", action=_Help, help="after VARIANT: the arguments of bin/check_model.py")
     check.add_argument("--script", type=Path, help="an embedding script of your own (docs/adding_a_model.md)")
     check.add_argument("--environment", default="base", help="with --script: base (default), scgpt (has torch), ...")
 
@@ -56,8 +62,24 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     show.add_argument("--run", type=Path, required=True, metavar="DIR", help="output folder of a run (its --outdir)")
 
 
+class _Help(argparse.Action):
+    """--help before the first argument explains the verb; after it, ``help`` is True: the script that it names has its own."""
+
+    def __init__(self, option_strings: list[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=False, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        """Print the help of the verb and end, or note that the script's is wanted."""
+        if getattr(namespace, "variant", None) is None and getattr(namespace, "name", None) is None:
+            parser.print_help()
+            parser.exit()
+        namespace.help = True
+
+
 def _embed(arguments: argparse.Namespace, rest: list[str]) -> int:
     row = models.variant(arguments.variant)
+    if arguments.help:
+        return _script("base", f"embed_{row['model']}.py", ["--help"])
     settings = [word for pair in row["settings"].split(";") if pair for word in ("--set", pair)]
     lacks_weights = models.needs_weights(row, values([*settings, *rest], "--set")) and value(rest, "--weights") is None
     if lacks_weights:
@@ -70,6 +92,8 @@ def _fetch(arguments: argparse.Namespace, rest: list[str]) -> int:
     """Unknown names and a missing --output are refused before an environment is made."""
     name, known = arguments.name, read_catalogue()
     weights = {row[column] for row in read_rows() for column in ("id", "model") if row["weights_files"]}
+    if arguments.help:
+        return _plain_help("fetch_weights.py" if name in weights else "fetch_dataset.py")
     if name in weights:
         return _script("base", "fetch_weights.py", [name, *rest])
     if "://" not in name and name not in known:
@@ -87,6 +111,8 @@ def _catalogue(_arguments: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _check_model(arguments: argparse.Namespace, rest: list[str]) -> int:
+    if arguments.help:
+        return _script("base", "check_model.py", ["--help"])
     if arguments.script:
         words = [arguments.variant, "--script", str(arguments.script.absolute()), *rest]
         return _script(arguments.environment, "check_model.py", words)
@@ -102,14 +128,17 @@ def _weights(_arguments: argparse.Namespace, rest: list[str]) -> int:
 
 def _share(arguments: argparse.Namespace, rest: list[str]) -> int:
     script = SHARING[arguments.verb][0]
-    if {"-h", "--help"} & set(rest):  # needs no environment
-        return wait([sys.executable, str(REPO / "bin" / script), "--help"], {})
-    return _script("base", script, rest)
+    return _plain_help(script) if {"-h", "--help"} & set(rest) else _script("base", script, rest)
 
 
 def _show(arguments: argparse.Namespace, rest: list[str]) -> int:
     check_finished(arguments.run)  # refused before an environment is made
     return _script("base", "show_gene.py", [arguments.gene, "--run", str(arguments.run), *rest])
+
+
+def _plain_help(script: str) -> int:
+    """The help of a script that needs no environment to print it."""
+    return wait([sys.executable, str(REPO / "bin" / script), "--help"], {})
 
 
 def _script(environment: str, script: str, words: list[str]) -> int:

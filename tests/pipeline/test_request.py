@@ -119,6 +119,7 @@ PARAMETERS = [
     ({"weights": "/no/such"}, [("--weights: '/no/such' does not exist",)]),
     ({"weights": str(ROOT / "plumb")}, [("--weights", "is a file, expected a folder")]),
     ({"outdir": str(ROOT / "plumb")}, [("--outdir", "is a file, expected a folder")]),
+    ({"env_dir": "/no/such"}, [("--env_dir: '/no/such' does not exist",)]),
     ({"n_boot": 1.5, "seeds": "x", "tasks": "recal"}, [("--n_boot",), ("--seeds",), ("--tasks",)]),  # all at once
 ]
 
@@ -171,6 +172,8 @@ SHEETS = {
     "bad_number.csv": (SHEET.replace(",0,", ",many,"), [("line 2 (tiny), column 'min_counts'", "expected a number")]),
     "negative.csv": (SHEET.replace(",0,", ",-1,"), [("column 'min_counts': -1 is below the minimum 0",)]),
     "huge.csv": (SHEET.replace(",0,", ",1e300,"), [("column 'min_counts'", "above the maximum")]),
+    "beside.csv": ("name,path,cell_table\na,größe (2) & b.h5ad,./größe (2) & b.h5ad\nb,other.h5ad,\n",
+                   [("line 3 (b), column 'path': 'other.h5ad' does not exist", "in a sheet, also to its own folder")]),
     "gone.csv": ("name,path\na,DATA\nb,/no/such/file.h5ad\n", [("line 3 (b), column 'path'", "does not exist")]),
     "brackets.csv": ("name,path\na,DATA\nb,/data/x[1].h5ad\n", [("line 3 (b), column 'path'", "[ ]", "Rename it")]),
     "dollar.csv": ("name,path\nb,/data/$(touch x).h5ad\n", [("line 2 (b), column 'path'", "holds $", "shell")]),
@@ -184,6 +187,8 @@ SHEETS = {
     "nested.json": ('[{"name": ["kang_demo"]}]', [("row 1", "column 'name': expected text, got a list")]),
     "digits.json": ('[{"name": "kang_demo", "control_label": 1.10}]', [("row 1 (kang_demo)", "quotes")]),
     "rows.yml": ("- name: kang_demo\n  control_label: control\n", []),
+    "no.yml": ("- name: kang_demo\n  control_label: no\n",
+               [("row 1 (kang_demo)", "put quotes around the text, or it is read as a truth value, 'false'")]),
     "one_row.yml": ("name: kang_demo\n", [("not a list of rows",)]),
     "broken.yml": ("- name: [\n", [("cannot be read as yml",)]),
 }  # fmt: skip
@@ -227,6 +232,26 @@ NAMES = [
 ]  # fmt: skip
 
 
+# profiles, parameters -> what each message must hold
+PROFILES = [
+    (["uv"], {}, [("--env_dir: -profile uv needs", "./plumb setup")]),
+    (["test", "uv"], {"env_dir": None}, [("--env_dir",)]),
+    (["uv"], {"env_dir": "/envs"}, []),
+    (["docker"], {}, []),
+]
+
+
+# a row of the sheet (kang is in the catalogue) -> words of the warning
+LISTED = {"name": "kang", "title": "Kang 2018", "organism": "human", "control_label": "control", "batch_column": ""}
+OWN_FILES = [
+    ({"name": "kang", "path": "a.h5ad", "control_label": "ctrl"},
+     [("kang: what the sheet leaves open", "title Kang 2018, organism human. If")]),
+    ({"name": "kang", "path": "a.h5ad", "title": "mine", "organism": "human", "control_label": "none"}, []),
+    ({"name": "kang"}, []),
+    ({"name": "mine", "path": "a.h5ad"}, []),
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def said(tmp_path_factory) -> dict[str, list[str]]:
     """Case -> messages, of every case above."""
@@ -243,10 +268,15 @@ def said(tmp_path_factory) -> dict[str, list[str]]:
         models = [{"variant": name, "only": "tiny"} for name in embeddings] + [{"variant": "pca"}]
         rows = [wanted(*request) for request in requests]
         cases[f"names {number}"] = {"ids": ids, "models": models, "requests": rows, "experiments": experiments}
+    for number, (profiles, given, _) in enumerate(PROFILES):
+        cases[f"profiles {number}"] = {"profiles": profiles, "parameters": given}
+    for number, (row, _) in enumerate(OWN_FILES):
+        cases[f"own file {number}"] = {"row": row, "listed": LISTED if row["name"] == "kang" else None}
     for name, (entries, _) in ENTRIES.items():
         cases[f"entries {name}"] = {"entries": str(with_entries(folder / name, entries))}
     for name, path in made_folders(folder / "folders").items():
         cases[f"folder {name}"] = {"folder": str(path)}
+    (folder / "sheet/größe (2) & b.h5ad").touch()  # the run starts elsewhere
     (folder / "cases.json").write_text(json.dumps(list(cases.values())))
     command = [os.environ["PLUMBLINE_NEXTFLOW"], "run", ROOT / "tests/pipeline/schema", "--cases", folder / "cases.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
@@ -345,6 +375,18 @@ def test_a_file_that_is_rewritten_in_a_folder_is_seen(said):
     assert seen["file"] == ""
     assert seen["same"] == seen["first"] != ""
     assert len({seen[name] for name in ("first", "rewritten", "renamed", "touched")}) == 4
+
+
+@pytest.mark.parametrize("number", range(len(PROFILES)))
+def test_profiles_get_what_they_need(said, number):
+    """`nextflow run . -profile uv` ran the tasks with the python of the machine: no module named 'numpy'."""
+    check(said[f"profiles {number}"], PROFILES[number][-1])
+
+
+@pytest.mark.parametrize("number", range(len(OWN_FILES)))
+def test_a_file_of_ones_own_under_a_name_of_the_catalogue_is_noticed(said, number):
+    """A subset called `norman` got the title, the type and the published scores of another data set, and nothing said so."""
+    check(said[f"own file {number}"], OWN_FILES[number][-1])
 
 
 @pytest.mark.parametrize("number", range(len(NAMES)))

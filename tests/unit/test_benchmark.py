@@ -138,7 +138,10 @@ def test_cells_are_joined_by_id_whatever_the_order(adata, screen, bench):
     array = adata.obsm["X_mine"]
     table = pd.DataFrame(array, index=adata.obs_names).sample(frac=1, random_state=0)
     kept = table[table.index.isin(screen.prepared_id)]  # the cells left out need not be given
-    for z in (array, table, kept, lambda data: data.obsm["X_mine"], array.astype(float)):
+    named = table.rename_axis("cell_id").reset_index()  # as the parquet file of a sheet of embeddings
+    tensor = torch.tensor(array, requires_grad=True)
+    tensors = (tensor, tensor.double(), tensor.detach().to_sparse())
+    for z in (array, table, kept, named, *tensors, lambda data: data.obsm["X_mine"], array.astype(float)):
         again = bench.evaluate(z, name="mine")
         pd.testing.assert_frame_equal(again.comparisons, by_key.comparisons, check_exact=True)
         np.testing.assert_array_equal(read_embedding(again._candidates.embeddings[0].path).values[0], array[
@@ -159,6 +162,7 @@ def wrong(adata: ad.AnnData) -> dict:
         "do not hold the same cells: 1 missing": table[table.index != adata.obs_names[adata.obs_names.isin(table.index)][-1]],
         "1 extra .*'nobody'": pd.concat([table, table.iloc[:1].set_axis(["nobody"])]),
         "the columns label are not numeric": table.assign(label="x"),
+        "an embedding that is a NoneType; expected numbers": lambda _: None,  # a forgotten return
         r"an AnnData is not an embedding.*adata\.obsm": adata,
         r"Expected numbers \(n_cells, d\)": [[1.0, 2.0], [3.0]],
         "the columns is_control seem to be annotations": table.assign(is_control=True),
@@ -169,7 +173,7 @@ def wrong(adata: ad.AnnData) -> dict:
     }
 
 
-@pytest.mark.parametrize("place", range(14))
+@pytest.mark.parametrize("place", range(15))
 def test_what_cannot_be_scored_is_refused_with_a_reason(adata, bench, place):
     message, z = list(wrong(adata).items())[place]
     with pytest.raises(UserError, match=message):

@@ -346,6 +346,59 @@ def test_a_perturbation_in_two_spellings_is_said(run, other):
     ) or said(facts, f"such as {other!a} and {'TP53'!a})")
 
 
+@pytest.mark.parametrize(("label", "meant"), [("control", "'non-targeting'"), ("ntc", "'non-targeting'"), ("TP35", "'TP53'")])
+def test_a_control_label_of_no_cell_names_what_is_spelt_like_controls(run, label, meant):
+    """It listed thirty genes, though the controls were easily told among them."""
+    data = screen(200)
+    data.obs["gene"] = data.obs["gene"].astype(str)
+    if label == "TP35":
+        data.obs["gene"] = data.obs["gene"].replace("non-targeting", "AAVS1")
+    refused(run, data, f"Did you mean {meant}", control_label=label)
+
+
+@pytest.mark.parametrize("label", ["Doublet", "unassigned", "Negative", "no_guide", "Multiple guides"])
+def test_cells_without_one_guide_are_not_taken_for_a_perturbation_in_silence(run, label):
+    data = screen(200)
+    data.obs["gene"] = data.obs["gene"].astype(str).replace("MYC", label)
+    facts, *_ = tables(run(data))
+    assert said(facts, f"reads as none: '{label}' (")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("{}_1", "{}_2"), ("sg{}-1", "sg{}-2"), ("{}_+_5371.2-P1P2", "{}_-_81.2-P1P2"), ("{0}_1|{0}_2", "{0}_3|{0}_4")],
+)
+def test_guides_in_the_place_of_genes_are_said(run, first, second):
+    """They were scored as so many perturbations, of which no relationship is known."""
+    data, form = screen(400), (first, second)
+    names = data.obs["gene"].astype(str)
+    data.obs["gene"] = [name if name == "non-targeting" else form[n % 2].format(name) for n, name in enumerate(names)]
+    facts, *_ = tables(run(data, perturbation_type="crispri"))
+    assert said(facts, f"{2 * 4 * (1 + ('|' in first))} names of perturbations look like guides of 4 genes")
+
+
+@pytest.mark.parametrize("names", [["NKX2-1", "NKX2-2", "HLA-A", "MT-ND1"], ["TP53_1", "MYC_1", "EGFR_1", "KRAS_1"]])
+def test_one_label_per_gene_is_no_list_of_guides(run, names):
+    """Genes whose symbols end with a number, and one guide per gene, which is as good as the gene."""
+    data = screen(200)
+    genes = dict(zip(("TP53", "MYC", "EGFR", "KRAS"), names, strict=True))
+    data.obs["gene"] = [genes.get(name, name) for name in data.obs["gene"].astype(str)]
+    assert not said(tables(run(data))[0], "look like guides")
+
+
+def test_a_column_of_batches_without_a_label_is_named(run):
+    data = screen(100)
+    data.obs["batch"] = np.nan
+    refused(run, data, "100 cells have no label in the batch_column 'batch', and are left out. Name another column, or none")
+
+
+def test_a_measurement_in_the_place_of_perturbations_is_said(run):
+    data = screen(200)
+    data.obs["n_umis"] = np.arange(200)
+    facts, *_ = tables(run(data, perturbation_column="n_umis", control_label="none"))
+    assert said(facts, "The perturbation_column 'n_umis' holds 200 different numbers")
+
+
 def test_another_spelling_of_the_control_label_is_said(run):
     data = screen()
     data.obs["gene"] = data.obs["gene"].astype(str).replace({"KRAS": "Non_Targeting", "EGFR": "ctrl"})

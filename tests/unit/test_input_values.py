@@ -33,7 +33,7 @@ def with_value(value: float, dtype: type = np.float64) -> ad.AnnData:
 
 VALUES = {
     "beyond float32": (1e300, np.float64, "cell 'cell5' holds the value 1e.300. That is more than any number of 32 bits"),
-    "beyond exact counts": (2**24 + 1, np.float64, r"holds the value 1.67772e\+07. Counts above 16777216"),
+    "beyond exact counts": (2**24 + 1, np.float64, r"holds the value 16777217. Counts above 16777216"),
     "beyond exact counts, integers": (2**24 + 1, np.int64, "Counts above 16777216 are not kept exactly"),
     "negative integers": (-3, np.int32, "holds the value -3. Counts are never negative"),
 }
@@ -47,6 +47,11 @@ def test_values_that_would_be_changed_silently_are_refused(run, case):
 
 def test_a_large_signed_value_is_refused_as_well(run):
     refused(run, with_value(-1e300), "holds the value -1e.300", x_kind="signed")
+
+
+def test_a_value_that_is_nearly_whole_is_printed_with_its_digits(run):
+    """It said that the value 1 is not whole."""
+    refused(run, with_value(1.000001), r"holds the value 1\.000001\. Raw counts are whole")
 
 
 def test_the_largest_exact_count_is_kept(run):

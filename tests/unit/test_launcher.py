@@ -647,6 +647,20 @@ def test_embed_without_the_checkpoint_makes_no_environment(monkeypatch, capsys):
     assert len(calls) == 3
 
 
+def test_help_after_a_name_is_that_of_its_script(monkeypatch, capfd):
+    """`plumb embed pca --help` named none of the arguments that embed needs."""
+    calls = []
+    monkeypatch.setattr(scripts, "_script", lambda *words: calls.append(words) or 0)
+    for words in (["embed", "scgpt", "--help"], ["check-model", "pca", "-h"]):
+        assert verbs.main(words) == 0
+    assert calls == [("base", "embed_scgpt.py", ["--help"]), ("base", "check_model.py", ["--help"])]
+    for name, argument in (("scgpt", "--accept-licence"), ("kang_demo", "--sha256")):
+        assert verbs.main(["fetch", name, "--help"]) == 0
+        assert argument in capfd.readouterr().out
+    assert verbs.main(["embed", "scgppt", "--help"]) == 1
+    assert "Did you mean" in capfd.readouterr().err
+
+
 def test_fetch_refuses_what_it_cannot_do_before_an_environment_is_made(monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(scripts, "_script", lambda *words: calls.append(words[1:]) or 0)

@@ -132,6 +132,17 @@ def test_sentence_when_nothing_beats_the_baseline(summary):
     assert "cannot tell: scVI (ZINB); n = 60 genes" in dict(per_task(run, "vcc_h1"))["Known biology"]
 
 
+def test_a_run_of_the_baseline_and_references_alone_says_so(summary):
+    """It pointed to a section of failures, which was empty."""
+    run = read_run(summary)
+    table = run.comparisons
+    alone = table[table["role"].isin(["baseline", "floor", "ceiling"])]
+    assert alone["role"].nunique() > 1
+    (sentence,) = overall(replace(run, comparisons=alone))
+    assert sentence.startswith("This run has no model to compare with PCA: the others are references")
+    assert "--models" in sentence
+
+
 def test_sentence_where_nothing_can_be_tested(summary):
     run = read_run(summary)
     table = run.comparisons

@@ -1,7 +1,9 @@
 """How models are run: batches, padding, memory, order, shards, progress. The model here is arithmetic, so it can be checked."""
 
 import errno
+import importlib
 import os
+import sys
 from functools import partial
 
 import anndata as ad
@@ -149,6 +151,18 @@ def test_a_disk_that_takes_nothing_is_one_message(capsys, code):
         run_script(write)
     assert end.value.code == 1
     assert capsys.readouterr().err.startswith(f"ERROR: {os.strerror(code)} (/results/scores.tsv). Make room")
+
+
+def test_a_missing_package_is_one_message(capsys):
+    """Without an image or an environment, the first task ended with a traceback of numpy."""
+    with pytest.raises(SystemExit) as end:
+        run_script(lambda: importlib.import_module("no_such_package.part"))
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"ERROR: {sys.executable} has no package 'no_such_package'. Packages come with an image")
+    assert "./plumb run" in message
+    with pytest.raises(ModuleNotFoundError):  # a fault of ours keeps its traceback
+        run_script(lambda: importlib.import_module("plumbline.no_such_module"))
 
 
 def test_shards_give_the_result_of_one_device(counts, expected) -> None:

@@ -37,6 +37,7 @@ def _embedding(z: Any, screen: Screen, name: str) -> Embedding:
     if isinstance(z, str):
         return _embedding(_from_obsm(z, screen), screen, name)
     if isinstance(z, pd.DataFrame):
+        z = z.set_index("cell_id") if "cell_id" in z else z
         return Embedding(plain_ids(z.index), as_float32(table_values(z, name), name, [str(column) for column in z]), {})
     if callable(z):
         return _embedding(z(screen.adata), screen, name)
@@ -65,10 +66,12 @@ def _numbers(z: Any, name: str) -> np.ndarray:
     except ValueError as error:  # of lists of different lengths
         raise UserError(f"{name}: {error}. Expected numbers (n_cells, d).") from error
     if values.ndim != 2 or values.dtype.kind not in "fiub":
-        raise UserError(f"{name}: an embedding of shape {values.shape} and type {values.dtype}; expected numbers (n_cells, d).")
+        about = f"of shape {values.shape} and type {values.dtype}" if values.ndim else f"that is a {type(z).__name__}"
+        raise UserError(f"{name}: an embedding {about}; expected numbers (n_cells, d).")
     return as_float32(values, name)
 
 
 def _of_torch(z: Any) -> Any:
-    """A tensor whose numbers numpy knows: bfloat16 is as float32, and what has more digits keeps them."""
+    """A tensor whose numbers numpy knows: dense, bfloat16 as float32; what has more digits keeps them."""
+    z = z if str(z.layout) == "torch.strided" else z.to_dense()
     return z if z.element_size() > 4 else z.float()

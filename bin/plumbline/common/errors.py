@@ -18,12 +18,16 @@ DISK = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),  # full, read-only, or not ours to write on
     *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),  # a folder in the place of a file, or the reverse
 )
+PACKAGES = (
+    "Packages come with an image (nextflow run ... -profile docker, singularity, ...) or with an environment: ./plumb run makes"
+    " those of its models; -profile uv --env_dir DIR takes a folder that ./plumb setup made."
+)
 OUT_OF_MEMORY = 66  # exit code of a step that ran out of GPU memory: it is repeated with smaller batches, or on the CPU
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run ``main``; a UserError, or a disk that takes nothing, becomes one clear message on stderr and exit code 1, lack of GPU
-    memory OUT_OF_MEMORY; Ctrl-C and a reader that has gone end it without a word."""
+    """Run ``main``; a UserError, a disk that takes nothing, or a missing package becomes one clear message on stderr and exit
+    code 1, lack of GPU memory OUT_OF_MEMORY; Ctrl-C and a reader that has gone end it without a word."""
     try:
         main()
         sys.stdout.flush()  # here, where a closed pipe is caught
@@ -39,6 +43,11 @@ def run_script(main: Callable[[], None]) -> None:
         if error.errno not in DISK:
             raise
         print(f"ERROR: {disk_text(error)}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "plumbline":
+            raise
+        print(f"ERROR: {sys.executable} has no package {error.name!r}. {PACKAGES}", file=sys.stderr)
         sys.exit(1)
     except RuntimeError as error:  # torch's OutOfMemoryError is one; torch itself is not imported here
         if type(error).__name__ != "OutOfMemoryError":

@@ -1,7 +1,7 @@
 """The cells of an input in one vocabulary: perturbation, control flag, batch; what is missing is counted."""
 
+import difflib
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +16,7 @@ from plumbline.counts.gene_columns import gene_names
 from plumbline.data.catalogue import NONE, Dataset, labels_in
 from plumbline.data.features import measurement_notes
 from plumbline.data.ingest import CountsFile
+from plumbline.data.label_notes import label_notes
 from plumbline.genes.combinations import is_combination, joined_otherwise, like_control, normalise, split_genes
 from plumbline.genes.organism import known
 
@@ -57,10 +58,11 @@ def harmonise_cells(source: CountsFile, dataset: Dataset) -> CellTable:
     perturbation, notes = _one_name_each(text["perturbation"], controls, dataset, is_gene)
     is_control = among(perturbation, controls) & usable
     if not (usable & ~is_control).any():
-        raise UserError(f"{source.path.name}: no cell with a perturbation in column {dataset.perturbation_column!r} is left.")
+        raise _nothing_left(source.path.name, dataset, missing)
     others = pd.Series(perturbation[usable & ~is_control]).value_counts()
     guide = _guides(source, dataset)
-    notes += measurement_notes({"batch_column": (dataset.batch_column, batch), "guide_column": (dataset.guide_column, guide)})
+    columns = {"perturbation_column": text["perturbation"], "batch_column": batch, "guide_column": guide}
+    notes += measurement_notes({role: (getattr(dataset, role), labels) for role, labels in columns.items()})
     return CellTable(
         cell_id=source.cell_id,
         perturbation=perturbation,
@@ -69,9 +71,19 @@ def harmonise_cells(source: CountsFile, dataset: Dataset) -> CellTable:
         usable=usable,
         guide=guide,
         missing=missing,
-        notes=notes + _hints(others, controls, dataset, is_gene) + _spelt_alike(others.index.tolist()),
+        notes=notes + label_notes(others, controls, dataset, is_gene),
         unknown=np.array([label for label in others.index if not all(map(is_gene, split_genes(label)))], dtype=str),
     )
+
+
+def _nothing_left(name: str, dataset: Dataset, missing: dict[str, int]) -> UserError:
+    text = f"{name}: no cell with a perturbation in column {dataset.perturbation_column!r} is left."
+    if missing.get("batch"):
+        text += (
+            f" {missing['batch']} cells have no label in the batch_column {dataset.batch_column!r}, and are left out. Name "
+            "another column, or none."
+        )
+    return UserError(text)
 
 
 def _guides(source: CountsFile, dataset: Dataset) -> np.ndarray:
@@ -129,8 +141,15 @@ def _of_no_cell(label: str, occurring: list[str], dataset: Dataset, path: Path) 
     family = f" {len(longer)} labels begin so (such as {longer[0]!r}): {label + '*'!r} names all of them." if longer else ""
     return UserError(
         f"{path.name}: the control label {label!r} matches no cell in column {dataset.perturbation_column!r}."
-        f"{family if len(longer) > 1 else did_you_mean(label, occurring)} A data set without controls says control_label none."
+        f"{family if len(longer) > 1 else _meant(label, occurring)} A data set without controls says control_label none."
     )
+
+
+def _meant(label: str, occurring: list[str]) -> str:
+    """The labels that are spelt like controls, the most similar first; without any, did_you_mean."""
+    alike = [other for other in occurring if all(map(like_control, split_genes(other) or [other]))]
+    names = difflib.get_close_matches(label, alike, n=3, cutoff=0)
+    return f" Did you mean {' or '.join(map(repr, names))}?" if names else did_you_mean(label, occurring)
 
 
 def _number(text: str) -> float | None:
@@ -177,36 +196,3 @@ def _one_name_each(
         notes.append(f"{len(otherwise)} perturbations look like combinations joined by another sign than + (such as "
                      f"'{otherwise[0]}') and are taken for single genes. Write them as A+B.")  # fmt: skip
     return np.array([names.get(label, label) for label in labels.tolist()], dtype=str)[codes], notes
-
-
-def _spelt_alike(labels: list[str]) -> list[str]:
-    """Perturbations that differ in case, blanks or invisible signs alone: probably one, split in two by its spelling."""
-    groups: dict[str, list[str]] = {}
-    for label in labels:
-        plain = re.sub(r"[\s\u200b-\u200d\u2060\ufeff]", "", unicodedata.normalize("NFKC", label)).casefold()
-        groups.setdefault(plain, []).append(label)
-    twice = [group for group in groups.values() if len(group) > 1]
-    if not twice:
-        return []
-    listed = " and ".join(map(ascii, twice[0][:3]))
-    return [f"{len(twice)} perturbations occur in two spellings, which count as two (such as {listed}). Write each in one way."]
-
-
-def _hints(sizes: pd.Series, controls: list[str], dataset: Dataset, is_gene: Callable[[str], bool]) -> list[str]:
-    """Labels that look like controls but are taken for perturbations: another spelling splits the controls in two."""
-    plain = {re.sub(r"[^a-z0-9]", "", label.lower()) for label in controls}
-    alike = [str(label) for label in sizes.index if like_control(label) or re.sub(r"[^a-z0-9]", "", label.lower()) in plain]
-    alike = [label for label in alike if not is_gene(label)]
-    if not alike:
-        return []
-    listed = ", ".join(f"'{label}' ({sizes[label]} cells)" for label in alike[:5])
-    listed += f" and {len(alike) - 5} others" if len(alike) > 5 else ""
-    given = _family([*controls, *alike], sizes) if len(alike) > 5 else ";".join([*controls, *alike])
-    return [f"Taken for a perturbation, but spelt like a control: {listed}. If it is one, set control_label to '{given}'."]
-
-
-def _family(labels: list[str], sizes: pd.Series) -> str:
-    """Many labels in short: what stands before their numbers and a star, if it begins these and no others; else all of them."""
-    first = labels[0].rstrip("0123456789")
-    alike = {label for label in (*labels, *sizes.index) if label.startswith(first)}
-    return f"{first}*" if first and alike == set(labels) else ";".join(labels)

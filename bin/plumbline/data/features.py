@@ -22,7 +22,7 @@ FEW = 20  # different numbers that a column of batches or guides may hold, whate
 
 
 def measurement_notes(columns: dict[str, tuple[str | None, np.ndarray]]) -> list[str]:
-    """Sentences about columns of the sheet that hold a measurement of each cell rather than its batch or guide.
+    """Sentences about columns of the sheet that hold a measurement of each cell rather than its labels.
 
     columns: {column of the sheet: (column of obs, labels (n,))}. Counts of guides or of targets would tell the perturbation.
     """
@@ -32,7 +32,8 @@ def measurement_notes(columns: dict[str, tuple[str | None, np.ndarray]]) -> list
         numbers = pd.to_numeric(pd.Series(values, dtype=str), errors="coerce").notna().all()
         if len(values) > FEW and numbers and (MEASURED.fullmatch(name or "") or 3 * len(values) > len(labels)):
             what = f"The {role} '{name}' holds {len(values)} different numbers, as a measurement of each cell does"
-            notes.append(f"{what} (such as counts of guides, which tell the perturbation). Name the column of labels.")
+            tells = "" if role == "perturbation_column" else " (such as counts of guides, which tell the perturbation)"
+            notes.append(f"{what}{tells}. Name the column of labels.")
     return notes
 
 

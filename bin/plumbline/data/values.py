@@ -76,7 +76,7 @@ def check_values(block: sp.csr_matrix, start: int, source: CountsFile, dataset: 
 def _where(bad: np.ndarray, block: sp.csr_matrix, start: int, source: CountsFile) -> str:
     first = int(np.flatnonzero(bad)[0])
     row = start + int(np.searchsorted(block.indptr, first, side="right")) - 1
-    return f"{source.path.name}: cell '{source.cell_id[row]}' holds the value {block.data[first]:g}. "
+    return f"{source.path.name}: cell '{source.cell_id[row]}' holds the value {block.data[first]:.9g}. "
 
 
 def _elsewhere(source: CountsFile) -> str:

@@ -12,6 +12,10 @@ def overall(run: Run) -> list[str]:
     """The answer over all data sets, in one to four sentences. Everything is counted as the tables below it show it."""
     compared = run.headline[run.headline["verdict"].isin(COMPARED)]
     silent, base = int(compared["verdict"].isin(SILENT).sum()), run.baseline
+    others = run.comparisons[~run.comparisons["role"].isin((*REFERENCES, "baseline"))]
+    if others.empty and len(run.comparisons):
+        advice = "Name models with --models, or bring embeddings of your own with --embeddings."
+        return [f"This run has no model to compare with {base}: the others are references, which give the scale. {advice}"]
     if compared.empty:
         return [f"No model could be compared with {base} in this run: see “Not applicable and failed”."]
     if silent == len(compared):

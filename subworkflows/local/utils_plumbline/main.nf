@@ -36,16 +36,31 @@ def recordFiles(tasks) {
 
 // rows of the sheet of data sets: [ [id, row], file or [], cell table or [] ]
 def selectedDatasets(opts) {
-    def catalogue = assetTable("${projectDir}/assets/catalogue.csv").collect { row -> row.name }
+    def listed = assetTable("${projectDir}/assets/catalogue.csv").collectEntries { row -> [row.name, row] }
+    def catalogue = listed.keySet()
     return samplesheetToList(opts.input, "${projectDir}/assets/schema_input.json").collect { fields ->
         def row = fields[0].findAll { _column, value -> value != null }
         if (!row.path && !(row.name in catalogue)) {
             error("The data set ${row.name} has no path and is not in the catalogue.${nearest(row.name, catalogue)} Give a path, or one of: ${catalogue.join(', ')}.")
         }
+        if (!row.perturbation_column && !(row.name in catalogue)) {
+            error("The sheet must give the perturbation_column of the data set ${row.name}, which is not in the catalogue: the cell annotation that names the perturbation.")
+        }
+        def note = catalogueNote(row, listed[row.name])
+        if (note) {
+            log.warn(note)
+        }
         def files = ['path', 'cell_table'].collect { column -> row[column] ? file(row[column], glob: false) : [] }
         def order = opts.split_order == 'file' ? [:] : [split_order: opts.split_order]
         [[id: row.name.toString(), row: order + (row - row.subMap(['path', 'cell_table'])), folders: files.collect { path -> folderDigest(path, [file(opts.outdir), workflow.workDir]) }]] + files
     }
+}
+
+// a file of one's own under a name of the catalogue: by design where that data set was downloaded by hand, else by chance
+def catalogueNote(row, listed) {
+    def known = ['title', 'organism', 'perturbation_type', 'perturbation_column', 'control_label', 'batch_column', 'gene_id_column', 'x_kind', 'min_counts', 'published_as', 'public_since']
+    def filled = row.path && listed ? known.findAll { column -> listed[column] && row[column] == null } : []
+    return filled ? "${row.name}: what the sheet leaves open is that of the catalogue's data set of this name: ${filled.collect { column -> "${column} ${listed[column]}" }.join(', ')}. If these are other cells, choose another name.".toString() : ''
 }
 
 // the main run: every data set x model x seed as [ meta, weights, uses ]

@@ -14,7 +14,8 @@ def checkedParameters(params_map, stray_words) {
     def opts = typedParams(params_map, schema)
     // Nextflow itself leaves a 'true' behind some of its options (-stub-run)
     def stray = stray_words.findAll { word -> word != 'true' }.collect { word -> "${word}: belongs to no parameter. Lists have commas and no spaces: a,b".toString() }
-    stopIfAny('These parameters cannot be used', stray + unknownParameters(givenNames(), schema) + optionErrors(opts, schema))
+    def errors = stray + unknownParameters(givenNames(), schema) + optionErrors(opts, schema) + profileErrors(opts, words(workflow.profile))
+    stopIfAny('These parameters cannot be used', errors)
     return opts
 }
 
@@ -37,6 +38,12 @@ def givenNames() {
     def path = (line =~ /\s-params-file[ =]'?([^\s']+)/).findAll().collect { found -> file(found[1], glob: false) }.find { found -> found.exists() }
     def listed = path ? (path.name.endsWith('.json') ? new groovy.json.JsonSlurper() : new groovy.yaml.YamlSlurper()).parseText(path.text) : [:]
     return (named + (listed instanceof Map ? listed.keySet() as List : [])).unique()
+}
+
+// what a profile needs: without its folder, uv would leave each task to whatever python is on the PATH
+def profileErrors(opts, profiles) {
+    def lacking = 'uv' in profiles && !opts.env_dir
+    return lacking ? ['--env_dir: -profile uv needs the folder of its environments. ./plumb setup makes it and prints its path; ./plumb run adds both by itself'] : []
 }
 
 // what a schema cannot say; null stands for a parameter that the schema refused already

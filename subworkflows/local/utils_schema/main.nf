@@ -111,7 +111,7 @@ def locate(text) {
     }
     try {
         def path = file(text, glob: false)
-        def missing = url ? "there is no answer from '${text}', or it has no such file. Open it in a browser, or download it and give its path" : "'${text}' does not exist (${path}). Paths are absolute, or relative to where you start the run"
+        def missing = url ? "there is no answer from '${text}', or it has no such file. Open it in a browser, or download it and give its path" : "'${text}' does not exist (${path}). Paths are absolute, or relative to where you start the run (in a sheet, also to its own folder)"
         return path.exists() ? [path, ''] : [path, missing.toString()]
     }
     catch (Exception failure) {

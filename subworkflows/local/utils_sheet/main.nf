@@ -33,8 +33,10 @@ def sheetRows(path, schema) {
 def besideSheet(values, sheet, schema) {
     return values.collectEntries { name, value ->
         def text = value?.toString() ?: ''
-        def relative = schema.items.properties[name]?.format == 'file-path' && text ==~ /[\w.@+-][\w.@+\/-]*/
-        def beside = relative && !file(text).exists() ? file(sheet).resolveSibling(text) : null
+        // an address has no blanks; what a shell would interpret is refused by checkPath
+        def plain = sheet.toString().contains('://') ? /[\w.@+-][\w.@+\/-]*/ : /[^\/~:\[\]{}*?$`"'\\][^:\[\]{}*?$`"'\\]*/
+        def relative = schema.items.properties[name]?.format in ['path', 'file-path'] && text ==~ plain
+        def beside = relative && !file(text, glob: false).exists() ? file(sheet, glob: false).resolveSibling(text) : null
         [name, beside?.exists() ? beside.toUriString() : value]
     }
 }
@@ -48,7 +50,10 @@ def rowErrors(row, items) {
         }
         // 1.10 would become 1.1
         def rounded = spec.type == 'string' && row.values[name] instanceof Number && !(row.values[name].toString() ==~ /-?\d+/)
-        return rounded ? ["${label}: put quotes around ${value}, or its digits may change".toString()] : checkValue(label, value, spec)
+        // in YAML, no and off are truth values
+        def truth = spec.type == 'string' && row.values[name] instanceof Boolean
+        def changed = rounded ? 'its digits may change' : truth ? "it is read as a truth value, '${value}'" : ''
+        return changed ? ["${label}: put quotes around ${truth ? 'the text' : value}, or ${changed}".toString()] : checkValue(label, value, spec)
     }
 }
 

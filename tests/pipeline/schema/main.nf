@@ -6,7 +6,8 @@
 
 include { folderDigest } from '../../../subworkflows/local/utils_code/main'
 include { entriesOf } from '../../../subworkflows/local/utils_models/main'
-include { nameErrors ; optionErrors } from '../../../subworkflows/local/utils_request/main'
+include { catalogueNote } from '../../../subworkflows/local/utils_plumbline/main'
+include { nameErrors ; optionErrors ; profileErrors } from '../../../subworkflows/local/utils_request/main'
 include { loadSchema ; typedParams ; unknownParameters } from '../../../subworkflows/local/utils_schema/main'
 include { sheetRows } from '../../../subworkflows/local/utils_sheet/main'
 
@@ -17,6 +18,12 @@ def messages(test) {
     }
     if (test.ids) {
         return nameErrors(test.ids, test.models, test.requests, test.experiments)
+    }
+    if (test.profiles) {
+        return profileErrors(test.parameters, test.profiles)
+    }
+    if (test.row) {
+        return [catalogueNote(test.row, test.listed)].findAll { note -> note }
     }
     if (test.folder) {
         return [folderDigest(file(test.folder))]
