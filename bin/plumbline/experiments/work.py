@@ -30,12 +30,12 @@ def _fitted(rows: pd.DataFrame) -> pd.Series:
 
 
 def _seeded(rows: pd.DataFrame) -> pd.Series:
-    return _values(rows) * rows["n_seeds"]
+    """A cell costs something beside its values: its labels, its place in a group, its distances beside their products."""
+    return rows["n_cells"] * (rows["n_dimensions"] + 64) * rows["n_seeds"]
 
 
 def _neighbours(rows: pd.DataFrame) -> pd.Series:
-    narrow = rows["n_cells"] * (rows["n_dimensions"] + 64) * rows["n_seeds"]  # a distance costs something beside its products
-    return narrow * (1 + rows["n_cells"].clip(upper=SEARCHED) / 1000)
+    return _seeded(rows) * (1 + rows["n_cells"].clip(upper=SEARCHED) / 1000)
 
 
 def _probes(rows: pd.DataFrame) -> pd.Series:
