@@ -250,7 +250,8 @@ def test_the_width_of_an_embedding_is_that_of_its_settings_else_of_the_table_of_
     """Random vectors of 256 dimensions, scVI's and those of foundation models were priced as 64."""
     runs = [{"dataset": "d", "variant": name, "model": "m", "fit_on": "none", "settings": settings, "n_dimensions": width}
             for name, settings, width in (("uce_4l", ["padding=mask"], "1280"), ("scvi", ["n_latent=10"], "256"),
-                                          ("headed", ["n_components=256", "head=contrastive"], "64"), ("mine", [], ""))]  # fmt: skip
+                                          ("headed", ["n_components=256", "head=contrastive"], "64"),
+                                          ("mine", [], ""))]  # fmt: skip
     scored = [run | {"id": f"d.{run['variant']}", "task": "recall", "n_seeds": 1} for run in runs]
     plan = {"datasets": [{"name": "d"}], "embed": runs, "evaluate": scored, "max_together": 0}
     found = planned_tasks(plan, dataset_sizes(plan, None, {"d": {"n_cells": "1000"}}))
