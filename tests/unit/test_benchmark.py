@@ -156,7 +156,7 @@ def wrong(adata: ad.AnnData) -> dict:
     hole[3, 1] = np.nan
     return {
         "an array of 7 rows, but the screen has": array[:7],
-        r"rows hold NaN or infinite values \(first: cell": hole,
+        r"1 rows hold NaN or infinite values, or numbers beyond 1e\+15 \(first: cell": hole,
         "expected numbers": array[:, 0],
         r"of shape \(\d+, 2\) and type <U1": np.full((len(array), 2), "a"),
         "do not hold the same cells: 1 missing": table[table.index != adata.obs_names[adata.obs_names.isin(table.index)][-1]],
@@ -169,7 +169,7 @@ def wrong(adata: ad.AnnData) -> dict:
         "the columns leiden seem to be annotations": table.assign(leiden=1),
         "obsm has no 'X_mime'.*Did you mean 'X_mine'": "X_mime",
         "more than once": pd.concat([table, table.iloc[-1:]]),
-        "rows hold NaN or infinite values .* Give every cell finite numbers": np.ma.masked_greater(array, 1),
+        "rows hold NaN or infinite values, .* Give every cell finite numbers": np.ma.masked_greater(array, 1),
     }
 
 
