@@ -16,13 +16,12 @@ from plumbline.bundles.writing import manifest_of
 from plumbline.common.errors import UserError
 from plumbline.scoring.protocol import CHOSEN
 from plumbline.scoring.scores import Items
-from plumbline.scoring.stats import bh, paired_difference
+from plumbline.scoring.stats import bh, paired_difference, rounding_of
 from plumbline.scoring.units import pool
 from plumbline.summary.finished import check_finished
 from plumbline.summary.items import ItemTable
 
 LEVEL = 0.05
-ROUNDING = 1e-5  # of a score (of 1, if that is smaller): what other libraries and processors do to embeddings and their scores
 ORDER = ("changed", "other status", "only in A", "only in B", "other rules", "too few units", "within noise", "identical")
 COLUMNS = ["evidence", "dataset", "variant", "task", "metric", "protocol", "a", "b", "difference", "low", "high", "p", "q",
            "n_units", "n_left_out", "note"]  # fmt: skip
@@ -137,7 +136,7 @@ def _difference(a: dict[int, Items], b: dict[int, Items], n_boot: int) -> dict[s
     about = {"difference": result.value, "low": result.low, "high": result.high, "p": result.p}
     about |= {"n_units": result.n_units, "n_left_out": result.n_left_out}
     largest = np.abs(np.nan_to_num([result.value, result.low, result.high])).max()
-    if largest <= ROUNDING * max(1.0, abs(new.value), abs(old.value)):
+    if largest <= rounding_of(new.value, old.value):
         return about | {"evidence": "identical", "p": np.nan, "note": "but for rounding" if largest else ""}
     return about | {"evidence": "" if np.isfinite(result.p) else "too few units"}
 

@@ -62,8 +62,8 @@ def retrieve(first: np.ndarray, second: np.ndarray) -> tuple[Nearer, Nearer]:
 
 def centred(effects: np.ndarray) -> np.ndarray:
     """Effects (p, d) less the mean of all: what is left is the perturbation's own."""
-    mean = effects.mean(axis=0, keepdims=True)
-    return without_rounding(effects - mean, np.broadcast_to(mean, effects.shape))
+    mean = effects.mean(axis=0)
+    return without_rounding(effects - mean, mean)
 
 
 def chance_of_reciprocal_rank(p: int) -> float:

@@ -24,15 +24,15 @@ def apart(unit: np.ndarray, common: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     Where all rows point nearly one way, cosines differ in digits that float32 does not hold. That of two rows is
     common . common + both products + what is left of one times that of the other, in which nothing is lost.
     """
-    rest = without_rounding(unit - common, np.broadcast_to(common, unit.shape))
+    rest = without_rounding(unit - common, common)
     return rest.astype(np.float32), rest @ common
 
 
 def without_rounding(difference: np.ndarray, subtracted: np.ndarray) -> np.ndarray:
-    """``difference`` (n, d), in place, with rows of zeros where it is the rounding of what was ``subtracted`` (n, d).
+    """``difference`` (n, d), in place, with rows of zeros where it is the rounding of what was ``subtracted``, (n, d) or (d,).
 
     The direction of such a row says nothing, yet a cosine would count it like any other.
     """
     square = np.einsum("ij,ij->i", difference, difference)
-    difference[square <= ROUNDING**2 * np.einsum("ij,ij->i", subtracted, subtracted)] = 0
+    difference[square <= ROUNDING**2 * np.einsum("...j,...j->...", subtracted, subtracted)] = 0
     return difference

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ class Screen:
     genes: pd.DataFrame
     facts: dict
     guide: np.ndarray | None = None
+
+    @cached_property
+    def treatment(self) -> np.ndarray:
+        """Perturbation of each cell (n,); controls, which may have several labels, all have the first of these."""
+        labels = pd.unique(self.perturbation[self.is_control].astype(object))
+        return self.perturbation if len(labels) < 2 else np.where(self.is_control, labels.min(), self.perturbation)
 
     def take(self, rows: np.ndarray) -> "Screen":
         """A subset of the cells; genes and facts stay."""
@@ -119,14 +126,6 @@ class View:
         """The view on a subset of its cells (index array or mask)."""
         screen, split = self.screen.take(rows), self.split.take(rows)
         return replace(self, embedding=self.embedding.take(rows), rows=self.rows[rows], screen=screen, split=split)
-
-
-def with_one_control_label(screen: Screen) -> np.ndarray:
-    """Perturbation of each cell (n,); controls, which may have several labels, all have the first of these."""
-    if not screen.is_control.any():
-        return screen.perturbation
-    first = pd.unique(screen.perturbation[screen.is_control].astype(object)).min()
-    return np.where(screen.is_control, first, screen.perturbation)
 
 
 def read_screen(tables: Path | str) -> Screen:

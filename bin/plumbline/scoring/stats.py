@@ -111,6 +111,11 @@ def paired_difference(items_a: Items, items_b: Items, n_boot: int = 1000, seed: 
     return difference_of_draws(a, b, drawn[:, 0], drawn[:, 1], n_all - len(a.unit), level)
 
 
+def rounding_of(*scores: float) -> float:
+    """The difference up to which scores are equal."""
+    return ROUNDING * max(1.0, *map(abs, scores))
+
+
 def difference_of_draws(
     a: Items, b: Items, draws_a: np.ndarray, draws_b: np.ndarray, n_left_out: int = 0, level: float = 0.95
 ) -> Difference:
@@ -118,7 +123,7 @@ def difference_of_draws(
     value, n = a.value - b.value, n_units(a)
     difference = narrowed(value, draws_a - draws_b, counted_twice(a, b))
     low, high = interval_of_draws(value, difference, n, level)
-    p, room = _p_value(value, difference, n), ROUNDING * max(1.0, abs(a.value), abs(b.value))
+    p, room = _p_value(value, difference, n), rounding_of(a.value, b.value)
     if 0 < abs(value) <= room and np.isfinite(p):
         low, high, p = min(low, -room), max(high, room), 1.0
     return Difference(value=value, low=low, high=high, p=p, n_shared=len(a.unit), n_left_out=n_left_out, n_units=n)

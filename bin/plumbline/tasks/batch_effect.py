@@ -12,7 +12,7 @@ from plumbline.metrics.rows import Rows
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.sampling import asked
 from plumbline.scoring.scores import Items, Score
-from plumbline.scoring.screen import View, with_one_control_label
+from plumbline.scoring.screen import View
 
 NOISE_MIXES = {"noise_scores_best": True, "compares_controls": True}
 METRICS = (
@@ -41,9 +41,7 @@ def run(view: View) -> list[Score]:
     if reason:
         return TASK.absent(reason)
     random = np.random.default_rng(view.seed)
-    labels = np.stack(
-        [batch, random.permutation(batch), _shuffled_within(batch, with_one_control_label(view.screen)[cells], random)]
-    )
+    labels = np.stack([batch, random.permutation(batch), _shuffled_within(batch, view.screen.treatment[cells], random)])
     asking, some = asked(view, cells, "iLISI")
     around = f", around {some} cells" if some else ""
     # neighbours that are equally far are taken in order, which must not be that of ids: these often begin with the batch

@@ -15,7 +15,7 @@ from plumbline.scoring.parts import EACH_BATCH
 from plumbline.scoring.records import Metric, Task
 from plumbline.scoring.sampling import asked
 from plumbline.scoring.scores import Items, Score, counted
-from plumbline.scoring.screen import View, with_one_control_label
+from plumbline.scoring.screen import View
 from plumbline.scoring.units import joined
 from plumbline.scoring.vectors import RowSource
 
@@ -88,7 +88,7 @@ def _classes(view: View, controls: bool) -> tuple[np.ndarray, np.ndarray, np.nda
     """Rows and codes of train, then of test1 cells whose class train holds; classes are coded in order of appearance."""
     wanted = np.ones(len(view.rows), dtype=bool) if controls else ~view.screen.is_control
     train, test = np.flatnonzero(view.split.train & wanted), np.flatnonzero(view.split.test1 & wanted)
-    labels = with_one_control_label(view.screen).astype(object)
+    labels = view.screen.treatment.astype(object)
     index = pd.Index(pd.unique(labels[train]))
     code = index.get_indexer(labels[test])
     return train, index.get_indexer(labels[train]), test[code >= 0], code[code >= 0]
@@ -140,7 +140,7 @@ def _knn(view: View, values: RowSource) -> list[Score]:
     k, (rows, some) = knn_k(len(train), view.protocol), asked(view, test, "kNN")
     note, test, code = f", {some} test cells" if some else "", test[rows], code[rows]
     ranks = knn_ranks(Rows(values, train), train_code, Rows(values, test), code, k, view.threads, view.device)
-    names = with_one_control_label(view.screen)[test]
+    names = view.screen.treatment[test]
     return [
         _accuracy("knn_top1", ranks < 1, names, f"k = {k}{note}"),
         _top5("knn_top5", ranks, names, int(train_code.max()) + 1, f"k = {k}{note}"),

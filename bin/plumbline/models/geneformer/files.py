@@ -10,6 +10,8 @@ from plumbline.embedding.weights import load_dictionary, verify
 from plumbline.models.geneformer.network import Architecture, read_config, tensor_file
 from plumbline.models.geneformer.tokens import Dictionaries, load_dictionaries
 
+GENERATIONS = ("v1", "v2")
+
 
 @dataclass(frozen=True)
 class GeneformerFiles:
@@ -56,7 +58,7 @@ def _named(root: Path, options: Options) -> Path | None:
 
 def _only(root: Path, variant: str) -> Path:
     folders = [file.parent for file in (root / "config.json", *sorted(root.glob("*/config.json"))) if file.is_file()]
-    generation = next((name for name in ("v1", "v2") if f"_{name}" in variant), None)
+    generation = next((name for name in GENERATIONS if f"_{name}" in variant), None)
     fitting = [folder for folder in folders if generation in (None, _generation(folder, root, variant))]
     if len(fitting) == 1:
         return fitting[0]
@@ -68,7 +70,10 @@ def _only(root: Path, variant: str) -> Path:
 
 
 def _generation(folder: Path, root: Path, variant: str) -> str:
-    token = load_dictionary(_token_file(folder, root, read_config(folder, variant).vocabulary, variant), variant)
+    return _generation_of(load_dictionary(_token_file(folder, root, read_config(folder, variant).vocabulary, variant), variant))
+
+
+def _generation_of(token: dict) -> str:
     return "v2" if "<cls>" in token else "v1"
 
 
@@ -92,10 +97,10 @@ def _token_file(folder: Path, root: Path, vocabulary: int, variant: str) -> Path
 
 def _one_of(fitting: dict[Path, dict], folder: Path, variant: str) -> Path:
     """The first of dictionaries that are one; of several, that of the generation in the folder's name, else the variant's."""
-    names = ("v1", "v2")
-    told = [name for name in names if name in folder.name.lower()] or [name for name in names if f"_{name}" in variant]
+    told = [name for name in GENERATIONS if name in folder.name.lower()]
+    told = told or [name for name in GENERATIONS if f"_{name}" in variant]
     if len(told) == 1:
-        fitting = {file: token for file, token in fitting.items() if ("<cls>" in token) == (told == ["v2"])} or fitting
+        fitting = {file: token for file, token in fitting.items() if _generation_of(token) == told[0]} or fitting
     first, *others = fitting
     different = [file for file in others if fitting[file] != fitting[first]]
     if different:
